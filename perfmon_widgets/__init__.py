@@ -1,0 +1,49 @@
+"""Live GPU, CPU, memory and disk gauges for notebooks that run a model.
+
+The map of the package: the public names, loaded when first used, so that a script that only samples never
+pays for widgets. Where each comes from:
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from perfmon_widgets.collectors import Collector as Collector
+    from perfmon_widgets.collectors import default_collectors as default_collectors
+    from perfmon_widgets.csv_log import CsvLog as CsvLog
+    from perfmon_widgets.csv_log import read_csv as read_csv
+    from perfmon_widgets.metrics import Metric as Metric
+    from perfmon_widgets.metrics import Sample as Sample
+    from perfmon_widgets.monitor import PerformanceMonitor as PerformanceMonitor
+    from perfmon_widgets.panel.panel import PerformancePanel as PerformancePanel
+
+_HOMES = {
+    "Collector": "collectors",
+    "CsvLog": "csv_log",
+    "Metric": "metrics",
+    "PerformanceMonitor": "monitor",
+    "PerformancePanel": "panel.panel",
+    "Sample": "metrics",
+    "default_collectors": "collectors",
+    "read_csv": "csv_log",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - a list of strings it is
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415
+
+        return version("perfmon_widgets")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

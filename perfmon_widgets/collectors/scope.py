@@ -1,0 +1,191 @@
+"""What "the devices the model runs on" means: the CPUs it may use, and the limits of its control groups.
+
+A limit holds for the control group that carries it and for everything below, so all visible ancestors count
+and the tightest one wins. Usage is then read from the very group that carries the limit.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from perfmon_widgets.collectors.system_file import SystemFile
+
+PROC = Path("/proc")
+
+# Files of one control group: version 2 first, then version 1.
+_MEMORY_LIMIT = ("memory.max", "memory.limit_in_bytes")
+_MEMORY_USED = ("memory.current", "memory.usage_in_bytes")
+_INACTIVE_FILE = (b"inactive_file ", b"total_inactive_file ")
+
+
+def cpus() -> tuple[int, ...]:
+    """The numbers of the CPUs this process may run on, ascending: its affinity, which the cpuset bounds.
+
+    Asked for the process and not for the calling thread, which may have an affinity of its own. Where the
+    system has no affinity (macOS, Windows) these are all CPUs.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(os.getpid())))
+    return tuple(range(os.cpu_count() or 1))
+
+
+@dataclass(frozen=True)
+class MemoryLimit:
+    """The tightest memory limit of the control groups above a process, and the use counted against it."""
+
+    limit: int
+    """Bytes."""
+    directory: Path
+    """The control group that carries the limit."""
+    version: int
+
+    @property
+    def source(self) -> str:
+        """The file that the limit was read from."""
+        return str(self.directory / _MEMORY_LIMIT[2 - self.version])
+
+    def usage(self) -> WorkingSet:
+        """What to read the use of this group from; raises OSError where its files cannot be opened."""
+        return WorkingSet(self.directory, self.version)
+
+
+class WorkingSet:
+    """The memory a control group cannot give back without work: its use less the inactive file cache.
+
+    This is what ``docker stats`` and ``kubectl top`` print. Raises OSError if the files cannot be read.
+    """
+
+    def __init__(self, directory: Path, version: int) -> None:
+        self._used = SystemFile(directory / _MEMORY_USED[2 - version])
+        self._statistics = SystemFile(directory / "memory.stat")
+        self._key = _INACTIVE_FILE[2 - version]
+
+    def read(self) -> float:
+        """The working set now, in bytes."""
+        used = int(self._used.read())
+        content = b"\n" + self._statistics.read()
+        start = content.find(b"\n" + self._key)
+        inactive = int(content[start + 1 + len(self._key) :].split(None, 1)[0]) if start >= 0 else 0
+        return float(max(used - inactive, 0))
+
+
+@dataclass(frozen=True)
+class CpuQuota:
+    """The tightest CPU quota of the control groups above a process, and the counter it is spent on."""
+
+    cpus: float
+    """How many CPUs' time the quota amounts to."""
+    source: str
+    """The file that the quota was read from."""
+    usage: Path | None
+    """The file that counts the CPU time of the group that carries the quota, if it is visible."""
+
+
+def memory_limit(proc: Path = PROC) -> MemoryLimit | None:
+    """The tightest memory limit over the control groups of this process; None where none is set."""
+    version, groups = _groups("memory", proc)
+    found: MemoryLimit | None = None
+    for group in groups:
+        limit = _number(group / _MEMORY_LIMIT[2 - version])
+        # Version 1 spells "no limit" as the largest multiple of a page.
+        if limit is not None and limit < 2**60 and (found is None or limit < found.limit):
+            found = MemoryLimit(int(limit), group, version)
+    return found
+
+
+def cpu_quota(proc: Path = PROC) -> CpuQuota | None:
+    """The tightest CPU quota over the control groups of this process; None where none is set."""
+    version, groups = _groups("cpu", proc)
+    found: tuple[float, Path] | None = None
+    for group in groups:
+        quota = _quota(group, version)
+        if quota is not None and (found is None or quota < found[0]):
+            found = quota, group
+    if found is None:
+        return None
+    capacity, group = found
+    if version == 2:
+        return CpuQuota(capacity, str(group / "cpu.max"), group / "cpu.stat")
+    # Version 1 may mount the accounting apart from the quota: take the group at the same depth, which is
+    # the same group wherever both hierarchies are laid out alike.
+    _, accounting = _groups("cpuacct", proc)
+    usage = None
+    if len(accounting) == len(groups):
+        usage = accounting[groups.index(group)] / "cpuacct.usage"
+    return CpuQuota(capacity, str(group / "cpu.cfs_quota_us"), usage)
+
+
+def _quota(group: Path, version: int) -> float | None:
+    """The quota of one control group as a number of CPUs; None if it has none."""
+    try:
+        if version == 2:
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota = (group / "cpu.cfs_quota_us").read_text()
+            period = (group / "cpu.cfs_period_us").read_text()
+        return float(quota) / float(period) if quota != "max" and float(quota) > 0 else None
+    except OSError:
+        return None  # the root of a hierarchy carries no limit
+
+
+def _number(path: Path) -> float | None:
+    """The number in a one-line file; None if the file is not there or says ``max``."""
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return None if text == "max" else float(text)
+
+
+def _groups(controller: str, proc: Path) -> tuple[int, list[Path]]:
+    """The version of the hierarchy that has this controller, and this process's groups in it, own one first.
+
+    A hybrid host lists a version 2 hierarchy too, with no controllers in it: version 1 wins where it names
+    the controller. The list ends at the mount point, since nothing above it is visible.
+    """
+    version, path = 0, ""
+    for line in _lines(proc / "self" / "cgroup"):
+        _, controllers, group = line.split(":", 2)
+        if controller in controllers.split(","):
+            version, path = 1, group
+            break
+        if not controllers:
+            version, path = 2, group
+    for line in _lines(proc / "self" / "mountinfo"):
+        head, _, tail = line.partition(" - ")
+        root, mount = (_unescape(field) for field in head.split()[3:5])
+        kind, _, options = tail.split(" ", 2)
+        if (version == 1 and kind == "cgroup" and controller in options.split(",")) or (
+            version == 2 and kind == "cgroup2"
+        ):
+            return version, _up_to(Path(mount), root, path)
+    return version, []
+
+
+def _up_to(mount: Path, root: str, path: str) -> list[Path]:
+    """The directory of a group and its ancestors up to the mount point.
+
+    The path in /proc/self/cgroup starts at the root of the hierarchy, the mount may start further down
+    (a container without a cgroup namespace): what both share is cut off. A path that leads out of the
+    namespace (``/..``) or to nothing leaves the mount point itself.
+    """
+    inside = path[len(root.rstrip("/")) :] if path == root or path.startswith(root.rstrip("/") + "/") else ""
+    own = mount / inside.lstrip("/")
+    if ".." in own.parts or not own.is_dir():
+        own = mount
+    return [own, *(parent for parent in own.parents if parent == mount or mount in parent.parents)]
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file; none if it is not there (no /proc, no control groups)."""
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _unescape(field: str) -> str:
+    """A field of mountinfo, where white space stands as an octal number."""
+    return field.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")

@@ -1,0 +1,246 @@
+"""CsvLog: the rows of the history on disk, switched on and off; read_csv reads them back.
+
+A row is one line, written by one call, so that a kill at any moment tears at most the line being written.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+Rows = tuple[int, Iterable["np.datetime64"], Iterable[Sequence[float]]]
+"""The number of the newest row, then the times (to the microsecond, UTC) and the values of all rows."""
+
+_WORDS = {
+    errno.ENOENT: "the directory {folder} does not exist; create it, or name another",
+    errno.ENOTDIR: "{folder} is not a directory; name another",
+    errno.EACCES: "no permission to write in {folder}; name a directory that you may write in",
+    errno.EPERM: "no permission to write in {folder}; name a directory that you may write in",
+    errno.EROFS: "{folder} is read-only; name a directory that you may write in",
+    errno.ENOSPC: "the disk is full; free some space, then switch the log on again",
+    errno.EDQUOT: "your disk quota is used up; free some space, then switch the log on again",
+    errno.EISDIR: "it is a directory; name a file in it",
+}
+
+
+class CsvLog:
+    """The history mirrored to a CSV file while switched on.
+
+    The columns are ``time`` (ISO 8601, UTC) and those of the history; a missing number is an empty field.
+    Safe to use from any thread. Made by the monitor, which hands it each new row.
+    """
+
+    def __init__(self, columns: Sequence[str], rows: Callable[[], Rows]) -> None:
+        self._columns = tuple(columns)
+        self._rows = rows
+        self._lock = threading.Lock()
+        self._descriptor: int | None = None
+        self._path: Path | None = None
+        self._newest = 0
+        self._size = 0
+        self._count = 0
+        self._error: str | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether rows are being written."""
+        return self._descriptor is not None
+
+    @property
+    def path(self) -> Path | None:
+        """The file being written, or the last one that was; None before the first."""
+        return self._path
+
+    @property
+    def rows(self) -> int:
+        """How many rows that file holds."""
+        return self._count
+
+    @property
+    def error(self) -> str | None:
+        """Why the log switched itself off, in one sentence; None after a start that went well."""
+        return self._error
+
+    def start(self, path: str | os.PathLike[str] | None = None) -> Path:
+        """Write the rows already in the window, then each new one; returns the file that is written.
+
+        Without a path that is ``perfmon-<date>-<time>.csv`` in the working directory. A file that exists is
+        never touched: ``run.csv`` becomes ``run-2.csv``. Does nothing if that log is running already. Raises
+        RuntimeError if it is running into another file, and OSError, saying what to do, if the file cannot be
+        written; then nothing has changed.
+        """
+        with self._lock:
+            if self._descriptor is not None and self._path is not None:
+                if path is None or _absolute(path) in (self._asked, self._path):
+                    return self._path
+                raise RuntimeError(f"already logging to {self._path}; stop that log before starting another")
+            asked = _absolute(path if path is not None else f"perfmon-{datetime.now():%Y%m%d-%H%M%S}.csv")
+            self._open(asked)
+            assert self._path is not None  # noqa: S101 - for the type checker
+            return self._path
+
+    def stop(self) -> None:
+        """Close the file; what it holds stays. Does nothing if the log is not running."""
+        with self._lock:
+            self._close()
+
+    def append(
+        self, number: int, columns: Sequence[str], time: np.datetime64, values: Sequence[float]
+    ) -> None:
+        """Write one row if the log is running. Never raises: what goes wrong switches it off, see ``error``.
+
+        ``number`` is the row's in the history: a row that the start has written already is not written twice.
+        """
+        with self._lock:
+            if self._descriptor is None or number <= self._newest:
+                return
+            try:
+                if tuple(columns) != self._columns:
+                    self._continue_with(columns)
+                else:
+                    self._write(_line(time, values), 1)
+                    self._newest = number
+            except OSError as error:
+                self._error = _sentence(error, self._path)
+                self._close()
+
+    def _continue_with(self, columns: Sequence[str]) -> None:
+        """Go on in the next numbered file, since a CSV file has one header."""
+        self._columns = tuple(columns)
+        asked = self._asked
+        self._close()
+        self._open(asked)
+
+    def _open(self, asked: Path) -> None:
+        """Create the file and write what the window holds; all or nothing."""
+        try:
+            path, descriptor = _create(asked)
+        except OSError as error:
+            raise type(error)(error.errno, _sentence(error, asked)) from None
+        before = (self._path, self._count, self._newest)
+        self._descriptor, self._path = descriptor, path
+        self._size = self._count = 0
+        try:
+            newest, times, values = self._rows()
+            lines = [_line(time, row) for time, row in zip(times, values, strict=True)]
+            self._write(_header(self._columns) + b"".join(lines), len(lines))
+        except BaseException as error:
+            self._close()
+            path.unlink(missing_ok=True)
+            self._path, self._count, self._newest = before
+            if isinstance(error, OSError):
+                raise type(error)(error.errno, _sentence(error, path)) from None
+            raise
+        self._asked, self._newest, self._error = asked, newest, None
+
+    def _write(self, content: bytes, rows: int) -> None:
+        assert self._descriptor is not None  # noqa: S101 - for the type checker
+        status = os.fstat(self._descriptor)
+        if status.st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "the file was deleted while it was being written")
+        written = os.write(self._descriptor, content)
+        if written < len(content):
+            # Part of it found room: take it back, so that the file ends with a whole line.
+            os.ftruncate(self._descriptor, self._size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._size += written
+        self._count += rows
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def forget(self) -> None:
+        """In a forked child: leave the file to the parent, without having written to it."""
+        self._lock = threading.Lock()  # the parent's may have been held when the fork happened
+        self._close()
+
+
+def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """A log read back: index ``time`` (UTC) and float64 columns, as ``PerformanceMonitor.history`` has them.
+
+    A last line that was torn by a kill is left out. Raises OSError if the file cannot be read and ValueError
+    if it is not such a log.
+    """
+    import pandas as pd  # noqa: PLC0415 - a program that only samples never pays for it
+
+    content = Path(path).read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    header = next(csv.reader(io.StringIO(whole.decode("utf-8", "replace"), newline="")), None)
+    if not header or header[0] != "time":
+        raise ValueError(
+            f"{path} is not a log of perfmon_widgets: it does not begin with a column named time"
+        )
+    try:
+        frame = pd.read_csv(
+            io.BytesIO(whole),
+            header=None,
+            skiprows=1,
+            names=range(len(header)),
+            dtype=dict.fromkeys(range(1, len(header)), float),
+            float_precision="round_trip",
+        )
+        index = pd.DatetimeIndex(pd.to_datetime(frame.pop(0), utc=True, format="ISO8601"), name="time")
+    except ValueError as error:
+        raise ValueError(f"{path} is not a log of perfmon_widgets: {error}") from None
+    frame.index = index.as_unit("us")
+    frame.columns = pd.Index(header[1:])
+    return frame
+
+
+def to_csv(
+    columns: Sequence[str], times: Iterable[np.datetime64], values: Iterable[Sequence[float]]
+) -> bytes:
+    """Rows as the content of a log file, header first."""
+    return _header(columns) + b"".join(_line(time, row) for time, row in zip(times, values, strict=True))
+
+
+def _header(columns: Sequence[str]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(["time", *columns])
+    return text.getvalue().encode()
+
+
+def _line(time: np.datetime64, values: Iterable[float]) -> bytes:
+    """One row: the time to the microsecond, then every number with all its digits."""
+    numbers = ["" if value != value else repr(value) for value in map(float, values)]  # noqa: PLR0124 - NaN
+    return f"{time}Z,{','.join(numbers)}\n".encode()
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    return Path.cwd() / Path(path).expanduser()
+
+
+def _create(asked: Path) -> tuple[Path, int]:
+    """Create the file, or the next numbered one that does not exist yet, and open it for appending."""
+    if asked.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    number = 1
+    while True:
+        path = asked if number == 1 else asked.with_name(f"{asked.stem}-{number}{asked.suffix}")
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+            return path, os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
+        except FileExistsError:
+            number += 1
+
+
+def _sentence(error: OSError, path: Path | None) -> str:
+    """What went wrong with a file and what to do about it."""
+    words = _WORDS.get(error.errno or 0)
+    folder = path.parent if path else Path()
+    if error.errno == errno.ENOENT and folder.is_dir():
+        words = None
+    return f"cannot log to {path}: {words.format(folder=folder) if words else error.strerror or error}"

@@ -1,0 +1,121 @@
+"""History: the rolling window of samples, read as a DataFrame."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perfmon_widgets.metrics import Sample
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+# Rows to begin with; the ring grows when the window holds more.
+_ROWS = 128
+
+
+class History:
+    """The samples of the last ``window`` seconds, in arrays that are written round and round.
+
+    Safe to append to and to read from different threads. How old a row is goes by a clock that nobody sets
+    (``clock``, monotonic seconds), so a change of the computer's time loses no rows.
+    """
+
+    def __init__(
+        self, columns: Sequence[str], window: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.columns = tuple(columns)
+        self.window = window
+        self.count = 0
+        """How many rows have ever been appended: the number of the newest row."""
+        self._clock = clock
+        self.renew_lock()
+        self._index: pd.Index[str] | None = None
+        self._first = 0  # where the oldest row lies
+        self._length = 0
+        self._allocate(_ROWS)
+
+    def renew_lock(self) -> None:
+        """In a forked child: the parent's lock may have been held when the fork happened."""
+        self._lock = threading.Lock()
+
+    def _allocate(self, rows: int) -> None:
+        self._times = np.empty(rows, dtype="datetime64[us]")
+        self._arrived = np.empty(rows)
+        self._after_gap = np.empty(rows, dtype=bool)
+        self._values = np.empty((rows, len(self.columns)))
+
+    def append(self, sample: Sample, after_gap: bool = False) -> int:
+        """Add a row, drop those that have left the window, and return the number of the new row.
+
+        ``after_gap`` says that samples are missing between this row and the one before.
+        """
+        row = list(map(sample.values.get, self.columns))
+        now = self._clock()
+        with self._lock:
+            while self._length and now - self._arrived[self._first] > self.window:
+                self._first = (self._first + 1) % len(self._times)
+                self._length -= 1
+            if self._length == len(self._times):
+                self._grow()
+            at = (self._first + self._length) % len(self._times)
+            self._times[at] = microseconds(sample.time)
+            self._arrived[at] = now
+            self._after_gap[at] = after_gap
+            self._values[at] = row
+            self._length += 1
+            self.count += 1
+            return self.count
+
+    def _grow(self) -> None:
+        order = self._order()
+        old = (self._times, self._arrived, self._after_gap, self._values)
+        self._allocate(2 * len(self._times))
+        for array, before in zip(
+            (self._times, self._arrived, self._after_gap, self._values), old, strict=True
+        ):
+            array[: self._length] = before[order]
+        self._first = 0
+
+    def _order(self) -> NDArray[np.intp]:
+        """Where the rows lie, oldest first."""
+        return (self._first + np.arange(self._length)) % len(self._times)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(
+        self,
+    ) -> tuple[int, NDArray[np.datetime64], NDArray[np.bool_], NDArray[np.float64]]:
+        """A copy of the window: the number of its newest row, the times, which rows follow a gap, the values.
+
+        Times are datetime64[us] in UTC of shape (rows,), values float64 of shape (rows, columns).
+        """
+        with self._lock:
+            order = self._order()
+            return self.count, self._times[order], self._after_gap[order], self._values[order]
+
+    def frame(self) -> pd.DataFrame:
+        """The window as a DataFrame of its own: index ``time`` (UTC), one float64 column per metric.
+
+        ``attrs["gaps"]`` lists the times of the rows before which samples are missing.
+        """
+        import pandas as pd  # noqa: PLC0415 - a program that only samples never pays for it
+
+        _, times, after_gap, values = self.read()
+        if self._index is None:
+            self._index = pd.Index(self.columns, dtype=object if not self.columns else None)
+        index = pd.DatetimeIndex(times, name="time").tz_localize("UTC")
+        frame = pd.DataFrame(values, index=index, columns=self._index, copy=False)
+        frame.attrs["gaps"] = list(index[after_gap]) if after_gap.any() else []
+        return frame
+
+
+def microseconds(seconds: float) -> np.datetime64:
+    """Unix seconds as the moment that index, CSV and HTTP print: whole microseconds."""
+    return np.datetime64(round(seconds * 1e6), "us")
