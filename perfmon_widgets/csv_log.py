@@ -15,8 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 Rows = tuple[int, Iterable["np.datetime64"], Iterable[Sequence[float]]]
@@ -95,6 +96,16 @@ class CsvLog:
         with self._lock:
             self._close()
 
+    def export(self) -> bytes:
+        """What a log that is started now would hold, without writing a file: header and window."""
+        _, lines = self._window()
+        return _header(self._columns) + b"".join(lines)
+
+    def _window(self) -> tuple[int, list[bytes]]:
+        """The number of the newest row, and the lines of all rows that the window holds."""
+        newest, times, values = self._rows()
+        return newest, [_line(time, row) for time, row in zip(times, values, strict=True)]
+
     def append(
         self, number: int, columns: Sequence[str], time: np.datetime64, values: Sequence[float]
     ) -> None:
@@ -132,8 +143,7 @@ class CsvLog:
         self._descriptor, self._path = descriptor, path
         self._size = self._count = 0
         try:
-            newest, times, values = self._rows()
-            lines = [_line(time, row) for time, row in zip(times, values, strict=True)]
+            newest, lines = self._window()
             self._write(_header(self._columns) + b"".join(lines), len(lines))
         except BaseException as error:
             self._close()
@@ -178,33 +188,26 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     content = Path(path).read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
-    header = next(csv.reader(io.StringIO(whole.decode("utf-8", "replace"), newline="")), None)
+    # Not pandas' own reader: what it must be told to keep every digit differs between its versions.
+    rows = csv.reader(io.StringIO(whole.decode("utf-8", "replace"), newline=""))
+    header = next(rows, None)
     if not header or header[0] != "time":
         raise ValueError(
             f"{path} is not a log of perfmon_widgets: it does not begin with a column named time"
         )
     try:
-        frame = pd.read_csv(
-            io.BytesIO(whole),
-            header=None,
-            skiprows=1,
-            names=range(len(header)),
-            dtype=dict.fromkeys(range(1, len(header)), float),
-            float_precision="round_trip",
-        )
-        index = pd.DatetimeIndex(pd.to_datetime(frame.pop(0), utc=True, format="ISO8601"), name="time")
+        times, values = [], []
+        for row in rows:
+            if len(row) != len(header):
+                raise ValueError(f"line {rows.line_num} has {len(row)} fields instead of {len(header)}")
+            times.append(row[0])
+            values.append([float(field or "nan") for field in row[1:]])
+        index = pd.DatetimeIndex(pd.to_datetime(times, utc=True, format="ISO8601"), name="time")
     except ValueError as error:
         raise ValueError(f"{path} is not a log of perfmon_widgets: {error}") from None
-    frame.index = index.as_unit("us")
-    frame.columns = pd.Index(header[1:])
+    table = np.array(values, dtype=float).reshape(len(values), len(header) - 1)
+    frame: pd.DataFrame = pd.DataFrame(table, index=index.as_unit("us"), columns=pd.Index(header[1:]))
     return frame
-
-
-def to_csv(
-    columns: Sequence[str], times: Iterable[np.datetime64], values: Iterable[Sequence[float]]
-) -> bytes:
-    """Rows as the content of a log file, header first."""
-    return _header(columns) + b"".join(_line(time, row) for time, row in zip(times, values, strict=True))
 
 
 def _header(columns: Sequence[str]) -> bytes:

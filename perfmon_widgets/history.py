@@ -103,7 +103,7 @@ class History:
     def frame(self) -> pd.DataFrame:
         """The window as a DataFrame of its own: index ``time`` (UTC), one float64 column per metric.
 
-        ``attrs["gaps"]`` lists the times of the rows before which samples are missing.
+        ``attrs["gaps"]`` lists the times (Unix seconds) of the rows before which samples are missing.
         """
         import pandas as pd  # noqa: PLC0415 - a program that only samples never pays for it
 
@@ -111,8 +111,8 @@ class History:
         if self._index is None:
             self._index = pd.Index(self.columns, dtype=object if not self.columns else None)
         index = pd.DatetimeIndex(times, name="time").tz_localize("UTC")
-        frame = pd.DataFrame(values, index=index, columns=self._index, copy=False)
-        frame.attrs["gaps"] = list(index[after_gap]) if after_gap.any() else []
+        frame: pd.DataFrame = pd.DataFrame(values, index=index, columns=self._index, copy=False)
+        frame.attrs["gaps"] = (times[after_gap].astype(np.int64) / 1e6).tolist()
         return frame
 
 

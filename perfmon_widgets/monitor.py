@@ -64,13 +64,13 @@ class PerformanceMonitor:
         self._missed = 0
         self._errors: dict[str, str] = {}
         self._callbacks: list[Callable[[Sample], object]] = []
-        self._wishes: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._renew_locks()
         _monitors.add(self)
 
     def _renew_locks(self) -> None:
         self._sampling = threading.Lock()  # one reading at a time
-        self._switching = threading.RLock()  # start and stop do not overlap
+        self._switching = threading.Lock()  # one thread at a time
+        self._wishes: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._thread: _Sampler | None = None
 
     # -- reading ---------------------------------------------------------------------------------------
@@ -85,7 +85,8 @@ class PerformanceMonitor:
         """The samples of the window: index ``time`` (UTC), one float64 column per metric; a copy of its own.
 
         ``attrs`` holds, for each column, its unit, help and source; under ``devices`` the device names by
-        what stands before the slash; under ``gaps`` the times of rows before which samples are missing.
+        what stands before the slash; under ``gaps`` the times (Unix seconds) of the rows before which samples
+        are missing.
         """
         frame = self._history.frame()
         for metric in self.metrics:
@@ -158,10 +159,13 @@ class PerformanceMonitor:
             self._errors.pop(name, None)
 
     def _tell(self, callback: Callable[[Sample], object], sample: Sample) -> None:
+        name = _name_of(callback)
         try:
             callback(sample)
         except Exception as error:  # noqa: BLE001 - a face that fails must not stop the sampling
-            self._failed(f"on_sample {getattr(callback, '__qualname__', callback)}", error)
+            self._failed(name, error)
+        else:
+            self._errors.pop(name, None)
 
     def _failed(self, name: str, error: Exception) -> None:
         """Note an error, and log it once for as long as it lasts."""
@@ -173,6 +177,7 @@ class PerformanceMonitor:
     def on_sample(self, callback: Callable[[Sample], object], remove: bool = False) -> None:
         """Call back with each new sample, on the thread that took it; ``remove=True`` ends that."""
         if remove:
+            self._errors.pop(_name_of(callback), None)
             self._callbacks = [known for known in self._callbacks if known != callback]
         elif callback not in self._callbacks:
             self._callbacks = [*self._callbacks, callback]
@@ -211,8 +216,10 @@ class PerformanceMonitor:
         """Stop sampling and close the log; the history stays readable. Nothing if not running."""
         with self._switching:
             thread, self._thread = self._thread, None
-            if thread is not None:
-                thread.stop()
+        # Not under the lock: the thread may be about to stop the monitor too, from a subscriber.
+        if thread is not None:
+            thread.stop()
+        self._fulfil()
         self._log.stop()
 
     def submit(self, action: Callable[[], object]) -> None:
@@ -272,22 +279,23 @@ class _Sampler(threading.Thread):
             self.join(_PATIENCE)
 
     def run(self) -> None:
-        monitor = self._monitor
+        monitor, interval = self._monitor, self._monitor.interval
         due = time.monotonic()
         after_gap = monitor.latest is not None
         while not self._stopping:
-            now = time.monotonic()
-            if now >= due:
-                interval = monitor.interval
-                monitor._sample(after_gap=after_gap)
-                due, missed = next_due(due, time.monotonic(), interval)
-                monitor._missed += missed
-                after_gap = missed > 0
-                last = due - interval
+            if time.monotonic() >= due:
+                # What was missed while this thread could not run lies before this row, what is missed
+                # while the sources answer lies before the next.
+                following, missed = next_due(due, time.monotonic(), interval)
+                monitor._sample(after_gap=after_gap or missed > 0)
+                due, late = next_due(following - interval, time.monotonic(), interval)
+                monitor._missed += missed + late
+                after_gap = late > 0
             monitor._fulfil()
             if monitor.interval != interval:
+                # What a shorter interval would have made due before is not missed: nobody asked for it.
+                due = max(due - interval + monitor.interval, time.monotonic())
                 interval = monitor.interval
-                due = last + interval
             self.wake.wait(max(0.0, due - time.monotonic()))
             self.wake.clear()
 
@@ -331,6 +339,10 @@ def _named(collectors: Sequence[Collector]) -> dict[str, Collector]:
             name = f"{kind} {number}"
         named[name] = collector
     return named
+
+
+def _name_of(callback: Callable[[Sample], object]) -> str:
+    return f"on_sample {getattr(callback, '__qualname__', callback)}"
 
 
 def _seconds(name: str, value: float) -> float:

@@ -1,0 +1,1 @@
+"""The panel: ordinary widgets over one monitor."""

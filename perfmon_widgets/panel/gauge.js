@@ -1,0 +1,81 @@
+// One number against its limit, as a ring. The number and all words come from Python (see gauge.py);
+// what is decided here is only whether they still hold.
+
+const RADIUS = 18;
+const LENGTH = 2 * Math.PI * RADIUS;
+const STALE_AFTER = 3; // intervals
+
+const TEMPLATE = `
+  <svg class="perfmon-gauge-ring" viewBox="0 0 44 44" aria-hidden="true">
+    <circle class="perfmon-gauge-track" cx="22" cy="22" r="${RADIUS}"/>
+    <circle class="perfmon-gauge-arc" cx="22" cy="22" r="${RADIUS}" transform="rotate(-90 22 22)"/>
+    <text class="perfmon-gauge-text" x="22" y="22" dy="0.35em" text-anchor="middle"></text>
+  </svg>
+  <div class="perfmon-gauge-words" aria-hidden="true">
+    <div class="perfmon-gauge-label"></div>
+    <div class="perfmon-gauge-detail"></div>
+  </div>`;
+
+// When the last reading arrived, by this browser's clock: the kernel's may be set differently.
+const arrivals = new WeakMap();
+
+function initialize({ model }) {
+  const arrived = () => arrivals.set(model, performance.now());
+  arrived();
+  model.on("change:reading", arrived);
+  return () => model.off("change:reading", arrived);
+}
+
+function render({ model, el }) {
+  const root = document.createElement("div");
+  root.className = "perfmon-gauge";
+  root.innerHTML = TEMPLATE;
+  el.append(root);
+  const part = (name) => root.querySelector(`.perfmon-gauge-${name}`);
+  const [arc, text, label, detail] = ["arc", "text", "label", "detail"].map(part);
+
+  function silence(reading) {
+    if (!reading.interval) return 0;
+    const seconds = (performance.now() - (arrivals.get(model) ?? performance.now())) / 1000;
+    return seconds > STALE_AFTER * reading.interval ? Math.floor(seconds) : 0;
+  }
+
+  function draw() {
+    const reading = model.get("reading");
+    const known = typeof reading.value === "number";
+    const silent = silence(reading);
+    const filled = known ? Math.min(Math.max(reading.value, 0), 100) / 100 : 0;
+    const words = silent ? `no update for ${silent} s` : reading.detail ?? "";
+    root.dataset.level = known ? reading.level : "missing";
+    root.classList.toggle("perfmon-stale", silent > 0);
+    arc.style.strokeDasharray = `${filled * LENGTH} ${LENGTH}`;
+    arc.style.visibility = filled > 0 ? "visible" : "hidden";
+    text.textContent = reading.text ?? "–";
+    label.textContent = model.get("label");
+    detail.textContent = words;
+    root.title = words;
+    // A meter must have a value, so a missing one is announced as a picture with its reason.
+    root.setAttribute("role", known ? "meter" : "img");
+    root.setAttribute("aria-label", known ? label.textContent : `${label.textContent}: ${words}`);
+    if (known) {
+      root.setAttribute("aria-valuemin", "0");
+      root.setAttribute("aria-valuemax", "100");
+      root.setAttribute("aria-valuenow", String(Math.round(reading.value * 10) / 10));
+      root.setAttribute("aria-valuetext", `${reading.text}, ${words}`);
+    } else {
+      for (const name of ["valuemin", "valuemax", "valuenow", "valuetext"]) {
+        root.removeAttribute(`aria-${name}`);
+      }
+    }
+  }
+
+  draw();
+  model.on("change:reading", draw);
+  const clock = setInterval(() => silence(model.get("reading")) && draw(), 1000);
+  return () => {
+    clearInterval(clock);
+    model.off("change:reading", draw);
+  };
+}
+
+export default { initialize, render };

@@ -1,0 +1,91 @@
+"""What the gauges say of a sample: which gauges there are, and for each the number and the words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
+from typing import NamedTuple
+
+from perfmon_widgets.metrics import Metric, Sample, in_words, used_of_limit
+
+
+class Reading(NamedTuple):
+    """One gauge's share of a sample."""
+
+    percent: float
+    """0–100, NaN where it is missing."""
+    detail: str
+    """The amount in words, or why the number is missing."""
+    level: str = "normal"
+    """``normal``, ``warning`` or ``critical``."""
+
+
+def readings(
+    metrics: Sequence[Metric], sample: Sample | None, errors: Mapping[str, str]
+) -> dict[str, Reading]:
+    """The reading of each gauge by its label: the GPUs in use, then CPU, RAM and disk where measured.
+
+    Where no GPU has a number there is one gauge for it that says why.
+    """
+    values = sample.values if sample is not None else {}
+    known = {metric.name: metric for metric in metrics}
+
+    def number(name: str) -> float:
+        return values.get(name, math.nan)
+
+    shown = _gpus(metrics, number, errors)
+    if "cpu_percent" in known:
+        percent = number("cpu_percent")
+        own = number("process_cpu_percent")
+        detail = f"this kernel {in_words(own, 'percent')}" if math.isfinite(own) else ""
+        shown["CPU"] = Reading(percent, detail, _level(percent, warning=95))
+    for label, name in (("RAM", "ram"), ("Disk", "disk")):
+        if f"{name}_percent" in known:
+            percent = number(f"{name}_percent")
+            detail = used_of_limit(number(f"{name}_used_bytes"), number(f"{name}_limit_bytes"), "bytes")
+            limit = known.get(f"{name}_limit_bytes")
+            if limit is not None and PurePath(limit.source).name.startswith("memory."):
+                detail += " (container)"
+            shown[label] = Reading(percent, detail, _level(percent, warning=75, critical=90))
+    return {label: _explained(reading, label, errors) for label, reading in shown.items()}
+
+
+def _gpus(
+    metrics: Sequence[Metric], number: Callable[[str], float], errors: Mapping[str, str]
+) -> dict[str, Reading]:
+    """A gauge for each GPU with a number: how busy it is, how full its memory, coloured by the latter."""
+    names: dict[str, list[str]] = {}
+    for metric in metrics:
+        if metric.group == "gpu":
+            names.setdefault(metric.where, []).append(metric.name)
+    shown = {}
+    for where, columns in names.items():
+        if any(math.isfinite(number(column)) for column in columns):
+            label = "GPU" if len(names) == 1 else f"GPU {where.removeprefix('gpu')}"
+            detail = used_of_limit(
+                number(f"{where}/memory_used_bytes"), number(f"{where}/memory_limit_bytes"), "bytes"
+            )
+            level = _level(number(f"{where}/memory_percent"), warning=90, critical=97)
+            shown[label] = Reading(number(f"{where}/utilization_percent"), detail, level)
+    if shown:
+        return shown
+    reasons = [errors[column] for columns in names.values() for column in columns if column in errors]
+    reasons += [text for name, text in errors.items() if "nvidia" in name.lower()]
+    return {"GPU": Reading(math.nan, reasons[0] if reasons else "none found on this machine")}
+
+
+def _explained(reading: Reading, label: str, errors: Mapping[str, str]) -> Reading:
+    """The reading, with the reason for its detail if there is neither number nor amount."""
+    if math.isfinite(reading.percent) or reading.detail not in ("", "–"):
+        return reading
+    reason = errors.get(f"{label.lower()}_percent") or errors.get(
+        "HostCollector", "waiting for a second sample"
+    )
+    return reading._replace(detail=reason)
+
+
+def _level(percent: float, warning: float, critical: float = math.inf) -> str:
+    if percent >= critical:
+        return "critical"
+    return "warning" if percent >= warning else "normal"
