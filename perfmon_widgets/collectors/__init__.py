@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from perfmon_widgets.metrics import Metric
+
+_logger = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -14,8 +17,8 @@ class Collector(Protocol):
     """A source of readings: anything with these two members, no base class needed.
 
     A collector is called by one thread at a time, and may keep what it needs between calls. It may also have
-    ``errors``, a mapping from column to the reason why that single number is missing now; a source that fails
-    as a whole raises.
+    ``errors``, a mapping from column to the reason why that single number is missing now (a source that fails
+    as a whole raises), and ``close()``, which is called when the monitor stops; it may be asked again later.
     """
 
     @property
@@ -34,15 +37,41 @@ def default_collectors(gpus: Sequence[int | str] | None = None) -> list[Collecto
     ``gpus`` (indices or UUIDs) overrules the search for the GPUs in use. Raises ValueError if one of them
     does not exist.
     """
-    # Imported here: these modules import this package for the names above, and each is for some machines.
-    collectors: list[Collector] = []
+    return [*_host(), *_nvidia(gpus)]
+
+
+class Broken:
+    """Stands for a source that is there but does not work: it has no columns, and says why."""
+
+    metrics: Sequence[Metric] = ()
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.errors = {name: reason}
+
+    def collect(self) -> Mapping[str, float]:
+        """Nothing."""
+        return {}
+
+
+def _host() -> list[Collector]:
+    # Imported here, as below: each is for some machines only.
     if Path("/proc/self/statm").exists():
         from perfmon_widgets.collectors.host import HostCollector  # noqa: PLC0415
         from perfmon_widgets.collectors.process import ProcessCollector  # noqa: PLC0415
 
-        collectors += [HostCollector(), ProcessCollector()]
-    else:
-        from perfmon_widgets.collectors.portable import PortableCollector  # noqa: PLC0415
+        return [HostCollector(), ProcessCollector()]
+    from perfmon_widgets.collectors.portable import PortableCollector  # noqa: PLC0415
 
-        collectors.append(PortableCollector())
-    return collectors
+    return [PortableCollector()]
+
+
+def _nvidia(gpus: Sequence[int | str] | None) -> list[Collector]:
+    from perfmon_widgets.collectors.nvidia import NvidiaCollector, NvidiaUnavailable  # noqa: PLC0415
+
+    try:
+        return [NvidiaCollector(gpus)]
+    except NvidiaUnavailable as error:
+        if gpus is not None:
+            raise ValueError(f"there are no GPUs to choose from: {error}") from None
+        _logger.log(logging.WARNING if error.broken else logging.INFO, "%s", error)
+        return [Broken("gpu", str(error))] if error.broken else []

@@ -1,0 +1,117 @@
+"""The fake NVIDIA libraries beside this file: compiling them, and moving what they answer meanwhile."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pynvml
+import pytest
+
+from perfmon_widgets.collectors import nvidia
+
+_HERE = Path(__file__).parent
+_GIBIBYTE = 2**30
+
+
+def compiled(source: str, library: str, folder: Path, *flags: str) -> Path:
+    """The fake library ``library`` made from ``source``; skips the test where there is no C compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    folder.mkdir(exist_ok=True)
+    # With its own name inside, a later search for that name finds this one without any search path.
+    command = [compiler, "-shared", "-fPIC", "-O1", f"-Wl,-soname,{library}", *flags]
+    subprocess.run([*command, "-o", folder / library, _HERE / source], check=True)
+    return folder / library
+
+
+def identity(number: int) -> str:
+    """The UUID of fake device ``number``, without prefix."""
+    return f"{number:08x}-0000-4000-8000-{number:012x}"
+
+
+def gpu(number: int, **values: object) -> dict[str, object]:
+    """State lines of an ordinary GPU; ``values`` replace some, None leaves one out."""
+    lines: dict[str, object] = {
+        "uuid": f"GPU-{identity(number)}",
+        "pci": f"0000:{number + 1:02x}:00.0",
+        "name": "NVIDIA Fake",
+        "utilization": 40,
+        "activity": 10,
+        "total": 16 * _GIBIBYTE,
+        "reserved": _GIBIBYTE,
+        "used": 4 * _GIBIBYTE,
+        "power": 150_000,
+        "power_limit": 300_000,
+        "clock": 1_400,
+        "clock_limit": 1_980,
+    } | values
+    return {f"gpu{number}.{key}": value for key, value in lines.items() if value is not None}
+
+
+class State:
+    """What a fake library answers, kept in its state file; every change is seen by its next call."""
+
+    def __init__(self, path: Path, lines: Mapping[str, object]) -> None:
+        self.path = path
+        self._lines: dict[str, object] = {}
+        self.set(lines)
+
+    def set(self, lines: Mapping[str, object]) -> None:
+        """Change these lines; None takes one out."""
+        self._lines = {key: value for key, value in (self._lines | dict(lines)).items() if value is not None}
+        new = self.path.with_suffix(".new")
+        new.write_text("".join(f"{key} {value}\n" for key, value in self._lines.items()))
+        # The old file must outlive the new one's making, so that the two never have the same inode.
+        new.replace(self.path)
+
+    def calls(self, function: str = "") -> list[str]:
+        """The devices this function was called for, in order; of all functions as "function device"."""
+        log = self.path.with_name(f"{self.path.name}.calls")
+        lines = log.read_text().splitlines() if log.exists() else []
+        if not function:
+            return lines
+        return [line.split()[1] for line in lines if line.split()[0] == function]
+
+
+def nvml(monkeypatch: pytest.MonkeyPatch, library: Path, folder: Path, *gpus: Mapping[str, object]) -> State:
+    """The real nvidia-ml-py over the fake library with these GPUs, for the length of one test."""
+    state = State(folder / "nvml.txt", {"count": len(gpus), "log": 1})
+    for lines in gpus:
+        state.set(lines)
+    monkeypatch.setenv("PERFMON_FAKE_NVML", str(state.path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(pynvml, "nvmlLib", ctypes.CDLL(str(library)))
+    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
+    monkeypatch.setattr(nvidia._Session, "process", -1)
+    return state
+
+
+def driver_list(proc: Path, *gpus: Mapping[str, object]) -> Path:
+    """A tree like /proc in which the driver lists these GPUs."""
+    for number, lines in enumerate(gpus):
+        name, identifier, address = (lines[f"gpu{number}.{key}"] for key in ("name", "uuid", "pci"))
+        folder = proc / "driver/nvidia/gpus" / str(address)
+        folder.mkdir(parents=True)
+        (folder / "information").write_text(
+            f"Model: \t\t {name}\nIRQ:   \t\t 120\nGPU UUID: \t {identifier}\nBus Location: \t {address}\n"
+            f"Device Minor: \t {number}\nGPU Excluded:\t No\n"
+        )
+    return proc
+
+
+def process(
+    proc: Path, number: int, *, children: str = "", opened: Mapping[int, str], environment: str = ""
+) -> None:
+    """In a tree like /proc, a process with these children, open files (by descriptor) and environment."""
+    folder = proc / str(number)
+    (folder / "fd").mkdir(parents=True)
+    (folder / "task" / str(number)).mkdir(parents=True)
+    (folder / "task" / str(number) / "children").write_text(children)
+    (folder / "environ").write_text(environment.replace(" ", "\0"))
+    for descriptor, path in opened.items():
+        (folder / "fd" / str(descriptor)).symlink_to(path)

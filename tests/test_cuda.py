@@ -1,0 +1,472 @@
+"""Which NVIDIA GPUs are in use: by CUDA's rules, in this process, in its children; then all together."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fakes import nvidia as fakes
+
+from perfmon_widgets.collectors import cuda
+from perfmon_widgets.collectors.cuda import Gpu, Search, Used, Visible, visible_devices
+from perfmon_widgets.collectors.nvidia import NvidiaCollector, NvidiaUnavailable
+
+ALIKE = [Gpu(f"0000:0{number}:00.0", number, f"GPU-{number}aaa", "A100") for number in range(4)]
+DIFFERENT = [Gpu(gpu.pci, gpu.minor, gpu.uuid, f"model {gpu.minor}") for gpu in ALIKE]
+UNKNOWN = [Gpu()] * 4
+TWINS = [Gpu("", 0, "GPU-12ab", "T4"), Gpu("", 1, "GPU-12cd", "T4")]
+
+
+# CUDA_VISIBLE_DEVICES
+
+
+@pytest.mark.parametrize(
+    ("text", "gpus", "expected"),
+    [
+        (None, ALIKE, (0, 1, 2, 3)),
+        ("", ALIKE, ()),
+        (" ", ALIKE, ()),
+        ("2", ALIKE, (2,)),
+        ("3,1", ALIKE, (3, 1)),
+        (" 1 , 2 ", ALIKE, (1, 2)),
+        ("0,2,-1,1", ALIKE, (0, 2)),  # the example of the CUDA Programming Guide
+        ("-1", ALIKE, ()),
+        ("0,4,1", ALIKE, (0,)),  # there is no GPU 4
+        ("none", ALIKE, ()),
+        ("1gpu2,2ampere", ALIKE, (1, 2)),  # as strtoul reads it
+        ("+1,02", ALIKE, (1, 2)),
+        ("0,,1", ALIKE, (0,)),
+        ("0,1,", ALIKE, (0, 1)),
+        ("1,2,1", ALIKE, ()),  # a duplicate empties it
+        ("1,9,1", ALIKE, (1,)),  # but not behind the end
+        ("1,GPU-2aaa", ALIKE, (1,)),
+        ("GPU-2aaa", ALIKE, (2,)),
+        ("GPU-3,GPU-0aa", ALIKE, (3, 0)),
+        ("GPU-3,1", ALIKE, (3,)),
+        ("GPU-9,GPU-1", ALIKE, ()),
+        ("GPU-1,GPU-1aaa", ALIKE, ()),
+        ("GPU-12a", TWINS, (0,)),
+        ("GPU-12", TWINS, ()),  # could be either
+        ("GPU-12cd,GPU-12", TWINS, (1,)),
+        ("gpu-1", ALIKE, ()),
+    ],
+)
+def test_visible_devices(text: str | None, gpus: list[Gpu], expected: tuple[int, ...]) -> None:
+    assert visible_devices(text, gpus) == Visible(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "gpus", "order", "certain"),
+    [
+        ("1", ALIKE, "", True),
+        ("1", DIFFERENT, "", False),  # CUDA's 1 is the second fastest
+        ("1", DIFFERENT, "FASTEST_FIRST", False),
+        ("1", DIFFERENT, "PCI_BUS_ID", True),
+        ("1", UNKNOWN, "", False),
+        ("0", UNKNOWN[:1], "", True),
+        ("3,2,1,0", DIFFERENT, "", True),  # all of them, in whatever order
+        ("", DIFFERENT, "", True),
+        ("GPU-1", DIFFERENT, "", True),
+        ("GPU-1", UNKNOWN, "", False),
+    ],
+)
+def test_visible_devices_that_can_be_trusted(text: str, gpus: list[Gpu], order: str, certain: bool) -> None:
+    assert visible_devices(text, gpus, order).certain is certain
+
+
+@pytest.mark.parametrize(
+    ("text", "gpus", "expected"),
+    [
+        ("MIG-5", ALIKE[:1], Visible((0,), True, "MIG-5")),
+        ("MIG-5,MIG-6", ALIKE, Visible((), False, "MIG-5")),  # on which GPU cannot be told from here
+        ("MIG-GPU-2aaa/3/0,MIG-6", ALIKE, Visible((2,), True, "MIG-GPU-2aaa/3/0")),
+    ],
+)
+def test_visible_slice(text: str, gpus: list[Gpu], expected: Visible) -> None:
+    assert visible_devices(text, gpus) == expected
+
+
+def test_known_gpus(tmp_path: Path) -> None:
+    proc = fakes.driver_list(
+        tmp_path, fakes.gpu(0), fakes.gpu(1, uuid="GPU-????????-????-????-????-????????????")
+    )
+    assert cuda.known_gpus(proc) == [
+        Gpu("0000:01:00.0", 0, f"GPU-{fakes.identity(0)}", "NVIDIA Fake"),
+        Gpu("0000:02:00.0", 1, "", "NVIDIA Fake"),
+    ]
+    file = tmp_path / "driver/nvidia/gpus/0000:01:00.0/information"
+    file.write_text(file.read_text().replace("No", "Yes"))
+    assert [gpu.minor for gpu in cuda.known_gpus(proc)] == [1]
+    assert cuda.known_gpus(tmp_path / "nowhere") == []
+
+
+# This process
+
+
+@pytest.fixture(scope="session")
+def cuda_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.compiled("cuda.c", "libcuda.so.1", tmp_path_factory.mktemp("cuda") / "library")
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.compiled("nvml.c", "libnvidia-ml.so.1", tmp_path_factory.mktemp("nvml") / "library")
+
+
+def context(device: int, gpu: int, *, active: int = 0) -> dict[str, object]:
+    """State lines of the fake CUDA: its device ``device`` is GPU ``gpu``."""
+    return {
+        f"device{device}.active": active,
+        f"device{device}.pci": f"0000:{gpu + 1:02x}:00.0",
+        f"device{device}.uuid": fakes.identity(gpu).replace("-", ""),
+    }
+
+
+@pytest.fixture
+def program(cuda_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fakes.State:
+    """What this process does with CUDA; it has not begun."""
+    state = fakes.State(tmp_path / "cuda.txt", {"count": 0})
+    monkeypatch.setenv("PERFMON_FAKE_CUDA", str(state.path))
+    return state
+
+
+@pytest.fixture
+def library(cuda_library: Path) -> Callable[[], ctypes.CDLL]:
+    return lambda: ctypes.CDLL(str(cuda_library))
+
+
+def test_primary_contexts(program: fakes.State, library: Callable[[], ctypes.CDLL]) -> None:
+    assert cuda.primary_contexts(library()) == []  # CUDA was not started
+    program.set({"initialised": 1, "count": 3} | context(0, 2) | context(1, 0) | context(2, 1))
+    assert cuda.primary_contexts(library()) == []  # no device was touched
+    program.set({"device1.active": 1})
+    how = "this process has a CUDA context on it"
+    found = Used(how, pci="0000:01:00.0", uuid=fakes.identity(0))
+    assert cuda.primary_contexts(library()) == [found]
+    program.set({"device2.active": 1, "device1.active": 0})
+    assert cuda.primary_contexts(library()) == [Used(how, pci="0000:02:00.0", uuid=fakes.identity(1))]
+
+
+def test_library_is_never_loaded(cuda_library: Path, tmp_path: Path) -> None:
+    code = """
+import ctypes
+from perfmon_widgets.collectors.cuda import mapped_library
+mapped = lambda: "libcuda" in open("/proc/self/maps").read()
+assert mapped_library() is None and not mapped()
+ctypes.CDLL("libcuda.so.1")
+assert mapped_library() is not None and mapped()
+"""
+    environment = os.environ | {"LD_LIBRARY_PATH": str(cuda_library.parent)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_frameworks_where_cuda_cannot_be_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
+    started = False
+    torch_cuda = SimpleNamespace(
+        is_initialized=lambda: started,
+        device_count=lambda: 2,
+        memory_reserved=lambda number: number * 4096,
+        get_device_properties=lambda number: SimpleNamespace(uuid=f"{number}aaa"),
+    )
+    torch = SimpleNamespace(cuda=torch_cuda, version=SimpleNamespace(cuda="12.4"))
+    bridge = SimpleNamespace(backends_are_initialized=lambda: started)
+
+    def local_devices(backend: str) -> list[SimpleNamespace]:
+        assert started, "asking now would start JAX"
+        return [SimpleNamespace(local_hardware_id=number) for number in (0, 1)]
+
+    modules: dict[str, Any] = {}
+
+    def look() -> list[Used]:
+        return Search(ALIKE, proc=tmp_path, library=lambda: None, modules=modules).look()
+
+    assert look() == []
+    modules |= {
+        "torch": torch,
+        "jax._src.xla_bridge": bridge,
+        "jax": SimpleNamespace(local_devices=local_devices),
+    }
+    assert look() == []
+    started = True
+    torch_found = Used("PyTorch holds memory on it", certain=False, uuid="1aaa")
+    jax_found = [Used("JAX started on it", certain=False, index=index) for index in (3, 1)]
+    assert look() == [torch_found, *jax_found]
+    torch.version.cuda = None  # PyTorch for AMD has the same names
+    assert look() == jax_found
+    modules["torch"] = modules["jax"] = SimpleNamespace()  # still being imported
+    assert look() == []
+
+
+# Its children
+
+
+@pytest.fixture
+def children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
+    """Which of four GPUs the children in the tree at tmp_path seem to use."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def look() -> list[int]:
+        found = Search(ALIKE, proc=tmp_path, library=lambda: None, modules={}).look()
+        assert not any(used.certain for used in found)
+        return [used.index for used in found]
+
+    return look
+
+
+UVM = {3: "/dev/nvidiactl", 4: "/dev/nvidia-uvm"}
+
+
+def test_child_with_cuda(tmp_path: Path, children: Callable[[], list[int]]) -> None:
+    fakes.process(tmp_path, os.getpid(), children="8000001 8000002", opened={})
+    fakes.process(tmp_path, 8000001, opened={1: "/dev/null", 2: "socket:[1]"})
+    fakes.process(tmp_path, 8000002, children="8000003", opened={})
+    fakes.process(tmp_path, 8000003, opened=UVM | {5: "/dev/nvidia2", 6: "/dev/nvidia2"})
+    assert children() == [2]
+
+
+def test_child_that_only_watches(tmp_path: Path, children: Callable[[], list[int]]) -> None:
+    fakes.process(tmp_path, os.getpid(), children="8000001", opened={})
+    fakes.process(
+        tmp_path, 8000001, opened={3: "/dev/nvidiactl"} | {5 + n: f"/dev/nvidia{n}" for n in range(4)}
+    )
+    assert children() == []
+
+
+def test_child_limited_by_its_environment(tmp_path: Path, children: Callable[[], list[int]]) -> None:
+    fakes.process(tmp_path, os.getpid(), children="8000001", opened={})
+    everything = UVM | {5 + number: f"/dev/nvidia{number}" for number in range(4)}
+    fakes.process(tmp_path, 8000001, opened=everything, environment="HOME=/ CUDA_VISIBLE_DEVICES=1,3")
+    assert children() == [1, 3]
+
+
+def test_child_on_a_slice(tmp_path: Path) -> None:
+    fakes.process(tmp_path, os.getpid(), children="8000001", opened={})
+    fakes.process(
+        tmp_path, 8000001, opened=UVM | {5: "/dev/nvidia0"}, environment="CUDA_VISIBLE_DEVICES=MIG-5"
+    )
+    found = Search(ALIKE, proc=tmp_path, library=lambda: None, modules={}).look()
+    assert found == [Used("a child process has it open", certain=False, uuid="MIG-5")]
+
+
+def test_what_a_fork_inherits_is_not_used(tmp_path: Path, children: Callable[[], list[int]]) -> None:
+    everything = UVM | {5 + number: f"/dev/nvidia{number}" for number in range(4)}
+    fakes.process(tmp_path, os.getpid(), children="8000001", opened=everything)
+    fakes.process(tmp_path, 8000001, children="8000002", opened=everything)
+    fakes.process(tmp_path, 8000002, opened=everything | {9: "/dev/nvidia-uvm", 10: "/dev/nvidia1"})
+    assert children() == [1]
+
+
+def test_children_are_looked_at_rarely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(cuda.time, "monotonic", lambda: now)
+    monkeypatch.setattr(cuda.time, "thread_time", lambda: 0.0)
+    search = Search(ALIKE, proc=tmp_path, library=lambda: None, modules={})
+    assert search.look() == []
+    fakes.process(tmp_path, os.getpid(), children="8000001", opened={})
+    fakes.process(tmp_path, 8000001, opened=UVM | {5: "/dev/nvidia2"})
+    now += 4.9
+    assert search.look() == []
+    now += 0.2
+    assert [used.index for used in search.look()] == [2]
+
+
+def test_a_real_child(tmp_path: Path) -> None:
+    """The real /proc, with plain files in place of the devices: their names cannot be had without a GPU."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        search = Search(ALIKE, library=lambda: None, modules={})
+        assert child.pid in search._children_of(os.getpid())
+        assert search._opened(child.pid) == frozenset()
+        assert search._environment(child.pid).get("PATH") == os.environ.get("PATH")
+        assert search.look() == []
+    finally:
+        child.communicate(b"\n")
+
+
+# All of it together
+
+
+@pytest.fixture
+def machine(
+    monkeypatch: pytest.MonkeyPatch, nvml_library: Path, tmp_path: Path, program: fakes.State
+) -> Callable[..., fakes.State]:
+    """Makes a machine with these GPUs, and CUDA."""
+    return lambda *gpus: fakes.nvml(monkeypatch, nvml_library, tmp_path, *gpus)
+
+
+@pytest.fixture
+def collector(tmp_path: Path, library: Callable[[], ctypes.CDLL]) -> Callable[[], NvidiaCollector]:
+    def make() -> NvidiaCollector:
+        search = Search(cuda.known_gpus(tmp_path), proc=tmp_path, library=library, modules={})
+        return NvidiaCollector(search=search.look, proc=tmp_path)
+
+    return make
+
+
+def wheres(collector: NvidiaCollector) -> list[str]:
+    return list(dict.fromkeys(metric.where for metric in collector.metrics))
+
+
+def read(collector: NvidiaCollector) -> set[str]:
+    """Where there are numbers."""
+    return {name.split("/")[0] for name, value in collector.collect().items() if not math.isnan(value)}
+
+
+def test_cuda_started_after_the_monitor(
+    machine: Callable[..., fakes.State],
+    program: fakes.State,
+    collector: Callable[[], NvidiaCollector],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cuda, "_PROBE_EVERY", 0.0)
+    driver = machine(*map(fakes.gpu, range(8)))
+    monitor = collector()
+    assert wheres(monitor) == [f"gpu{number}" for number in range(8)]
+    declared = [metric.name for metric in monitor.metrics]
+    assert read(monitor) == set()
+    assert "no GPU in use yet" in monitor.errors["gpu5/power_watts"]
+    # CUDA counts in an order of its own.
+    program.set({"initialised": 1, "count": 8})
+    for device in range(8):
+        program.set(context(device, 7 - device))
+    assert read(monitor) == set()
+    assert not driver.calls("attach")  # nothing was woken up
+    program.set({"device2.active": 1})
+    assert read(monitor) == {"gpu5"}
+    assert set(driver.calls("attach")) == {"gpu5"}
+    program.set({"device0.active": 1})
+    assert read(monitor) == {"gpu5", "gpu7"}
+    program.set({"device0.active": 0})
+    assert read(monitor) == {"gpu5", "gpu7"}  # once used, it stays
+    assert set(driver.calls("attach")) == {"gpu5", "gpu7"}
+    assert [metric.name for metric in monitor.metrics] == declared
+    monitor.close()
+
+
+def test_slice_in_use(
+    machine: Callable[..., fakes.State], program: fakes.State, collector: Callable[[], NvidiaCollector]
+) -> None:
+    slices = {
+        f"gpu1mig{number}.{key}": value
+        for number in (0, 1)
+        for key, value in {
+            "uuid": f"MIG-{fakes.identity(100 + number)}",
+            "name": "NVIDIA Fake MIG 1g.10gb",
+            "gi": number,
+            "total": 8 * 2**30,
+            "used": (number + 1) * 2**30,
+        }.items()
+    }
+    machine(fakes.gpu(0), fakes.gpu(1, mig=1) | slices)
+    program.set({"initialised": 1, "count": 1} | context(0, 1, active=1))
+    program.set({"device0.uuid": fakes.identity(101).replace("-", "")})
+    monitor = collector()
+    values = monitor.collect()
+    assert values["gpu1/memory_used_bytes"] == 2 * 2**30
+    assert math.isnan(values["gpu1/utilization_percent"])
+    assert monitor.errors["gpu1/utilization_percent"] == "not reported for MIG slices"
+    monitor.close()
+
+
+def test_visible_devices_limit_the_columns(
+    machine: Callable[..., fakes.State],
+    program: fakes.State,
+    collector: Callable[[], NvidiaCollector],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpus = [fakes.gpu(number) for number in range(4)]
+    driver = machine(*gpus)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
+    # Unless the driver lists what GPUs these are, the numbers may mean others.
+    assert wheres(collector()) == ["gpu0", "gpu1", "gpu2", "gpu3"]
+    fakes.driver_list(tmp_path, *gpus)
+    monitor = collector()
+    assert wheres(monitor) == ["gpu1", "gpu3"]
+    assert monitor.metrics[0].device == f"NVIDIA Fake (GPU-{fakes.identity(1)})"
+    assert read(monitor) == set()  # visible is not in use
+    assert not driver.calls("attach")
+    # The variable was changed before CUDA was started.
+    program.set({"initialised": 1, "count": 1} | context(0, 2, active=1))
+    assert read(monitor) == set()
+    assert "also uses GPU 2" in monitor.errors["gpu1/power_watts"]
+    monitor.close()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(NvidiaUnavailable, match="CUDA_VISIBLE_DEVICES hides every GPU"):
+        collector()
+
+
+def test_a_guess_is_labelled(
+    machine: Callable[..., fakes.State],
+    program: fakes.State,
+    collector: Callable[[], NvidiaCollector],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpus = [fakes.gpu(number) for number in range(2)]
+    machine(*gpus)
+    fakes.driver_list(tmp_path, *gpus)
+    fakes.process(tmp_path, os.getpid(), children="8000001", opened={})
+    fakes.process(tmp_path, 8000001, opened=UVM | {5: "/dev/nvidia1"})
+    monitor = collector()
+    assert read(monitor) == {"gpu1"}
+    label = next(metric.device for metric in monitor.metrics if metric.where == "gpu1")
+    assert label.endswith(", likely in use: a child process has it open")
+    # Sure once this process uses it too.
+    program.set({"initialised": 1, "count": 1} | context(0, 1, active=1))
+    assert read(monitor) == {"gpu1"}
+    assert not any("likely" in metric.device for metric in monitor.metrics)
+    monitor.close()
+
+
+def test_gpu_in_use_that_cannot_be_attached(
+    machine: Callable[..., fakes.State], program: fakes.State, collector: Callable[[], NvidiaCollector]
+) -> None:
+    driver = machine(fakes.gpu(0))
+    driver.set({"gpu0.attach": 15})
+    program.set({"initialised": 1, "count": 1} | context(0, 0, active=1))
+    monitor = collector()
+    assert read(monitor) == set()
+    assert "lost" in monitor.errors["gpu0/power_watts"]
+    driver.set({"gpu0.attach": None})
+    assert read(monitor) == {"gpu0"}
+    monitor.close()
+
+
+def test_whole_process(nvml_library: Path, cuda_library: Path, tmp_path: Path) -> None:
+    """Nothing passed in: the libraries are found by the dynamic linker, CUDA is loaded after the monitor."""
+    driver = fakes.State(tmp_path / "nvml.txt", {"count": 2, "log": 1} | fakes.gpu(0) | fakes.gpu(1))
+    program = fakes.State(tmp_path / "cuda.txt", {"initialised": 1, "count": 1} | context(0, 1, active=1))
+    code = """
+import ctypes, math
+from perfmon_widgets.collectors.nvidia import NvidiaCollector
+collector = NvidiaCollector()
+read = lambda: [name for name, value in collector.collect().items() if value == 150]
+print(read())
+ctypes.CDLL("libcuda.so.1")
+print(read())
+"""
+    environment = os.environ | {
+        "LD_LIBRARY_PATH": f"{nvml_library.parent}:{cuda_library.parent}",
+        "PERFMON_FAKE_NVML": str(driver.path),
+        "PERFMON_FAKE_CUDA": str(program.path),
+    }
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    answer = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (answer.stdout, answer.stderr) == ("[]\n['gpu1/power_watts']\n", "")
+    assert set(driver.calls("attach")) == {"gpu1"}

@@ -1,0 +1,585 @@
+"""The NVIDIA collector, through the real nvidia-ml-py over a fake driver library."""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pynvml
+import pytest
+from fakes import nvidia as fakes
+
+from perfmon_widgets.collectors import Collector, cuda, nvidia
+from perfmon_widgets.collectors.nvidia import NvidiaCollector, NvidiaUnavailable
+
+GIBIBYTE = 2**30
+Machine = Callable[..., fakes.State]
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.compiled("nvml.c", "libnvidia-ml.so.1", tmp_path_factory.mktemp("nvml") / "new")
+
+
+@pytest.fixture(scope="session")
+def old_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.compiled(
+        "nvml.c", "libnvidia-ml.so.1", tmp_path_factory.mktemp("nvml") / "old", "-DOLD_DRIVER"
+    )
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, library: Path, tmp_path: Path) -> Machine:
+    """Makes a machine with these GPUs."""
+    return lambda *gpus: fakes.nvml(monkeypatch, library, tmp_path, *gpus)
+
+
+def wait_for_end() -> None:
+    """Wait until the thread that the driver had held has ended."""
+    for thread in threading.enumerate():
+        if thread.name == "perfmon-nvidia":
+            thread.join(5)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Moves the collector's monotonic clock forward."""
+    ahead = 0.0
+    real = time.monotonic
+
+    def forward(seconds: float) -> None:
+        nonlocal ahead
+        ahead += seconds
+
+    monkeypatch.setattr(nvidia.time, "monotonic", lambda: real() + ahead)
+    return forward
+
+
+def in_use(*numbers: int) -> Callable[[], list[cuda.Used]]:
+    """A search that has found these GPUs."""
+    return lambda: [cuda.Used("a test", index=number) for number in numbers]
+
+
+def missing(values: Mapping[str, float]) -> set[str]:
+    return {name for name, value in values.items() if math.isnan(value)}
+
+
+def metric(collector: NvidiaCollector, name: str) -> nvidia.Metric:
+    return next(metric for metric in collector.metrics if metric.name == name)
+
+
+# What is read
+
+
+def test_values_and_what_they_mean(machine: Machine) -> None:
+    machine(fakes.gpu(0))
+    collector = NvidiaCollector(search=in_use(0))
+    assert isinstance(collector, Collector)
+    declared = [metric.name for metric in collector.metrics]
+    values = collector.collect()
+    assert list(values) == declared == [metric.name for metric in collector.metrics]
+    assert values["gpu0/utilization_percent"] == 40
+    assert values["gpu0/memory_activity_percent"] == 10
+    assert values["gpu0/memory_used_bytes"] == 4 * GIBIBYTE
+    assert values["gpu0/memory_limit_bytes"] == 16 * GIBIBYTE
+    assert values["gpu0/memory_percent"] == 25
+    assert values["gpu0/power_watts"] == 150
+    assert values["gpu0/sm_clock_hertz"] == 1.4e9
+    power = metric(collector, "gpu0/power_watts")
+    assert (power.limit, power.group) == (300, "gpu")
+    assert power.device == f"NVIDIA Fake (GPU-{fakes.identity(0)})"
+    assert metric(collector, "gpu0/memory_used_bytes").limit == "gpu0/memory_limit_bytes"
+    assert metric(collector, "gpu0/sm_clock_hertz").limit == 1.98e9
+    collector.close()
+
+
+def test_every_missing_number_has_a_reason(machine: Machine) -> None:
+    machine(fakes.gpu(0), fakes.gpu(1))
+    collector = NvidiaCollector(search=in_use(1))
+    values = collector.collect()
+    assert missing(values) == set(collector.errors)
+    assert all(collector.errors.values())
+    collector.close()
+
+
+def test_values_move(machine: Machine) -> None:
+    state = machine(fakes.gpu(0))
+    collector = NvidiaCollector(search=in_use(0))
+    collector.collect()
+    state.set({"gpu0.utilization": 99, "gpu0.used": 8 * GIBIBYTE})
+    values = collector.collect()
+    assert values["gpu0/utilization_percent"] == 99
+    assert values["gpu0/memory_percent"] == 50
+    collector.close()
+
+
+def test_old_driver(monkeypatch: pytest.MonkeyPatch, old_library: Path, tmp_path: Path) -> None:
+    state = fakes.nvml(monkeypatch, old_library, tmp_path, fakes.gpu(0))
+    collector = NvidiaCollector(search=in_use(0))
+    values = collector.collect()
+    # Version 1 counts what the driver reserves as used.
+    assert values["gpu0/memory_used_bytes"] == 5 * GIBIBYTE
+    assert "reserved memory as used" in metric(collector, "gpu0/memory_used_bytes").source
+    assert values["gpu0/utilization_percent"] == 40
+    assert "nvmlDeviceGetUtilizationRates" in metric(collector, "gpu0/utilization_percent").source
+    assert collector.errors["gpu0/pcie_sent_bytes_per_second"] == "this driver is too old to tell"
+    before = len(state.calls())
+    collector.collect()
+    # The version that answered is asked directly from now on, and what there is not is left alone.
+    assert len(state.calls()) - before == 4
+    collector.close()
+
+
+def test_samples_since_the_last_reading(machine: Machine) -> None:
+    state = machine(fakes.gpu(0, samples="1000000:90 1900000:10 2100000:30", memory_samples="2100000:5"))
+    collector = NvidiaCollector(search=in_use(0))
+    # The first time only the last second counts: before, the GPU may have been somebody else's.
+    values = collector.collect()
+    assert values["gpu0/utilization_percent"] == 20
+    assert values["gpu0/memory_activity_percent"] == 5
+    assert "mean of the samples" in metric(collector, "gpu0/utilization_percent").source
+    state.set(
+        {"gpu0.samples": "2100000:30 2300000:100 2500000:0 2700000:20", "gpu0.memory_samples": "2500000:7"}
+    )
+    values = collector.collect()
+    assert values["gpu0/utilization_percent"] == 40
+    assert values["gpu0/memory_activity_percent"] == 7
+    # An idle GPU keeps no samples; the rates say so.
+    state.set({"gpu0.utilization": 0, "gpu0.activity": 0})
+    values = collector.collect()
+    assert values["gpu0/utilization_percent"] == 0
+    state.set({"gpu0.samples": "3000000:50", "gpu0.memory_samples": "3000000:2"})
+    assert collector.collect()["gpu0/utilization_percent"] == 50
+    collector.close()
+
+
+def test_samples_that_are_no_percentages(machine: Machine) -> None:
+    machine(fakes.gpu(0, samples="1000000:290000", memory_samples="1000000:1"))
+    collector = NvidiaCollector(search=in_use(0))
+    assert collector.collect()["gpu0/utilization_percent"] == 40
+    assert "nvmlDeviceGetUtilizationRates" in metric(collector, "gpu0/utilization_percent").source
+    collector.close()
+
+
+def test_more_samples_than_fit(machine: Machine) -> None:
+    state = machine(fakes.gpu(0, memory_samples="1000000:1"))
+    state.set({"gpu0.samples": " ".join(f"{1_000_000 + number}:50" for number in range(200))})
+    collector = NvidiaCollector(search=in_use(0))
+    assert collector.collect()["gpu0/utilization_percent"] == 40
+    collector.close()
+
+
+def test_counters_become_rates(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(nvidia.time, "monotonic", lambda: now)
+    state = machine(fakes.gpu(0, field197=1000, field198=0, field138=10, field139=20))
+    collector = NvidiaCollector(search=in_use(0))
+    names = {
+        f"gpu0/{link}_{way}_bytes_per_second" for link in ("pcie", "nvlink") for way in ("sent", "received")
+    }
+    assert missing(collector.collect()) == names
+    assert collector.errors == dict.fromkeys(names, "a rate needs two readings")
+    state.set({"gpu0.field197": 6000, "gpu0.field198": 10, "gpu0.field138": 12, "gpu0.field139": 20})
+    now += 2
+    values = collector.collect()
+    assert values["gpu0/pcie_sent_bytes_per_second"] == 2500
+    assert values["gpu0/pcie_received_bytes_per_second"] == 5
+    assert values["gpu0/nvlink_sent_bytes_per_second"] == 1024  # counted in KiB
+    assert values["gpu0/nvlink_received_bytes_per_second"] == 0
+    assert not collector.errors
+    state.set({"gpu0.field197": 0})  # it has wrapped: how far it went is not known
+    now += 2
+    assert math.isnan(collector.collect()["gpu0/pcie_sent_bytes_per_second"])
+    collector.close()
+
+
+def test_narrow_counters_are_no_rates(machine: Machine) -> None:
+    machine(fakes.gpu(0, field197=1, field198=1, narrow=1))
+    collector = NvidiaCollector(search=in_use(0))
+    collector.collect()
+    assert "32 bits" in collector.errors["gpu0/pcie_sent_bytes_per_second"]
+    collector.close()
+
+
+# What fails, and what goes on
+
+
+@pytest.mark.parametrize(
+    ("function", "columns"),
+    [
+        ("nvmlDeviceGetUtilizationRates", {"utilization_percent", "memory_activity_percent"}),
+        ("nvmlDeviceGetMemoryInfo_v2", {"memory_percent", "memory_used_bytes", "memory_limit_bytes"}),
+        ("nvmlDeviceGetPowerUsage", {"power_watts"}),
+        ("nvmlDeviceGetClockInfo", {"sm_clock_hertz"}),
+    ],
+)
+@pytest.mark.parametrize(("code", "reason"), [(3, "not supported"), (4, "not permitted")])
+def test_each_number_fails_alone(
+    machine: Machine,
+    clock: Callable[[float], None],
+    *,
+    function: str,
+    columns: set[str],
+    code: int,
+    reason: str,
+) -> None:
+    state = machine(fakes.gpu(0), fakes.gpu(1))
+    collector = NvidiaCollector(search=in_use(0, 1))
+    good = missing(collector.collect())
+    state.set({f"gpu0.{function}": code})
+    lost = {f"gpu0/{column}" for column in columns}
+    assert missing(collector.collect()) == good | lost
+    assert all(reason in collector.errors[column] for column in lost)
+    # Left alone for a minute, then tried again.
+    state.set({f"gpu0.{function}": None})
+    asked = len(state.calls(function))
+    collector.collect()
+    assert len(state.calls(function)) == asked + 1
+    clock(61)
+    assert missing(collector.collect()) == good
+    assert not lost & set(collector.errors)
+    collector.close()
+
+
+def test_another_error_is_tried_again_at_once(machine: Machine) -> None:
+    state = machine(fakes.gpu(0))
+    collector = NvidiaCollector(search=in_use(0))
+    state.set({"gpu0.nvmlDeviceGetPowerUsage": 999})
+    assert math.isnan(collector.collect()["gpu0/power_watts"])
+    assert "unknown error" in collector.errors["gpu0/power_watts"]
+    state.set({"gpu0.nvmlDeviceGetPowerUsage": 777})
+    collector.collect()
+    assert "fake error 777" in collector.errors["gpu0/power_watts"]
+    state.set({"gpu0.nvmlDeviceGetPowerUsage": None})
+    assert collector.collect()["gpu0/power_watts"] == 150
+    collector.close()
+
+
+def test_lost_gpu_keeps_the_others(machine: Machine, clock: Callable[[float], None]) -> None:
+    state = machine(fakes.gpu(0), fakes.gpu(1))
+    collector = NvidiaCollector(search=in_use(0, 1))
+    good = missing(collector.collect())
+    state.set({"gpu0.nvmlDeviceGetMemoryInfo_v2": 15, "gpu0.nvmlDeviceGetUtilizationRates": 15})
+    values = collector.collect()
+    assert values["gpu1/power_watts"] == 150
+    assert {name for name in values if name.startswith("gpu0/")} <= missing(values)
+    assert "lost" in collector.errors["gpu0/power_watts"]
+    state.set({"gpu0.nvmlDeviceGetMemoryInfo_v2": None, "gpu0.nvmlDeviceGetUtilizationRates": None})
+    assert math.isnan(collector.collect()["gpu0/power_watts"])
+    clock(61)
+    assert missing(collector.collect()) == good
+    collector.close()
+
+
+def test_nvml_shut_down_by_somebody_else(machine: Machine) -> None:
+    machine(fakes.gpu(0))
+    collector = NvidiaCollector(search=in_use(0))
+    good = missing(collector.collect())
+    pynvml.nvmlShutdown()
+    collector.collect()
+    assert missing(collector.collect()) == good
+    collector.close()
+
+
+def test_unified_memory(machine: Machine) -> None:
+    machine(fakes.gpu(0, name="NVIDIA GB10", total=None), fakes.gpu(1, total=None), fakes.gpu(2, total=0))
+    collector = NvidiaCollector(search=in_use(0, 1, 2))
+    values = collector.collect()
+    assert math.isnan(values["gpu0/memory_used_bytes"])
+    assert "shares the machine's memory" in collector.errors["gpu0/memory_percent"]
+    assert values["gpu0/power_watts"] == 150
+    # Only where the GPU is known to have no memory of its own.
+    assert "not supported" in collector.errors["gpu1/memory_percent"]
+    assert math.isnan(values["gpu2/memory_percent"])
+    collector.close()
+
+
+# A driver that takes its time
+
+
+def test_slow_driver(machine: Machine) -> None:
+    state = machine(fakes.gpu(0))
+    collector = NvidiaCollector(search=in_use(0))
+    state.set({"sleep.nvmlDeviceGetPowerUsage": 3000})
+    started = time.monotonic()
+    assert missing(collector.collect()) == {metric.name for metric in collector.metrics}
+    assert time.monotonic() - started < 1.5
+    assert "has not answered for 1 s" in collector.errors["gpu0/power_watts"]
+    state.set({"sleep.nvmlDeviceGetPowerUsage": None})
+    collector._thread._last.result(5)
+    assert collector.collect()["gpu0/power_watts"] == 150
+    assert "gpu0/power_watts" not in collector.errors
+    collector.close()
+
+
+def test_driver_that_never_returns(machine: Machine) -> None:
+    state = machine(fakes.gpu(0))
+    collector = NvidiaCollector(search=in_use(0))
+    collector.collect()
+    state.set({"hang.nvmlDeviceGetMemoryInfo_v2": 1})
+    started = time.monotonic()
+    collector.collect()
+    assert 0.9 < time.monotonic() - started < 1.5
+    started = time.monotonic()
+    for _ in range(3):  # it is not waited for a second time
+        collector.collect()
+    assert "has not answered for 1 s" in collector.errors["gpu0/power_watts"]
+    collector.close()  # nor at the end
+    collector.collect()
+    assert time.monotonic() - started < 0.5
+    assert sum(thread.name == "perfmon-nvidia" for thread in threading.enumerate()) == 1
+    state.set({"hang.nvmlDeviceGetMemoryInfo_v2": None})
+    collector._thread._last.result(5)
+    assert collector.collect()["gpu0/power_watts"] == 150
+    collector.close()
+
+
+def test_driver_that_never_opens(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = machine(fakes.gpu(0))
+    state.set({"hang.nvmlInitWithFlags": 1})
+    monkeypatch.setattr(nvidia, "_OPENING", 0.1)
+    with pytest.raises(NvidiaUnavailable, match="has not answered") as caught:
+        NvidiaCollector()
+    assert caught.value.broken
+    state.set({"hang.nvmlInitWithFlags": None})
+    wait_for_end()
+
+
+# The thread, the process, the session
+
+
+def test_thread_ends_with_close_and_starts_again(machine: Machine) -> None:
+    machine(fakes.gpu(0))
+    collector = NvidiaCollector(search=in_use(0))
+    for _ in range(2):
+        assert not any(thread.name == "perfmon-nvidia" for thread in threading.enumerate())
+        assert collector.collect()["gpu0/power_watts"] == 150
+        assert sum(thread.name == "perfmon-nvidia" for thread in threading.enumerate()) == 1
+        collector.close()
+        collector.close()
+
+
+def test_thread_ends_with_the_last_reference(machine: Machine) -> None:
+    machine(fakes.gpu(0))
+    collector = NvidiaCollector(search=in_use(0))
+    collector.collect()
+    thread = collector._thread._thread
+    del collector
+    gc.collect()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_nvml_is_initialised_once_and_never_shut_down(machine: Machine) -> None:
+    state = machine(fakes.gpu(0))
+    for _ in range(2):
+        collector = NvidiaCollector(search=in_use(0))
+        collector.collect()
+        collector.close()
+    assert len(state.calls("nvmlInitWithFlags")) == 1
+    assert not state.calls("nvmlShutdown")
+
+
+def test_fork(machine: Machine, forked: Callable[..., float]) -> None:
+    state = machine(fakes.gpu(0))
+    collector = NvidiaCollector(search=in_use(0))
+    collector.collect()
+    assert forked(lambda: collector.collect()["gpu0/power_watts"]) == 150
+    assert len(state.calls("nvmlInitWithFlags")) == 2
+    assert collector.collect()["gpu0/power_watts"] == 150
+    collector.close()
+
+
+def test_steady_state_looks_nothing_up(machine: Machine) -> None:
+    state = machine(
+        fakes.gpu(0, field197=1, field198=1, field138=1, field139=1, samples="1:1", memory_samples="1:1")
+    )
+    collector = NvidiaCollector(search=in_use(0))
+    collector.collect()
+    described = collector.metrics
+    before = len(state.calls())
+    collector.collect()
+    assert [call.split()[0] for call in state.calls()[before:]] == [
+        "nvmlDeviceGetSamples",  # nothing new, so the rates
+        "nvmlDeviceGetUtilizationRates",
+        "nvmlDeviceGetMemoryInfo_v2",
+        "nvmlDeviceGetPowerUsage",
+        "nvmlDeviceGetClockInfo",
+        "nvmlDeviceGetFieldValues",
+        "nvmlDeviceGetFieldValues",
+    ]
+    assert collector.metrics is described
+    collector.close()
+
+
+# GPUs that the user named, and MIG slices
+
+
+def test_named_gpus(machine: Machine) -> None:
+    state = machine(*map(fakes.gpu, range(4)))
+    collector = NvidiaCollector([2, f"GPU-{fakes.identity(1)}", "2"])
+    assert {metric.where for metric in collector.metrics} == {"gpu2", "gpu1"}
+    values = collector.collect()
+    assert values["gpu1/power_watts"] == values["gpu2/power_watts"] == 150
+    assert set(state.calls("attach")) == {"gpu1", "gpu2"}
+    collector.close()
+
+
+@pytest.mark.parametrize("name", [2, -1, "GPU-none", "MIG-none", "cuda:0"])
+def test_wrong_name(machine: Machine, name: int | str) -> None:
+    machine(*map(fakes.gpu, range(2)))
+    existing = f"0 .GPU-{fakes.identity(0)}., 1 .GPU-{fakes.identity(1)}."
+    with pytest.raises(ValueError, match=f"no GPU {name!r} here, only {existing}"):
+        NvidiaCollector([0, name])
+
+
+def mig(number: int, **values: object) -> dict[str, object]:
+    """A GPU with two MIG slices, whose own figures are never those of a slice."""
+    lines = fakes.gpu(number, mig=1, utilization=None)
+    for slice_number in (0, 1):
+        lines |= {
+            f"gpu{number}mig{slice_number}.uuid": f"MIG-{fakes.identity(100 + slice_number)}",
+            f"gpu{number}mig{slice_number}.name": "NVIDIA Fake MIG 1g.10gb",
+            f"gpu{number}mig{slice_number}.gi": 3 + slice_number,
+            f"gpu{number}mig{slice_number}.total": 8 * GIBIBYTE,
+            f"gpu{number}mig{slice_number}.used": (1 + slice_number) * GIBIBYTE,
+        }
+    return lines | {f"gpu{number}.{key}": value for key, value in values.items()}
+
+
+def test_slice_without_activity(machine: Machine) -> None:
+    machine(mig(0))
+    collector = NvidiaCollector([f"MIG-{fakes.identity(101)}"])
+    values = collector.collect()
+    assert values["gpu0/memory_used_bytes"] == 2 * GIBIBYTE
+    assert values["gpu0/memory_percent"] == 25
+    for column in missing(values):
+        assert collector.errors[column] == "not reported for MIG slices"
+    assert len(missing(values)) == len(values) - 3
+    expected = f"NVIDIA Fake MIG 1g.10gb (MIG-{fakes.identity(101)})"
+    assert metric(collector, "gpu0/memory_percent").device == expected
+    collector.close()
+
+
+def test_slice_with_activity(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(nvidia.time, "monotonic", lambda: now)
+    state = machine(mig(0, gpm=1, busy4=1000))
+    collector = NvidiaCollector([f"MIG-{fakes.identity(101)}"])
+    assert math.isnan(collector.collect()["gpu0/utilization_percent"])
+    assert collector.errors["gpu0/utilization_percent"] == "a rate needs two readings"
+    for busy, percent in ((1070, 70), (1075, 5), (1075, 0)):
+        now += 5
+        state.set({"gpu0.busy4": busy})
+        assert collector.collect()["gpu0/utilization_percent"] == percent
+    now += 0.01
+    assert math.isnan(collector.collect()["gpu0/utilization_percent"])
+    state.set({"gpu0.busy4": None})  # as where a virtual machine has only a part of the GPU
+    now += 5
+    assert math.isnan(collector.collect()["gpu0/utilization_percent"])
+    assert "refuses" in collector.errors["gpu0/utilization_percent"]
+    assert len(state.calls("nvmlGpmSampleAlloc")) == 2
+    assert "GRAPHICS_UTIL" in metric(collector, "gpu0/utilization_percent").source
+    collector.close()
+
+
+def test_two_slices_of_one_gpu(machine: Machine) -> None:
+    machine(mig(0))
+    collector = NvidiaCollector([f"MIG-{fakes.identity(100)}", f"MIG-{fakes.identity(101)}"])
+    values = collector.collect()
+    assert values["gpu0/memory_used_bytes"] == GIBIBYTE
+    assert values["gpu0/gi4ci0/memory_used_bytes"] == 2 * GIBIBYTE
+    assert metric(collector, "gpu0/gi4ci0/memory_used_bytes").limit == "gpu0/gi4ci0/memory_limit_bytes"
+    collector.close()
+
+
+def test_gpu_divided_into_slices(machine: Machine) -> None:
+    machine(mig(0))
+    collector = NvidiaCollector([0])
+    assert math.isnan(collector.collect()["gpu0/utilization_percent"])
+    assert "name a slice" in collector.errors["gpu0/utilization_percent"]
+    collector.close()
+
+
+# No GPU, or none that works
+
+
+@pytest.mark.parametrize(
+    ("code", "broken", "words"),
+    [
+        (12, False, "no NVIDIA driver on this machine"),
+        (9, True, "not loaded"),
+        (18, True, "restart"),
+        (4, True, "/dev/nvidiactl"),
+        (999, True, "restart"),
+        (777, True, "fake error 777"),
+    ],
+)
+def test_unavailable(machine: Machine, *, code: int, broken: bool, words: str) -> None:
+    machine().set({"driver.nvmlInitWithFlags": code})
+    with pytest.raises(NvidiaUnavailable, match=words) as caught:
+        NvidiaCollector()
+    assert caught.value.broken is broken
+
+
+def test_driver_without_gpus(machine: Machine) -> None:
+    machine()
+    with pytest.raises(NvidiaUnavailable, match="shows no GPU") as caught:
+        NvidiaCollector()
+    assert not caught.value.broken
+
+
+def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_found(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(pynvml, "nvmlLib", None)
+    monkeypatch.setattr(pynvml, "CDLL", not_found)
+    monkeypatch.setattr(nvidia._Session, "process", -1)
+    with pytest.raises(NvidiaUnavailable, match="no NVIDIA driver on this machine") as caught:
+        NvidiaCollector()
+    assert not caught.value.broken
+
+
+def test_the_deprecated_distribution_does_not_warn(run_python: Callable[..., Any]) -> None:
+    """The distribution "pynvml" warns through a finder, at every import of the module."""
+    code = """
+import sys, warnings
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pynvml":
+            warnings.warn("The pynvml package is deprecated.", FutureWarning)
+sys.meta_path.insert(0, Finder())
+from perfmon_widgets.collectors.nvidia import NvidiaCollector
+try: NvidiaCollector([0])
+except OSError: pass
+assert "pynvml" in sys.modules
+"""
+    answer = run_python(code)
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_found_by_the_dynamic_linker(library: Path, tmp_path: Path) -> None:
+    """The way the fake is put under a whole Jupyter kernel: LD_LIBRARY_PATH when the process starts."""
+    state = fakes.State(tmp_path / "nvml.txt", {"count": 1} | fakes.gpu(0))
+    code = (
+        "from perfmon_widgets.collectors.nvidia import *\n"
+        "print(NvidiaCollector([0]).collect()['gpu0/power_watts'])"
+    )
+    environment = os.environ | {"LD_LIBRARY_PATH": str(library.parent), "PERFMON_FAKE_NVML": str(state.path)}
+    answer = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (answer.stdout, answer.stderr) == ("150.0\n", "")
