@@ -49,7 +49,6 @@ class CsvLog:
         self._descriptor: int | None = None
         self._path: Path | None = None
         self._newest = 0
-        self._size = 0
         self._count = 0
         self._error: str | None = None
 
@@ -86,8 +85,7 @@ class CsvLog:
                 if path is None or _absolute(path) in (self._asked, self._path):
                     return self._path
                 raise RuntimeError(f"already logging to {self._path}; stop that log before starting another")
-            asked = _absolute(path if path is not None else f"perfmon-{datetime.now():%Y%m%d-%H%M%S}.csv")
-            self._open(asked)
+            self._open(_absolute(path if path is not None else f"perfmon-{datetime.now():%Y%m%d-%H%M%S}.csv"))
             assert self._path is not None  # noqa: S101 - for the type checker
             return self._path
 
@@ -141,7 +139,7 @@ class CsvLog:
             raise type(error)(error.errno, _sentence(error, asked)) from None
         before = (self._path, self._count, self._newest)
         self._descriptor, self._path = descriptor, path
-        self._size = self._count = 0
+        self._count = 0
         try:
             newest, lines = self._window()
             self._write(_header(self._columns) + b"".join(lines), len(lines))
@@ -162,9 +160,8 @@ class CsvLog:
         written = os.write(self._descriptor, content)
         if written < len(content):
             # Part of it found room: take it back, so that the file ends with a whole line.
-            os.ftruncate(self._descriptor, self._size)
+            os.ftruncate(self._descriptor, status.st_size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._size += written
         self._count += rows
 
     def _close(self) -> None:
@@ -187,43 +184,60 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 - a program that only samples never pays for it
 
     content = Path(path).read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    # Not pandas' own reader: what it must be told to keep every digit differs between its versions.
-    rows = csv.reader(io.StringIO(whole.decode("utf-8", "replace"), newline=""))
+    whole = io.BytesIO(content[: content.rfind(b"\n") + 1])
+    try:
+        columns, times, values = _parse(io.TextIOWrapper(whole, "utf-8", newline=""))
+        index = pd.DatetimeIndex(pd.to_datetime(times, utc=True, format="ISO8601"), name="time")
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is not a log of perfmon_widgets: {error}") from None
+    table = np.array(values, dtype=float).reshape(len(values), len(columns))
+    frame: pd.DataFrame = pd.DataFrame(table, index=index.as_unit("us"), columns=pd.Index(columns))
+    return frame
+
+
+def _parse(lines: Iterable[str]) -> tuple[list[str], list[str], list[list[float]]]:
+    """Columns, times and values of a log; raises ValueError or csv.Error if it is none.
+
+    Not by pandas' own reader: what it must be told to keep every digit differs between its versions.
+    """
+    rows = csv.reader(lines)
     header = next(rows, None)
     if not header or header[0] != "time":
-        raise ValueError(
-            f"{path} is not a log of perfmon_widgets: it does not begin with a column named time"
-        )
-    try:
-        times, values = [], []
-        for row in rows:
-            if len(row) != len(header):
-                raise ValueError(f"line {rows.line_num} has {len(row)} fields instead of {len(header)}")
-            times.append(row[0])
-            values.append([float(field or "nan") for field in row[1:]])
-        index = pd.DatetimeIndex(pd.to_datetime(times, utc=True, format="ISO8601"), name="time")
-    except ValueError as error:
-        raise ValueError(f"{path} is not a log of perfmon_widgets: {error}") from None
-    table = np.array(values, dtype=float).reshape(len(values), len(header) - 1)
-    frame: pd.DataFrame = pd.DataFrame(table, index=index.as_unit("us"), columns=pd.Index(header[1:]))
-    return frame
+        raise ValueError("it does not begin with a column named time")
+    times: list[str] = []
+    values: list[list[float]] = []
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"line {rows.line_num} has {len(row)} fields instead of {len(header)}")
+        times.append(row[0])
+        values.append([float(field or "nan") for field in row[1:]])
+    return header[1:], times, values
 
 
 def _header(columns: Sequence[str]) -> bytes:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerow(["time", *columns])
-    return text.getvalue().encode()
+    # With both characters as the line's end, both are quoted in a name.
+    csv.writer(text, lineterminator="\r\n").writerow(["time", *columns])
+    return text.getvalue().removesuffix("\r\n").encode() + b"\n"
 
 
 def _line(time: np.datetime64, values: Iterable[float]) -> bytes:
     """One row: the time to the microsecond, then every number with all its digits."""
     numbers = ["" if value != value else repr(value) for value in map(float, values)]  # noqa: PLR0124 - NaN
-    return f"{time}Z,{','.join(numbers)}\n".encode()
+    return ",".join([f"{time}Z", *numbers]).encode() + b"\n"
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
-    return Path.cwd() / Path(path).expanduser()
+    """The full path; raises OSError for one that no file can have."""
+    try:
+        if "\0" in os.fspath(path):
+            raise ValueError("a file name cannot contain a NUL character")
+        return Path.cwd() / Path(path).expanduser()
+    except (ValueError, RuntimeError) as error:  # RuntimeError: ~somebody who does not exist
+        raise OSError(errno.EINVAL, f"cannot log to {os.fspath(path)!r}: {error}") from None
+    except FileNotFoundError as error:
+        reason = "the working directory does not exist any more; change to another"
+        raise FileNotFoundError(error.errno, f"cannot log to {os.fspath(path)!r}: {reason}") from None
 
 
 def _create(asked: Path) -> tuple[Path, int]:

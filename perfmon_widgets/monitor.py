@@ -221,6 +221,11 @@ class PerformanceMonitor:
             thread.stop()
         self._fulfil()
         self._log.stop()
+        for name, collector in self._collectors.items():
+            try:
+                getattr(collector, "close", _nothing)()
+            except Exception as error:  # noqa: BLE001 - the others are to be closed too
+                self._failed(name, error)
 
     def submit(self, action: Callable[[], object]) -> None:
         """Have the sampling thread do something soon; at once and here if the monitor is not running.
@@ -339,6 +344,10 @@ def _named(collectors: Sequence[Collector]) -> dict[str, Collector]:
             name = f"{kind} {number}"
         named[name] = collector
     return named
+
+
+def _nothing() -> None:
+    """What a collector without a close() does at the end."""
 
 
 def _name_of(callback: Callable[[Sample], object]) -> str:

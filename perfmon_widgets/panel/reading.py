@@ -71,7 +71,7 @@ def _gpus(
     if shown:
         return shown
     reasons = [errors[column] for columns in names.values() for column in columns if column in errors]
-    reasons += [text for name, text in errors.items() if "nvidia" in name.lower()]
+    reasons += [errors[name] for name in ("gpu", "NvidiaCollector") if name in errors]
     return {"GPU": Reading(math.nan, reasons[0] if reasons else "none found on this machine")}
 
 

@@ -1,0 +1,509 @@
+"""The lines of one group, and the table below them: what is drawn of which numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+from fakes.collectors import metric
+from fakes.comm import Wire
+
+from perfmon_widgets import Metric
+from perfmon_widgets.panel.chart import Chart
+from perfmon_widgets.panel.section import Section
+
+NOW = 1_800_000_000.0
+GIBIBYTE = 2**30
+POINTS = 600  # the most that a chart draws, markers of gaps aside
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
+    return Wire(monkeypatch)
+
+
+def history(
+    ago: Sequence[float], columns: Mapping[str, Sequence[float]], gaps: Sequence[float] = ()
+) -> pd.DataFrame:
+    """As the monitor has it: rows taken so many seconds before NOW, those in ``gaps`` after missing ones."""
+    index = pd.DatetimeIndex(
+        pd.to_datetime([NOW - seconds for seconds in ago], unit="s", utc=True), name="time"
+    )
+    frame = pd.DataFrame(columns, index=index.as_unit("us"), dtype=float)
+    frame.attrs["gaps"] = [NOW - seconds for seconds in gaps]
+    return frame
+
+
+def in_bytes(name: str) -> Metric:
+    return Metric(name, "bytes", "memory", "About it.")
+
+
+def rate(name: str) -> Metric:
+    return Metric(name, "bytes_per_second", "disk", "About it.")
+
+
+def chart(*names: str, window: float = 600.0) -> Chart:
+    return Chart([metric(name) for name in names], "CPU", window)
+
+
+def drawn(chart: Chart) -> tuple[np.ndarray, np.ndarray]:
+    [lines] = chart.marks
+    return lines.x, lines.y
+
+
+def vertical(chart: Chart) -> tuple[float, float]:
+    scale = chart.marks[0].scales["y"]
+    return scale.min, scale.max
+
+
+def labels(chart: Chart) -> list[str]:
+    """The labels of the vertical axis, as d3 prints them from the axis' ticks and format."""
+    axis = chart.axes[1]
+    return [format(tick, axis.tick_format) for tick in axis.tick_values]
+
+
+# -- what is drawn -----------------------------------------------------------------------------------------
+
+
+def test_x_is_seconds_before_now():
+    shown = chart("a_percent")
+    shown.show(history([20, 10, 0], {"a_percent": [1, 2, 3]}), NOW)
+    x, y = drawn(shown)
+    assert x.tolist() == [-20, -10, 0]
+    assert y.tolist() == [1, 2, 3]
+
+
+def test_now_may_be_later_than_the_newest_row():
+    shown = chart("a_percent")
+    shown.show(history([20, 10, 0], {"a_percent": [1, 2, 3]}), NOW + 5)
+    assert drawn(shown)[0].tolist() == [-25, -15, -5]
+
+
+def test_one_series_is_a_flat_list_and_several_are_rows():
+    one, two = chart("a_percent"), chart("a_percent", "b_percent")
+    rows = history([10, 5, 0], {"a_percent": [1, 2, 3], "b_percent": [4, 5, 6]})
+    one.show(rows, NOW)
+    two.show(rows, NOW)
+    assert drawn(one)[1].shape == (3,)
+    assert drawn(two)[1].tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_two_rows_and_two_series_are_not_transposed():
+    shown = chart("a_percent", "b_percent")
+    shown.show(history([5, 0], {"a_percent": [1, 2], "b_percent": [3, 4]}), NOW)
+    assert drawn(shown)[1].tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("names", [["a_percent"], ["a_percent", "b_percent"]])
+def test_one_row_is_not_drawn_yet(names):
+    shown = chart(*names)
+    shown.show(history([0], {name: [7] for name in names}), NOW)
+    assert not np.isfinite(drawn(shown)[1]).any()
+    shown.show(history([5, 0], {name: [7, 8] for name in names}), NOW)
+    assert np.isfinite(drawn(shown)[1]).all()
+
+
+def test_one_row_after_a_gap_is_no_error():
+    shown = chart("a_percent", "b_percent")
+    shown.show(history([0], {"a_percent": [7], "b_percent": [8]}, gaps=[0]), NOW)
+    _, y = drawn(shown)
+    assert y.shape == (2, 2)
+
+
+def test_a_new_chart_draws_nothing():
+    for names in (["a_percent"], ["a_percent", "b_percent"]):
+        assert np.isnan(drawn(chart(*names))[1]).all()
+
+
+def test_only_its_own_columns_are_drawn():
+    shown = chart("b_percent")
+    shown.show(history([5, 0], {"a_percent": [1, 2], "b_percent": [3, 4]}), NOW)
+    assert drawn(shown)[1].tolist() == [3, 4]
+
+
+def test_rows_that_left_the_window_are_not_drawn():
+    shown = chart("a_percent", window=60)
+    shown.show(history([61, 60, 30, 0], {"a_percent": [1, 2, 3, 4]}), NOW)
+    assert drawn(shown)[0].tolist() == [-60, -30, 0]
+
+
+def test_numbers_are_sent_in_four_bytes():
+    shown = chart("a_percent", "b_percent")
+    shown.show(history([5, 0], {"a_percent": [1, 2], "b_percent": [3, 4]}), NOW)
+    assert [array.dtype for array in drawn(shown)] == [np.float32, np.float32]
+
+
+def test_four_bytes_are_enough_for_the_time():
+    """Seconds before now, not Unix seconds, which four bytes hold to two minutes only."""
+    shown = chart("a_percent")
+    shown.show(history([599.99, 0.01, 0], {"a_percent": [1, 2, 3]}), NOW)
+    assert drawn(shown)[0] == pytest.approx([-599.99, -0.01, 0], abs=1e-3)
+
+
+# -- what is missing ---------------------------------------------------------------------------------------
+
+
+def test_a_missing_number_is_drawn_as_missing_and_never_as_zero():
+    shown = chart("a_percent", "b_percent")
+    shown.show(history([10, 5, 0], {"a_percent": [1, math.nan, 3], "b_percent": [4, 5, math.nan]}), NOW)
+    _, y = drawn(shown)
+    assert np.isnan(y).tolist() == [[False, True, False], [False, False, True]]
+
+
+@pytest.mark.parametrize("unit", ["percent", "bytes", "bytes_per_second", "watts"])
+def test_a_series_without_any_number_is_no_error(unit):
+    shown = Chart([Metric(f"a_{unit}", unit, "g", "About a.")], "Title", 600)
+    shown.show(history([10, 5, 0], {f"a_{unit}": [math.nan] * 3}), NOW)
+    assert np.isnan(drawn(shown)[1]).all()
+    assert vertical(shown)[1] > 0
+
+
+def test_the_line_is_broken_where_samples_are_missing():
+    shown = chart("a_percent", "b_percent")
+    shown.show(history([60, 55, 5, 0], {"a_percent": [1, 2, 3, 4], "b_percent": [5, 6, 7, 8]}, gaps=[5]), NOW)
+    x, y = drawn(shown)
+    assert x.tolist() == [-60, -55, -5, -5, 0]
+    assert np.isnan(y[:, 2]).all()
+    assert y[:, [0, 1, 3, 4]].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+
+
+def test_every_gap_breaks_the_line():
+    shown = chart("a_percent")
+    shown.show(history([40, 30, 20, 10, 0], {"a_percent": [1, 2, 3, 4, 5]}, gaps=[30, 20, 0]), NOW)
+    assert np.isnan(drawn(shown)[1]).tolist() == [False, True, False, True, False, False, True, False]
+
+
+def test_a_gap_that_left_the_window_is_forgotten():
+    shown = chart("a_percent", window=20)
+    shown.show(history([40, 30, 10, 0], {"a_percent": [1, 2, 3, 4]}, gaps=[30]), NOW)
+    assert drawn(shown)[1].tolist() == [3, 4]
+
+
+# -- more samples than can be seen -------------------------------------------------------------------------
+
+
+def test_as_many_points_as_can_be_seen_are_all_drawn():
+    shown = chart("a_percent")
+    ago = np.arange(POINTS)[::-1]
+    shown.show(history(ago, {"a_percent": ago}), NOW)
+    assert len(drawn(shown)[0]) == POINTS
+
+
+@pytest.mark.parametrize("count", [POINTS + 1, 1_000, 6_000, 60_001])
+def test_no_more_points_are_sent_than_can_be_seen(count):
+    shown = chart("a_percent", "b_percent")
+    ago = np.linspace(599, 0, count)
+    shown.show(history(ago, {"a_percent": ago, "b_percent": ago}), NOW)
+    x, y = drawn(shown)
+    assert POINTS / 2 <= len(x) <= POINTS
+    assert y.shape == (2, len(x))
+    assert (np.diff(x) > 0).all()
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 3_333, 5_998, 5_999])
+def test_a_peak_of_one_sample_is_seen_wherever_it_lies(at):
+    shown = chart("a_percent")
+    values = np.ones(6_000)
+    values[at] = 97
+    ago = np.linspace(599, 0, 6_000)
+    shown.show(history(ago, {"a_percent": values}), NOW)
+    x, y = drawn(shown)
+    assert np.max(y) == 97
+    assert x[np.argmax(y)] == pytest.approx(-ago[at], abs=1.1)
+
+
+def test_a_single_missing_number_among_many_hides_none_beside_it():
+    shown = chart("a_percent")
+    values = np.arange(6_000, dtype=float) % 100
+    values[::7] = math.nan
+    shown.show(history(np.linspace(599, 0, 6_000), {"a_percent": values}), NOW)
+    assert np.isfinite(drawn(shown)[1]).all()
+
+
+def test_a_long_stretch_of_missing_numbers_stays_missing():
+    shown = chart("a_percent")
+    values = np.ones(6_000)
+    values[2_000:4_000] = math.nan
+    shown.show(history(np.linspace(599, 0, 6_000), {"a_percent": values}), NOW)
+    assert 190 <= np.isnan(drawn(shown)[1]).sum() <= 200
+
+
+def test_a_gap_among_many_samples_breaks_the_line():
+    shown = chart("a_percent")
+    ago = np.arange(6_000)[::-1] / 10
+    shown.show(history(ago, {"a_percent": np.ones(6_000)}, gaps=[ago[3_005]]), NOW)
+    assert np.isnan(drawn(shown)[1]).sum() == 1
+
+
+# -- the axes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("values", [[0, 0], [1, 2], [99, 100], [100, 250]])
+def test_a_percentage_is_drawn_on_a_fixed_axis(values):
+    shown = chart("a_percent")
+    shown.show(history([5, 0], {"a_percent": values}), NOW)
+    assert vertical(shown) == (0, 100)
+    assert labels(shown) == ["0", "25", "50", "75", "100"]
+    assert shown.title == "CPU, %"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "largest", "top", "title"),
+    [
+        (in_bytes("a_bytes"), 3 * GIBIBYTE, 4, "Title, GiB"),
+        (in_bytes("a_bytes"), 4 * GIBIBYTE, 4, "Title, GiB"),
+        (in_bytes("a_bytes"), 4 * GIBIBYTE + 1, 6, "Title, GiB"),
+        (in_bytes("a_bytes"), 150 * 2**20, 200, "Title, MiB"),
+        (in_bytes("a_bytes"), 7 * 2**40, 8, "Title, TiB"),
+        (in_bytes("a_bytes"), 0, 1, "Title, B"),
+        (rate("a_bytes_per_second"), 12_300_000, 20, "Title, MB/s"),
+        (rate("a_bytes_per_second"), 999, 1000, "Title, B/s"),
+        (rate("a_bytes_per_second"), 1_000, 1, "Title, kB/s"),
+        (metric("a_watts"), 312.5, 400, "Title, W"),
+        (metric("a_hertz"), 90, 100, "Title, Hz"),
+        (metric("a_widgets"), 5, 6, "Title, widgets"),
+    ],
+)
+def test_other_axes_end_at_a_round_number_above_the_largest_value(metrics, largest, top, title):
+    shown = Chart([metrics], "Title", 600)
+    shown.show(history([10, 5, 0], {metrics.name: [0, largest, 0]}), NOW)
+    assert vertical(shown) == (0, top)
+    assert shown.title == title
+    _, y = drawn(shown)
+    assert np.max(y) <= top
+    assert len(labels(shown)) == 5
+
+
+def test_values_are_drawn_in_the_axis_own_prefix():
+    shown = Chart([in_bytes("a_bytes"), in_bytes("b_bytes")], "Memory", 600)
+    shown.show(
+        history([5, 0], {"a_bytes": [GIBIBYTE, 2 * GIBIBYTE], "b_bytes": [GIBIBYTE / 2, 3 * GIBIBYTE]}), NOW
+    )
+    assert drawn(shown)[1].tolist() == [[1, 2], [0.5, 3]]
+
+
+@pytest.mark.parametrize("largest", [0.006, 0.03, 0.5, 1, 1.5, 2, 3, 5, 7, 9, 15, 30, 50, 90, 150, 500, 900])
+def test_the_labels_of_an_axis_are_the_numbers_they_stand_at(largest):
+    shown = Chart([metric("a_watts")], "Power", 600)
+    shown.show(history([5, 0], {"a_watts": [0, largest]}), NOW)
+    ticks = shown.axes[1].tick_values
+    assert ticks[0] == 0
+    assert ticks[-1] == vertical(shown)[1]
+    assert [float(label) for label in labels(shown)] == pytest.approx(ticks)
+
+
+def test_an_axis_grows_at_once_and_shrinks_only_by_halves():
+    shown = Chart([metric("a_watts")], "Power", 600)
+    tops = []
+    for largest in (100, 101, 150, 90, 110, 80, 99, 300):
+        shown.show(history([5, 0], {"a_watts": [0, largest]}), NOW)
+        tops.append(vertical(shown)[1])
+    assert tops == [100, 200, 200, 100, 200, 100, 100, 400]
+
+
+def test_an_axis_that_need_not_change_sends_nothing(wire):
+    shown = Chart([metric("a_watts")], "Power", 600)
+    shown.show(history([5, 0], {"a_watts": [0, 100]}), NOW)
+    for largest in (99, 95, 85):
+        wire.clear()
+        shown.show(history([5, 0], {"a_watts": [0, largest]}), NOW)
+        assert [set(message.state) for message in wire.messages] == [{"x", "y"}]
+
+
+def test_an_axis_changes_its_prefix_with_the_values():
+    shown = Chart([in_bytes("a_bytes")], "Memory", 600)
+    seen = []
+    for largest in (900 * 2**20, 1.5 * GIBIBYTE, 900 * 2**20):
+        shown.show(history([5, 0], {"a_bytes": [0, largest]}), NOW)
+        seen.append((shown.title, vertical(shown)[1], float(drawn(shown)[1][-1])))
+    assert seen == [("Memory, MiB", 1000, 900), ("Memory, GiB", 2, 1.5), ("Memory, MiB", 1000, 900)]
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        (600, ["−8 min", "−6 min", "−4 min", "−2 min", "now"]),
+        (300, ["−4 min", "−3 min", "−2 min", "−1 min", "now"]),
+        (60, ["−48 s", "−36 s", "−24 s", "−12 s", "now"]),
+    ],
+)
+def test_the_horizontal_axis_says_how_long_ago(window, expected):
+    shown = chart("a_percent", window=window)
+    axis = shown.axes[0]
+    assert [axis.tick_labels[f"{tick:g}"] for tick in axis.tick_values] == expected
+    scale = shown.marks[0].scales["x"]
+    assert (scale.min, scale.max) == (-window, 0)
+
+
+@pytest.mark.parametrize("window", [45, 50, 100, 200, 700, 1000, 3600])
+def test_the_words_on_the_horizontal_axis_are_short_for_any_window(window):
+    assert max(map(len, chart("a_percent", window=window).axes[0].tick_labels.values())) <= len("−48 min")
+
+
+def test_the_window_can_be_changed():
+    shown = chart("a_percent", window=600)
+    rows = history([500, 250, 0], {"a_percent": [1, 2, 3]})
+    shown.show(rows, NOW)
+    shown.set_window(300)
+    shown.show(rows, NOW)
+    assert drawn(shown)[0].tolist() == [-250, 0]
+    assert shown.marks[0].scales["x"].min == -300
+    assert shown.axes[0].tick_labels["-240"] == "−4 min"
+    shown.set_window(600)
+    shown.show(rows, NOW)
+    assert drawn(shown)[0].tolist() == [-500, -250, 0]
+
+
+# -- many lines --------------------------------------------------------------------------------------------
+
+
+def test_sixty_four_cores_are_faint_and_below_the_line_of_all():
+    names = ["cpu_percent", *(f"core{number}/cpu_percent" for number in range(64))]
+    shown = chart(*names)
+    shown.show(history([5, 0], {name: [at, at] for at, name in enumerate(names)}), NOW)
+    [lines] = shown.marks
+    assert lines.y.shape == (65, 2)
+    assert lines.y[:, 0].tolist() == [*range(1, 65), 0]  # drawn one over the other, so the last is on top
+    assert len(set(lines.colors[:64])) == 1
+    assert lines.colors[64] not in lines.colors[:64]
+    assert lines.opacities[64] == 1
+    assert max(lines.opacities[:64]) < 1
+
+
+def test_the_colours_belong_to_the_lines():
+    names = ["cpu_percent", "core0/cpu_percent", "core1/cpu_percent", "iowait_percent"]
+    shown = chart(*names)
+    [lines] = shown.marks
+    assert [shown.colors[each.name] for each in shown.metrics] == lines.colors
+
+
+def test_eight_lines_have_eight_colours():
+    assert len(set(chart(*(f"gpu{number}/utilization_percent" for number in range(8))).colors.values())) == 8
+
+
+# -- what crosses to the browser ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [["a_percent"], ["a_percent", "b_percent"]])
+def test_a_tick_is_one_message(wire, names):
+    shown = chart(*names)
+    wire.clear()
+    for tick in range(3):
+        shown.show(history([10 + tick, 5, 0], {name: [tick, 2, 3] for name in names}), NOW)
+    assert [set(message.state) for message in wire.messages] == [{"x", "y"}] * 3
+
+
+def test_a_tick_of_sixty_four_cores_is_one_message_of_moderate_size(wire):
+    names = ["cpu_percent", *(f"core{number}/cpu_percent" for number in range(64))]
+    shown = chart(*names)
+    wire.clear()
+    shown.show(history(np.arange(120)[::-1] * 5, {name: np.arange(120) for name in names}), NOW)
+    [message] = wire.messages
+    assert sum(map(len, message.buffers)) == 4 * 120 * (65 + 1)
+
+
+# -- the table ---------------------------------------------------------------------------------------------
+
+
+def table(section: Section) -> str:
+    return str(section.children[-1].value)
+
+
+def cells(section: Section) -> list[list[str]]:
+    """The words of each row of the table."""
+    rows = []
+    for row in table(section).split("<tr")[2:]:
+        texts = [part.partition("<")[0] for part in row.split(">")[1:]]
+        rows.append([text for text in texts if text])
+    return rows
+
+
+def test_the_table_says_now_mean_and_peak():
+    section = Section("CPU", [metric("a_percent"), metric("b_percent")], 600)
+    section.show(history([10, 5, 0], {"a_percent": [10, 40, 25], "b_percent": [1.5, 1.5, 1.5]}), {})
+    assert cells(section) == [["a_percent", "25%", "25%", "40%"], ["b_percent", "1.5%", "1.5%", "1.5%"]]
+
+
+def test_the_table_is_about_the_window():
+    section = Section("CPU", [metric("a_percent")], 300)
+    rows = history([400, 5, 0], {"a_percent": [100, 10, 20]})
+    section.show(rows, {})
+    assert cells(section) == [["a_percent", "20%", "15%", "20%"]]
+    section.set_window(600)
+    section.show(rows, {})
+    assert cells(section) == [["a_percent", "20%", "43%", "100%"]]
+
+
+def test_the_table_has_a_dash_for_what_is_missing():
+    section = Section("CPU", [metric("a_percent"), metric("b_percent")], 600)
+    section.show(history([5, 0], {"a_percent": [4, math.nan], "b_percent": [math.nan] * 2}), {})
+    assert cells(section) == [["a_percent", "–", "4%", "4%"], ["b_percent", "–", "–", "–"]]
+
+
+def test_the_table_has_the_first_row_already():
+    section = Section("CPU", [metric("a_percent")], 600)
+    section.show(history([0], {"a_percent": [4]}), {})
+    assert cells(section) == [["a_percent", "4%", "4%", "4%"]]
+
+
+def test_a_limit_stands_in_the_table_but_is_not_drawn():
+    used = Metric("ram_used_bytes", "bytes", "memory", "Used.", limit="ram_limit_bytes")
+    limit = in_bytes("ram_limit_bytes")
+    section = Section("Memory", [used, limit], 600)
+    assert [each.name for each in section.charts[0].metrics] == ["ram_used_bytes"]
+    section.show(history([5, 0], {"ram_used_bytes": [1, 2], "ram_limit_bytes": [16 * GIBIBYTE] * 2}), {})
+    assert [row[0] for row in cells(section)] == ["ram_used_bytes", "ram_limit_bytes"]
+    assert vertical(section.charts[0])[1] == 2
+    assert table(section).count("perfmon-swatch") == 1
+
+
+def test_a_group_of_nothing_but_limits_is_no_error():
+    section = Section("Odd", [Metric("a_bytes", "bytes", "odd", "Its own limit.", limit="a_bytes")], 600)
+    section.show(history([5, 0], {"a_bytes": [1, 2]}), {})
+    assert section.charts == ()
+    assert cells(section)[0][0] == "a_bytes"
+
+
+def test_a_section_has_a_chart_for_each_unit():
+    section = Section("Memory", [metric("a_percent"), in_bytes("a_bytes"), metric("b_percent")], 600)
+    assert [[each.name for each in shown.metrics] for shown in section.charts] == [
+        ["a_percent", "b_percent"],
+        ["a_bytes"],
+    ]
+
+
+def test_the_table_is_the_legend():
+    section = Section("CPU", [metric("a_percent"), metric("b_percent")], 600)
+    section.show(history([5, 0], {"a_percent": [1, 2], "b_percent": [1, 2]}), {})
+    for name, color in section.charts[0].colors.items():
+        row = next(row for row in table(section).split("<tr") if name in row)
+        assert f"background: {color}" in row
+
+
+def test_column_names_and_reasons_are_text_and_not_html():
+    name = '<img src=x onerror="alert(1)">/a_percent'
+    section = Section("Odd", [metric(name, source='"><b>')], 600)
+    section.show(history([5, 0], {name: [1, math.nan]}), {name: "</tr><script>alert(2)</script>'\""})
+    assert "<img" not in table(section)
+    assert "<script" not in table(section)
+    assert "<b>" not in table(section)
+    assert "&lt;img src=x" in table(section)
+    assert "&lt;script&gt;" in table(section)
+    assert table(section).count("<tr") == 2
+
+
+def test_the_reason_for_a_missing_number_is_told():
+    section = Section("GPU", [metric("gpu0/power_watts")], 600)
+    section.show(history([5, 0], {"gpu0/power_watts": [math.nan] * 2}), {"gpu0/power_watts": "not supported"})
+    assert "not supported" in table(section)
+
+
+def test_a_tick_of_a_section_is_one_message_per_chart_and_one_for_the_table(wire):
+    section = Section("Memory", [metric("a_percent"), in_bytes("a_bytes")], 600)
+    section.show(history([10, 5, 0], {"a_percent": [1, 2, 3], "a_bytes": [100, 200, 300]}), {})
+    wire.clear()
+    section.show(history([10, 5, 0], {"a_percent": [2, 3, 4], "a_bytes": [200, 300, 310]}), {})
+    assert sorted(wire.count().values()) == [1, 1, 1]

@@ -1,0 +1,677 @@
+"""The rows of the history on disk: one line, one write, whatever happens to the file or to the process."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fakes.collectors import FakeCollector
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from perfmon_widgets import CsvLog, PerformanceMonitor, Sample, read_csv
+from perfmon_widgets.history import History, microseconds
+
+START = 1_700_000_000.0  # 2023-11-14T22:13:20Z
+
+
+class Logged:
+    """A log over a history, as the monitor has them, fed by hand."""
+
+    def __init__(self, *columns: str) -> None:
+        self.columns = columns or ("a_percent", "b_bytes")
+        self.history = History(self.columns, 1e9, lambda: 0.0)
+        self.log = CsvLog(self.columns, self.rows)
+        self.time = START
+
+    def rows(self):
+        number, times, _, values = self.history.read()
+        return number, times, values.tolist()
+
+    def add(self, *values: float) -> None:
+        self.time += 1
+        number = self.history.append(Sample(self.time, dict(zip(self.columns, values, strict=True))))
+        self.log.append(number, self.columns, microseconds(self.time), values)
+
+
+@pytest.fixture
+def logged(folder: Path) -> Iterator[Logged]:
+    made = Logged()
+    yield made
+    made.log.stop()
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 64 KiB."""
+    mount = tmp_path / "tiny"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", mount], check=True)
+    yield mount
+    subprocess.run(["umount", "-l", mount], check=True)
+
+
+# -- what is written ---------------------------------------------------------------------------------------
+
+
+def test_a_log_begins_with_the_rows_of_the_window_and_goes_on_with_each_new_one(logged):
+    logged.add(1.5, 10)
+    logged.add(2.5, 20)
+    path = logged.log.start("run.csv")
+    logged.add(3.5, 30)
+    assert path.read_text() == (
+        "time,a_percent,b_bytes\n"
+        "2023-11-14T22:13:21.000000Z,1.5,10.0\n"
+        "2023-11-14T22:13:22.000000Z,2.5,20.0\n"
+        "2023-11-14T22:13:23.000000Z,3.5,30.0\n"
+    )
+    assert logged.log.rows == 3
+
+
+def test_each_row_is_in_the_file_as_soon_as_it_is_there(logged):
+    path = logged.log.start("run.csv")
+    for number in range(1, 4):
+        logged.add(number, number)
+        assert path.read_bytes().count(b"\n") == 1 + number
+        assert path.read_bytes().endswith(b"\n")
+
+
+def test_a_missing_number_is_an_empty_field_and_every_other_has_all_its_digits(logged):
+    path = logged.log.start("run.csv")
+    logged.add(math.nan, 0.1 + 0.2)
+    logged.add(math.inf, -math.inf)
+    logged.add(3.141592653589793e300, 5e-324)
+    lines = path.read_text().splitlines()[1:]
+    assert [line.split(",")[1:] for line in lines] == [
+        ["", "0.30000000000000004"],
+        ["inf", "-inf"],
+        ["3.141592653589793e+300", "5e-324"],
+    ]
+
+
+def test_the_time_is_utc_to_the_microsecond_wherever_the_computer_stands(logged, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    logged.time = START + 0.123456
+    path = logged.log.start("run.csv")
+    logged.add(1, 1)
+    assert path.read_text().splitlines()[1].startswith("2023-11-14T22:13:21.123456Z,")
+
+
+def test_a_log_that_is_off_writes_nothing(logged, folder):
+    logged.add(1, 1)
+    assert not logged.log.running
+    assert (logged.log.path, logged.log.rows, logged.log.error) == (None, 0, None)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_stop_closes_the_file_and_keeps_what_it_holds(logged):
+    logged.log.start("run.csv")
+    logged.add(1, 1)
+    logged.log.stop()
+    logged.log.stop()
+    logged.add(2, 2)
+    assert not logged.log.running
+    assert logged.log.rows == 1
+    assert read_csv(logged.log.path)["a_percent"].tolist() == [1.0]
+
+
+def test_each_row_is_one_write(logged):
+    """So that a kill tears at most one line; counted by the OS kernel."""
+    logged.log.start("run.csv")
+    writes = lambda: int(re.search(r"syscw: (\d+)", Path("/proc/thread-self/io").read_text())[1])  # noqa: E731
+    for number in range(5):
+        before = writes()
+        logged.add(number + 0.123456789, 1e15 + number)
+        assert writes() - before == 1
+
+
+# -- which file --------------------------------------------------------------------------------------------
+
+
+def test_the_file_name_nobody_has_to_think_of_is_the_time_in_the_working_directory(logged, folder):
+    before = datetime.now().replace(microsecond=0)
+    path = logged.log.start()
+    assert path.parent == folder
+    written = re.fullmatch(r"perfmon-(\d{8}-\d{6})\.csv", path.name)
+    assert written
+    assert before <= datetime.strptime(written[1], "%Y%m%d-%H%M%S") <= datetime.now()
+    assert logged.log.path == path
+
+
+def test_a_log_started_twice_in_one_second_has_two_files(logged, folder):
+    paths = set()
+    for _ in range(3):
+        paths.add(logged.log.start())
+        logged.log.stop()
+    assert len(paths) == 3
+    assert sorted(folder.iterdir()) == sorted(paths)
+
+
+def test_a_file_that_exists_is_never_touched(logged, folder):
+    (folder / "run.csv").write_text("precious")
+    (folder / "run-2.csv").write_text("precious too")
+    assert logged.log.start("run.csv") == folder / "run-3.csv"
+    assert (folder / "run.csv").read_text() == "precious"
+    assert (folder / "run-2.csv").read_text() == "precious too"
+
+
+def test_a_link_to_nothing_is_not_followed(logged, folder):
+    (folder / "run.csv").symlink_to(folder / "elsewhere")
+    assert logged.log.start("run.csv") == folder / "run-2.csv"
+    assert not (folder / "elsewhere").exists()
+
+
+def test_starting_the_log_that_is_running_does_nothing(logged, folder):
+    (folder / "run.csv").touch()
+    path = logged.log.start("run.csv")
+    assert logged.log.start("run.csv") == path  # as it was asked for
+    assert logged.log.start(path) == path  # as it is called
+    assert logged.log.start() == path
+    assert sorted(file.name for file in folder.iterdir()) == ["run-2.csv", "run.csv"]
+
+
+def test_starting_another_file_while_a_log_is_running_is_refused_and_changes_nothing(logged, folder):
+    path = logged.log.start("run.csv")
+    with pytest.raises(RuntimeError, match=re.escape(str(path))):
+        logged.log.start("other.csv")
+    logged.add(1, 1)
+    assert logged.log.running
+    assert logged.log.path == path
+    assert len(read_csv(path)) == 1
+    assert [file.name for file in folder.iterdir()] == ["run.csv"]
+
+
+def test_a_path_may_begin_with_the_home_directory(logged, folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    assert logged.log.start(Path("~/run.csv")) == folder / "run.csv"
+
+
+def test_the_path_stays_the_same_when_the_working_directory_changes(logged, folder, monkeypatch):
+    path = logged.log.start("run.csv")
+    (folder / "below").mkdir()
+    monkeypatch.chdir(folder / "below")
+    logged.add(1, 1)
+    assert path.is_absolute()
+    assert len(read_csv(path)) == 1
+
+
+def test_changed_columns_go_on_in_the_next_numbered_file(logged, folder):
+    logged.add(1, 1)
+    first = logged.log.start("run.csv")
+    logged.add(2, 2)
+    logged.history = History(("a_percent", "c_percent"), 1e9, lambda: 0.0)
+    logged.history.count = 2
+    logged.columns = ("a_percent", "c_percent")
+    logged.add(3, 3)
+    logged.add(4, 4)
+    assert logged.log.path == folder / "run-2.csv"
+    assert logged.log.rows == 2
+    assert read_csv(first)["a_percent"].tolist() == [1.0, 2.0]
+    assert read_csv(folder / "run-2.csv").to_dict("list") == {"a_percent": [3.0, 4.0], "c_percent": [3, 4]}
+
+
+# -- no row twice, none lost -------------------------------------------------------------------------------
+
+
+def test_no_row_is_written_twice_or_lost_when_the_log_is_switched_on_and_off_under_fire(folder):
+    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    done = threading.Event()
+
+    def fire() -> None:
+        while not done.is_set():
+            monitor.sample()
+
+    threads = [threading.Thread(target=fire) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    paths, counts = [], []
+    for _ in range(20):
+        paths.append(monitor.log.start("run.csv"))
+        enough = monitor.latest
+        while monitor.latest is enough:
+            pass
+        monitor.log.stop()
+        counts.append(monitor.log.rows)
+    done.set()
+    for thread in threads:
+        thread.join()
+    for path, count in zip(paths, counts, strict=True):
+        numbers = read_csv(path)["a_percent"].tolist()
+        assert numbers == list(range(len(numbers)))
+        assert len(numbers) == count
+
+
+# -- what can go wrong -------------------------------------------------------------------------------------
+
+
+def nothing_has_changed(logged: Logged, folder: Path) -> None:
+    assert not logged.log.running
+    assert logged.log.path is None
+    assert logged.log.rows == 0
+    logged.add(1, 1)  # the sampling goes on
+    path = logged.log.start(folder / "good.csv")
+    assert len(read_csv(path)) == 1
+
+
+def test_a_directory_that_is_missing_is_an_error_that_says_so(logged, folder):
+    with pytest.raises(FileNotFoundError, match=r"missing.*does not exist.*create it"):
+        logged.log.start("missing/run.csv")
+    nothing_has_changed(logged, folder)
+
+
+def test_a_path_through_a_file_is_an_error_that_says_so(logged, folder):
+    (folder / "file").touch()
+    with pytest.raises(NotADirectoryError, match=r"file is not a directory"):
+        logged.log.start("file/run.csv")
+    nothing_has_changed(logged, folder)
+
+
+@pytest.mark.parametrize("path", [".", "below", ""])
+def test_a_path_that_is_a_directory_is_an_error_that_says_so(logged, folder, path):
+    (folder / "below").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"it is a directory; name a file in it"):
+        logged.log.start(path)
+    nothing_has_changed(logged, folder)
+
+
+def test_a_name_that_is_too_long_is_an_error_that_names_it(logged, folder):
+    with pytest.raises(OSError, match=r"cannot log to .*x{300}.*too long"):
+        logged.log.start("x" * 300 + ".csv")
+    nothing_has_changed(logged, folder)
+
+
+@pytest.mark.parametrize("path", ["a\0b.csv", "~nobody-of-this-name/run.csv"])
+def test_a_path_that_no_file_can_have_is_an_error_that_names_it(logged, folder, path):
+    with pytest.raises(OSError, match="cannot log to "):
+        logged.log.start(path)
+    nothing_has_changed(logged, folder)
+
+
+def test_a_working_directory_that_was_removed_is_an_error_that_says_so(logged, folder, monkeypatch):
+    gone = folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(FileNotFoundError, match="cannot log to "):
+        logged.log.start("run.csv")
+    monkeypatch.chdir(folder)
+    nothing_has_changed(logged, folder)
+
+
+def test_a_directory_without_permission_is_an_error_that_says_so(run_python, tmp_path):
+    """As an ordinary user, since root may write everywhere."""
+    code = (
+        "import os, sys\n"
+        "from perfmon_widgets.csv_log import CsvLog\n"
+        "import numpy\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        "log = CsvLog(['a_percent'], lambda: (0, [], []))\n"
+        "try:\n"
+        "    log.start(sys.argv[1])\n"
+        "except PermissionError as error:\n"
+        "    print(error)\n"
+        "print(log.running)\n"
+    )
+    if os.getuid() != 0:
+        code = code.replace("os.setgid(65534); os.setuid(65534)\n", "")
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        parent.chmod(0o755)
+    locked.chmod(0o555)
+    ended = run_python(code, locked / "run.csv")
+    assert ended.stderr == ""
+    assert f"no permission to write in {locked}" in ended.stdout
+    assert ended.stdout.endswith("False\n")
+
+
+def test_a_directory_that_nobody_may_enter_is_an_error_that_says_so(run_python, tmp_path):
+    code = (
+        "import os, sys\n"
+        "from perfmon_widgets.csv_log import CsvLog\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        "try:\n"
+        "    CsvLog(['a_percent'], lambda: (0, [], [])).start(sys.argv[1])\n"
+        "except PermissionError as error:\n"
+        "    print(error)\n"
+    )
+    if os.getuid() != 0:
+        code = code.replace("os.setgid(65534); os.setuid(65534)\n", "")
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        parent.chmod(0o755)
+    locked.chmod(0o000)
+    ended = run_python(code, locked / "run.csv")
+    locked.chmod(0o755)
+    assert ended.stderr == ""
+    assert f"no permission to write in {locked}" in ended.stdout
+
+
+def test_a_read_only_disk_is_an_error_that_says_so(logged, folder, tiny_disk):
+    subprocess.run(["mount", "-o", "remount,ro", tiny_disk], check=True)
+    with pytest.raises(OSError, match=r"tiny is read-only; name a directory that you may write in"):
+        logged.log.start(tiny_disk / "run.csv")
+    nothing_has_changed(logged, folder)
+
+
+def test_a_disk_that_fills_up_switches_the_log_off_and_loses_nothing_that_was_written(logged, tiny_disk):
+    path = logged.log.start(tiny_disk / "run.csv")
+    for number in range(3000):
+        logged.add(number, number + 0.5)
+    assert not logged.log.running
+    assert "the disk is full" in logged.log.error
+    assert str(path) in logged.log.error
+    frame = read_csv(path)
+    assert len(frame) == logged.log.rows > 1000
+    assert frame["a_percent"].tolist() == list(range(len(frame)))
+    assert path.read_bytes().endswith(b"\n")
+    assert len(logged.history) == 3000
+
+
+def test_a_log_that_a_full_disk_has_switched_off_can_be_switched_on_again(logged, folder, tiny_disk):
+    ballast = tiny_disk / "ballast"
+    path = logged.log.start(tiny_disk / "run.csv")
+    ballast.write_bytes(bytes(60 * 1024))
+    for number in range(1000):
+        logged.add(number, number)
+    assert not logged.log.running
+    ballast.unlink()
+    again = logged.log.start(path)
+    assert again == tiny_disk / "run-2.csv"
+    assert logged.log.error is None
+    logged.add(-1, -1)
+    assert read_csv(again)["a_percent"].tolist() == [*range(1000), -1]
+
+
+def test_a_start_on_a_full_disk_raises_and_leaves_no_file(logged, folder, tiny_disk):
+    (tiny_disk / "ballast").write_bytes(bytes(64 * 1024 - 1))
+    for number in range(100):
+        logged.add(number, number)
+    with pytest.raises(OSError, match=r"the disk is full; free some space"):
+        logged.log.start(tiny_disk / "run.csv")
+    assert not logged.log.running
+    assert [file.name for file in tiny_disk.iterdir()] == ["ballast"]
+
+
+def test_rows_that_somebody_else_added_survive_a_full_disk(logged, tiny_disk):
+    path = logged.log.start(tiny_disk / "run.csv")
+    logged.add(1, 1)
+    with path.open("a") as file:
+        file.write("2023-11-14T22:13:21.500000Z,77.0,77.0\n" * 3)
+    for number in range(3000):
+        logged.add(number, number + 0.5)
+    assert not logged.log.running
+    content = path.read_text()
+    assert content.count(",77.0,77.0\n") == 3
+    assert content.endswith("\n")
+    assert content.count("\n") == 1 + 3 + logged.log.rows
+
+
+def test_a_file_that_is_emptied_while_it_is_written_holds_no_zeros_after_a_full_disk(logged, tiny_disk):
+    path = logged.log.start(tiny_disk / "run.csv")
+    for number in range(200):
+        logged.add(number, number)
+    os.truncate(path, 0)
+    for number in range(3000):
+        logged.add(number, number)
+    assert not logged.log.running
+    assert b"\0" not in path.read_bytes()
+
+
+def test_a_file_that_is_deleted_switches_the_log_off(logged, folder):
+    path = logged.log.start("run.csv")
+    path.unlink()
+    logged.add(1, 1)
+    assert not logged.log.running
+    assert "the file was deleted" in logged.log.error
+    logged.add(2, 2)
+    assert logged.log.start("run.csv") == path
+    assert logged.log.error is None
+    assert len(read_csv(path)) == 2
+
+
+def test_a_file_that_is_renamed_is_written_on(logged, folder):
+    path = logged.log.start("run.csv")
+    path.rename(folder / "kept.csv")
+    logged.add(1, 1)
+    assert logged.log.running
+    assert len(read_csv(folder / "kept.csv")) == 1
+
+
+def test_a_start_that_fails_keeps_what_the_last_log_was(logged, folder):
+    logged.log.start("run.csv")
+    logged.add(1, 1)
+    logged.log.stop()
+    with pytest.raises(FileNotFoundError):
+        logged.log.start("missing/run.csv")
+    assert (logged.log.path, logged.log.rows) == (folder / "run.csv", 1)
+
+
+KILLED = """
+import sys, threading
+from perfmon_widgets import PerformanceMonitor
+sys.path.insert(0, sys.argv[2])
+from fakes.collectors import FakeCollector
+monitor = PerformanceMonitor([FakeCollector(*[f"core{n}/cpu_percent" for n in range(400)])], interval=0.005)
+path = monitor.log.start(sys.argv[1])
+monitor.start()
+enough = threading.Event()
+monitor.on_sample(lambda sample: print(int(sample.values["core0/cpu_percent"]), flush=True))
+enough.wait()
+"""
+
+
+@pytest.mark.parametrize("rows", [1, 30, 61])
+def test_a_kill_at_any_moment_loses_at_most_the_row_being_written(folder, rows):
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, folder / "run.csv", Path(__file__).parent], stdout=subprocess.PIPE
+    ) as child:
+        told = 0
+        while told < rows:
+            assert select.select([child.stdout], [], [], 30)[0], "the child does not sample"
+            told = int(child.stdout.readline())
+        child.send_signal(signal.SIGKILL)
+        told = max([told, *map(int, child.stdout.read().split(b"\n")[:-1])])
+    numbers = read_csv(folder / "run.csv")["core0/cpu_percent"].tolist()
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) >= told + 1  # every row that was told is on disk
+
+
+# -- fork --------------------------------------------------------------------------------------------------
+
+
+def test_a_forked_child_that_forgets_the_log_leaves_the_file_alone(logged, forked):
+    path = logged.log.start("run.csv")
+
+    def child() -> bool:
+        logged.log.forget()
+        logged.add(99, 99)
+        logged.log.stop()
+        return logged.log.running
+
+    assert forked(child) is False
+    logged.add(1, 1)
+    assert logged.log.running
+    assert read_csv(path)["a_percent"].tolist() == [1.0]
+
+
+def test_a_program_started_meanwhile_does_not_inherit_the_file(logged):
+    logged.log.start("run.csv")
+    listed = subprocess.run(
+        ["ls", "-l", "/proc/self/fd"], capture_output=True, text=True, check=True, close_fds=False
+    )
+    assert "run.csv" not in listed.stdout
+
+
+# -- reading back ------------------------------------------------------------------------------------------
+
+
+def test_a_log_reads_back_as_the_history_it_was(folder):
+    monitor = PerformanceMonitor([FakeCollector("a_percent", "core0/cpu_percent")])
+    for _ in range(5):
+        monitor.sample()
+    path = monitor.log.start()
+    monitor.log.stop()
+    pd.testing.assert_frame_equal(read_csv(path), monitor.history)
+    pd.testing.assert_frame_equal(read_csv(str(path)), monitor.history)
+
+
+def test_a_log_without_rows_reads_back_as_an_empty_history(folder):
+    monitor = PerformanceMonitor([FakeCollector("a_percent", "b_bytes")])
+    path = monitor.log.start()
+    monitor.log.stop()
+    pd.testing.assert_frame_equal(read_csv(path), monitor.history)
+
+
+def test_a_log_without_columns_reads_back(folder):
+    monitor = PerformanceMonitor([])
+    monitor.sample()
+    monitor.sample()
+    path = monitor.log.start()
+    monitor.log.stop()
+    pd.testing.assert_frame_equal(read_csv(path), monitor.history)
+
+
+def test_a_column_in_which_every_number_is_missing_stays_a_column_of_numbers(logged):
+    path = logged.log.start("run.csv")
+    logged.add(math.nan, 1)
+    logged.add(math.nan, 2)
+    frame = read_csv(path)
+    assert frame.dtypes.tolist() == [np.float64, np.float64]
+    assert frame["a_percent"].isna().all()
+
+
+def test_a_log_can_be_read_while_it_is_written(logged):
+    path = logged.log.start("run.csv")
+    logged.add(1, 1)
+    assert len(read_csv(path)) == 1
+    logged.add(2, 2)
+    assert len(read_csv(path)) == 2
+
+
+def test_a_torn_last_line_is_left_out_wherever_it_is_torn(logged, folder):
+    path = logged.log.start("run.csv")
+    logged.add(1.25, 1)
+    logged.add(2.25, 2)
+    whole = path.read_bytes()
+    header = whole.index(b"\n") + 1
+    second = whole.index(b"\n", header) + 1
+    for end in range(header, len(whole)):
+        (folder / "torn.csv").write_bytes(whole[:end])
+        expected = [] if end < second else [1.25]
+        assert read_csv(folder / "torn.csv")["a_percent"].tolist() == expected, end
+
+
+def test_a_file_that_went_through_a_spreadsheet_on_windows_is_read(folder):
+    (folder / "run.csv").write_bytes(
+        b"time,a_percent\r\n2023-11-14T22:13:21.000000Z,1.5\r\n2023-11-14T22:13:22.000000Z,\r\n"
+    )
+    frame = read_csv("run.csv")
+    assert frame["a_percent"].iloc[0] == 1.5
+    assert math.isnan(frame["a_percent"].iloc[1])
+
+
+def test_times_of_another_zone_or_precision_are_read_as_utc(folder):
+    (folder / "run.csv").write_text(
+        "time,a_percent\n2023-11-14T22:13:21Z,1\n2023-11-14T23:13:22.5+01:00,2\n2023-11-14T22:13:23,3\n"
+    )
+    assert [str(time) for time in read_csv("run.csv").index] == [
+        "2023-11-14 22:13:21+00:00",
+        "2023-11-14 22:13:22.500000+00:00",
+        "2023-11-14 22:13:23+00:00",
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n",
+        b"time",  # torn before the end of the header
+        b"date,a_percent\n2023-11-14,1\n",
+        b"a_percent,time\n1,2023-11-14T22:13:21Z\n",
+        b"time,a_percent\nyesterday,1\n",
+        b"time,a_percent\n2023-11-14T22:13:21Z,much\n",
+        b"time,a_percent\n2023-11-14T22:13:21Z,1,2\n",
+        b"time,a_percent\n2023-11-14T22:13:21Z,1\n2023-11-14T22:13:22Z,1,2,3\n",
+        b"time,a_percent\n1,2\n",
+        b"time\rfirst\n2023-11-14T22:13:21Z\n",
+        b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR",
+        b'"' + b"x" * 200_000 + b"\n",
+        b"time,\xff\xfe\n2023-11-14T22:13:21Z,\xff\n",
+        b'{"time": 1}\n',
+    ],
+    ids=lambda content: repr(content[:40]),
+)
+def test_what_is_no_log_is_refused_by_name(folder, content):
+    (folder / "foreign.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=r"^foreign\.csv is not a log of perfmon_widgets"):
+        read_csv("foreign.csv")
+
+
+def test_a_file_that_is_not_there_is_an_os_error(folder):
+    with pytest.raises(FileNotFoundError, match="missing.csv"):
+        read_csv("missing.csv")
+
+
+@st.composite
+def tables(draw) -> tuple[list[str], list[float], list[list[float]]]:
+    """Column names, times and rows of values."""
+    names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+    columns = draw(st.lists(names, min_size=1, max_size=5))
+    rows = draw(st.lists(st.lists(st.floats(), min_size=len(columns), max_size=len(columns)), max_size=4))
+    times = draw(st.lists(st.floats(0, 4e9), min_size=len(rows), max_size=len(rows)))
+    return columns, times, rows
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(tables())
+@example((["a\rb", 'c"d', "e\nf", "g,h", "\r"], [START], [[1.0, math.nan, math.inf, -math.inf, -0.0]]))
+@example(([" a", "a ", "#", "time", "\ufeff"], [START], [[0.1, 0.2, 0.3, 1e-308, 5e-324]]))
+@example((["a\0b"], [START], [[1.0]]))
+def test_any_column_names_and_any_numbers_come_back_as_they_were(tmp_path, table):
+    columns, seconds, rows = table
+    times = [microseconds(time) for time in seconds]
+    path = tmp_path / "any.csv"
+    path.write_bytes(CsvLog(columns, lambda: (len(rows), times, rows)).export())
+    frame = read_csv(path)
+    assert list(frame.columns) == columns
+    assert frame.dtypes.tolist() == [np.float64] * len(columns)
+    assert frame.index.tz_convert(None).to_numpy().tolist() == np.array(times, "datetime64[us]").tolist()
+    expected = np.array(rows, float).reshape(len(rows), len(columns))
+    np.testing.assert_array_equal(frame.to_numpy(), expected)  # NaN is equal to NaN here
+
+
+def test_an_export_is_what_a_log_would_hold_without_a_file(logged, folder):
+    for number in range(3):
+        logged.add(number, math.nan)
+    content = logged.log.export()
+    assert not logged.log.running
+    assert list(folder.iterdir()) == []
+    assert logged.log.start("run.csv").read_bytes() == content
+    logged.add(3, 3)
+    assert logged.log.export() == logged.log.path.read_bytes()
+
+
+def test_any_reader_of_csv_files_can_read_a_log(logged):
+    path = logged.log.start("run.csv")
+    logged.add(1, 2)
+    assert list(csv.DictReader(io.StringIO(path.read_text()))) == [
+        {"time": "2023-11-14T22:13:21.000000Z", "a_percent": "1.0", "b_bytes": "2.0"}
+    ]
+    assert pd.read_csv(path, index_col="time", parse_dates=True).shape == (1, 2)

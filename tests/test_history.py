@@ -1,0 +1,245 @@
+"""The rolling window of samples, read as a DataFrame."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perfmon_widgets import Sample
+from perfmon_widgets.history import History, microseconds
+
+START = 1_700_000_000.0
+
+
+class Clock:
+    """A clock cranked by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def fill(history: History, clock: Clock, count: int, step: float = 1.0, first: int = 0) -> None:
+    for number in range(first, first + count):
+        clock.now += step
+        history.append(Sample(START + clock.now, dict.fromkeys(history.columns, float(number))))
+
+
+def test_a_new_history_is_an_empty_table_with_its_columns():
+    frame = History(["a_percent", "b_bytes"], 10).frame()
+    assert frame.shape == (0, 2)
+    assert list(frame.columns) == ["a_percent", "b_bytes"]
+    assert frame.dtypes.tolist() == [np.float64, np.float64]
+    assert frame.index.name == "time"
+    assert str(frame.index.tz) == "UTC"
+
+
+def test_a_row_stands_at_its_true_time_to_the_microsecond():
+    history = History(["a_percent"], 10, Clock())
+    history.append(Sample(1_700_000_000.123456, {"a_percent": 12.5}))
+    frame = history.frame()
+    assert frame.index.tolist() == [pd.Timestamp("2023-11-14T22:13:20.123456Z")]
+    assert frame["a_percent"].tolist() == [12.5]
+
+
+def test_a_value_that_is_missing_in_the_sample_is_nan():
+    history = History(["a_percent", "b_percent"], 10, Clock())
+    history.append(Sample(START, {"a_percent": math.nan}))
+    assert history.frame().isna().all(axis=None)
+
+
+def test_rows_leave_when_they_are_older_than_the_window():
+    clock = Clock()
+    history = History(["a_percent"], 10, clock)
+    fill(history, clock, 25)
+    # The newest is 0 s old, the oldest that is kept 10 s.
+    assert history.frame()["a_percent"].tolist() == list(range(14, 25))
+    assert len(history) == 11
+
+
+def test_a_pause_longer_than_the_window_leaves_only_what_came_after():
+    clock = Clock()
+    history = History(["a_percent"], 10, clock)
+    fill(history, clock, 5)
+    clock.now += 100
+    fill(history, clock, 2, first=5)
+    assert history.frame()["a_percent"].tolist() == [5, 6]
+
+
+def test_a_window_shorter_than_the_interval_keeps_the_newest_row():
+    clock = Clock()
+    history = History(["a_percent"], 0.5, clock)
+    fill(history, clock, 3, step=5)
+    assert history.frame()["a_percent"].tolist() == [2]
+
+
+def test_a_change_of_the_computers_time_loses_no_rows():
+    clock = Clock()
+    history = History(["a_percent"], 10, clock)
+    history.append(Sample(START, {"a_percent": 1}))
+    clock.now += 1
+    history.append(Sample(START - 86400, {"a_percent": 2}))
+    clock.now += 1
+    history.append(Sample(START + 86400, {"a_percent": 3}))
+    assert history.frame()["a_percent"].tolist() == [1, 2, 3]
+
+
+def test_reading_drops_nothing_while_nothing_is_added():
+    clock = Clock()
+    history = History(["a_percent"], 10, clock)
+    fill(history, clock, 3)
+    clock.now += 1000
+    assert len(history.frame()) == 3
+
+
+def test_the_count_goes_on_when_rows_leave():
+    clock = Clock()
+    history = History(["a_percent"], 10, clock)
+    fill(history, clock, 40)
+    assert history.count == 40
+    assert history.append(Sample(START, {})) == 41
+    assert history.read()[0] == 41
+
+
+@given(
+    window=st.floats(1, 500),
+    steps=st.lists(st.tuples(st.integers(1, 120), st.floats(0.01, 5)), min_size=1, max_size=8),
+)
+def test_the_ring_holds_what_a_plain_list_would(window, steps):
+    """Grown, wrapped round and emptied in any order."""
+    clock = Clock()
+    history = History(["a_percent", "b_percent"], window, clock)
+    kept: list[tuple[float, int]] = []
+    number = 0
+    for count, step in steps:
+        for _ in range(count):
+            clock.now += step
+            number += 1
+            history.append(Sample(START + number, {"a_percent": number, "b_percent": -number}))
+            kept = [row for row in kept if clock.now - row[0] <= window] + [(clock.now, number)]
+        newest, times, _, values = history.read()
+        expected = [row[1] for row in kept]
+        assert newest == number
+        assert values.tolist() == [[row, -row] for row in expected]
+        assert times.tolist() == np.array([microseconds(START + row) for row in expected]).tolist()
+
+
+def test_the_ring_grows_while_it_is_wrapped_round():
+    clock = Clock()
+    history = History(["a_percent"], 100, clock)
+    fill(history, clock, 150)  # the oldest row no longer lies in front
+    fill(history, clock, 1000, step=0.1, first=150)
+    expected = history.frame()["a_percent"].tolist()
+    assert expected == list(range(int(expected[0]), 1150))
+    assert len(expected) == pytest.approx(1000, abs=2)
+
+
+def test_the_memory_is_bounded_by_the_window():
+    clock = Clock()
+    history = History(["a_percent"], 120, clock)
+    fill(history, clock, 5000)
+    assert len(history._times) < 300
+
+
+def test_a_frame_belongs_to_its_reader():
+    clock = Clock()
+    history = History(["a_percent", "b_percent"], 1000, clock)
+    fill(history, clock, 3)
+    first = history.frame()
+    first.loc[:, "a_percent"] = 99.0
+    first.attrs["gaps"].append("mine")
+    first.attrs["mine"] = True
+    second = history.frame()
+    assert second["a_percent"].tolist() == [0, 1, 2]
+    assert second.attrs == {"gaps": []}
+    fill(history, clock, 1, first=3)
+    assert len(second) == 3
+    assert not np.shares_memory(first.to_numpy(), second.to_numpy())
+
+
+def test_a_frame_can_be_written_to_without_a_warning():
+    clock = Clock()
+    history = History(["a_percent"], 1000, clock)
+    fill(history, clock, 3)
+    frame = history.frame()
+    frame["doubled"] = frame["a_percent"] * 2
+    frame.iloc[0, 0] = -1.0
+    assert frame["doubled"].tolist() == [0, 2, 4]
+
+
+def test_the_gaps_are_the_times_in_unix_seconds_of_the_rows_after_them():
+    clock = Clock()
+    history = History(["a_percent"], 10, clock)
+    fill(history, clock, 2)
+    clock.now += 1
+    history.append(Sample(START + 7.25, {"a_percent": 5}), after_gap=True)
+    assert history.frame().attrs["gaps"] == [START + 7.25]
+    fill(history, clock, 20)
+    assert history.frame().attrs["gaps"] == []  # it has left the window, as its row has
+
+
+def test_four_hundred_columns_stay_in_order():
+    columns = [f"core{number}/cpu_percent" for number in range(400)]
+    history = History(columns, 1000, Clock())
+    for row in range(3):
+        history.append(
+            Sample(START + row, {name: row * 1000.0 + number for number, name in enumerate(columns)})
+        )
+    frame = history.frame()
+    assert list(frame.columns) == columns
+    assert frame.to_numpy().tolist() == [[row * 1000.0 + n for n in range(400)] for row in range(3)]
+
+
+def test_a_history_without_columns_keeps_the_times():
+    history = History([], 10, Clock())
+    history.append(Sample(START, {}))
+    assert history.frame().shape == (1, 0)
+
+
+def test_readers_never_see_a_torn_row_while_rows_are_written():
+    columns = [f"core{number}/cpu_percent" for number in range(50)]
+    history = History(columns, 0.02)  # so short that the ring empties, wraps and grows meanwhile
+    done = threading.Event()
+    torn: list[str] = []
+    reads = [0]
+
+    def read() -> None:
+        while not done.is_set():
+            _, times, _, values = history.read()
+            reads[0] += 1
+            if len(values) and not (values == values[:, :1]).all():
+                torn.append("a row is torn")
+            numbers = values[:, 0]
+            if (np.diff(numbers) != 1).any():
+                torn.append("rows are out of order")
+            if (times.astype(np.int64) != (numbers * 1e6).astype(np.int64)).any():
+                torn.append("a time belongs to another row")
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + 0.5
+    number = 0
+    while time.monotonic() < end:
+        number += 1
+        history.append(Sample(number, dict.fromkeys(columns, float(number))))
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert torn == []
+    assert reads[0] > 10
+    assert number > 100
+
+
+@given(st.floats(0, 4e9))
+def test_a_time_is_rounded_to_the_nearest_microsecond(seconds):
+    assert abs(microseconds(seconds).astype(np.int64) / 1e6 - seconds) <= 1e-6

@@ -1,0 +1,866 @@
+"""The clock, the thread, the stores and the subscribers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pandas as pd
+import pytest
+from fakes.collectors import FakeCollector, OtherCollector, Samples, metric
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perfmon_widgets import CsvLog, PerformanceMonitor, Sample, read_csv
+from perfmon_widgets import monitor as monitor_module
+from perfmon_widgets.monitor import next_due, shared_monitor
+
+FAST = 0.01
+NEVER = 3600.0
+
+
+def samplers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("perfmon")]
+
+
+def fails(text: str = "broken") -> dict[str, float]:
+    raise RuntimeError(text)
+
+
+def gaps(frame: pd.DataFrame) -> list[pd.Timestamp]:
+    return [pd.Timestamp(round(seconds * 1e6), unit="us", tz="UTC") for seconds in frame.attrs["gaps"]]
+
+
+@contextmanager
+def switching_threads_often() -> Iterator[None]:
+    """Threads take turns so often that what can come between two steps does."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
+
+
+# -- arguments ---------------------------------------------------------------------------------------------
+
+
+def test_the_defaults_are_five_seconds_and_ten_minutes():
+    monitor = PerformanceMonitor([])
+    assert (monitor.interval, monitor.window) == (5.0, 600.0)
+
+
+def test_interval_and_window_can_be_chosen():
+    monitor = PerformanceMonitor([], interval=7, window=300)
+    assert (monitor.interval, monitor.window) == (7.0, 300.0)
+
+
+@pytest.mark.parametrize("argument", ["interval", "window"])
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, "soon", None])
+def test_a_time_that_makes_no_sense_is_refused_by_name(argument, value):
+    with pytest.raises(ValueError, match=f"^{argument} must be a number of seconds greater than 0"):
+        PerformanceMonitor([], **{argument: value})
+
+
+@pytest.mark.parametrize("value", [0, -0.5, math.nan, math.inf, "soon", None])
+def test_an_interval_that_makes_no_sense_is_refused_when_set_and_the_old_one_stays(value):
+    monitor = PerformanceMonitor([], interval=3)
+    with pytest.raises(ValueError, match="^interval "):
+        monitor.interval = value
+    assert monitor.interval == 3
+
+
+def test_two_columns_of_one_name_are_refused_by_name():
+    with pytest.raises(ValueError, match="'a_percent'"):
+        PerformanceMonitor([FakeCollector("a_percent"), OtherCollector("b_percent", "a_percent")])
+
+
+def test_what_is_no_collector_is_refused():
+    with pytest.raises(TypeError, match="collect"):
+        PerformanceMonitor([object()])
+
+
+def test_gpus_can_only_be_chosen_among_the_default_collectors():
+    with pytest.raises(ValueError, match="^gpus "):
+        PerformanceMonitor([], gpus=[0])
+
+
+def test_an_unknown_argument_is_refused_by_name():
+    with pytest.raises(TypeError, match="intervall"):
+        PerformanceMonitor([], intervall=5)
+
+
+def test_its_text_says_what_it_is_doing():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=5)
+    assert repr(monitor) == "<PerformanceMonitor stopped, every 5 s, 1 metrics>"
+
+
+# -- one step by hand --------------------------------------------------------------------------------------
+
+
+def test_a_new_monitor_has_taken_no_sample():
+    collector = FakeCollector("a_percent")
+    monitor = PerformanceMonitor([collector])
+    assert monitor.latest is None
+    assert len(monitor.history) == 0
+    assert list(monitor.history.columns) == ["a_percent"]
+    assert collector.readings == 0
+    assert not monitor.running
+    assert samplers() == []
+
+
+def test_sample_takes_one_reading_of_every_collector_stores_it_and_returns_it():
+    first, second = FakeCollector("a_percent", "b_bytes"), OtherCollector("c_percent")
+    monitor = PerformanceMonitor([first, second])
+    before = time.time()
+    sample = monitor.sample()
+    assert before <= sample.time <= time.time()
+    assert sample.values == {"a_percent": 0.0, "b_bytes": 0.0, "c_percent": 0.0}
+    assert monitor.latest is sample
+    assert (first.readings, second.readings) == (1, 1)
+    frame = monitor.history
+    assert frame.to_dict("list") == {"a_percent": [0.0], "b_bytes": [0.0], "c_percent": [0.0]}
+    assert frame.index[0] == pd.Timestamp(round(sample.time * 1e6), unit="us", tz="UTC")
+
+
+def test_readers_never_sample():
+    collector = FakeCollector("a_percent")
+    monitor = PerformanceMonitor([collector])
+    monitor.sample()
+    for _ in range(3):
+        _ = monitor.history, monitor.latest, monitor.metrics, monitor.errors, monitor.missed, repr(monitor)
+    assert collector.readings == 1
+
+
+def test_columns_stand_in_declared_order_whatever_order_they_are_read_in():
+    collector = FakeCollector("b_percent", "a_percent", read=lambda: {"a_percent": 1.0, "b_percent": 2.0})
+    monitor = PerformanceMonitor([collector])
+    assert list(monitor.sample().values.items()) == [("b_percent", 2.0), ("a_percent", 1.0)]
+
+
+def test_a_column_that_is_left_out_is_missing_and_never_zero():
+    monitor = PerformanceMonitor([FakeCollector("a_percent", "b_percent", read=lambda: {"b_percent": 5})])
+    sample = monitor.sample()
+    assert math.isnan(sample.values["a_percent"])
+    assert sample.values["b_percent"] == 5.0
+    assert math.isnan(monitor.history["a_percent"].iloc[0])
+    assert monitor.errors == {}
+
+
+def test_the_attributes_of_the_history_say_what_each_column_is():
+    collector = FakeCollector(metrics=[metric("gpu0/power_watts", source="NVML", device="A100")])
+    attributes = PerformanceMonitor([collector]).history.attrs
+    assert attributes["gpu0/power_watts"] == {
+        "unit": "watts",
+        "help": "About gpu0/power_watts.",
+        "source": "NVML",
+    }
+    assert attributes["devices"] == {"gpu0": "A100"}
+    assert attributes["gaps"] == []
+
+
+def test_the_attributes_of_the_history_can_be_written_to_a_file():
+    """pandas writes them into Parquet files, as JSON."""
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
+    samples = Samples()
+    monitor.on_sample(samples)
+    for _ in range(2):  # the row after the second start follows a gap
+        with monitor:
+            samples.next()
+    assert len(monitor.history.attrs["gaps"]) == 1
+    json.dumps(monitor.history.attrs)
+
+
+def test_metrics_come_in_the_order_of_the_columns():
+    monitor = PerformanceMonitor([FakeCollector("b_percent"), OtherCollector("a_bytes")])
+    assert [metric.name for metric in monitor.metrics] == ["b_percent", "a_bytes"]
+    assert list(monitor.history.columns) == ["b_percent", "a_bytes"]
+
+
+def test_a_monitor_without_collectors_keeps_time():
+    monitor = PerformanceMonitor([])
+    monitor.sample()
+    assert monitor.history.shape == (1, 0)
+
+
+def test_samples_taken_by_several_threads_are_all_kept():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    with switching_threads_often():
+        threads = [threading.Thread(target=lambda: [monitor.sample() for _ in range(50)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert monitor.history["a_percent"].tolist() == list(range(200))
+
+
+# -- sources that fail -------------------------------------------------------------------------------------
+
+
+def test_a_source_that_fails_costs_its_own_columns_and_the_others_go_on():
+    monitor = PerformanceMonitor([FakeCollector("a_percent", read=fails), OtherCollector("b_percent")])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging.getLogger("perfmon_widgets.monitor"), "disabled", True)
+        sample = monitor.sample()
+    assert math.isnan(sample.values["a_percent"])
+    assert sample.values["b_percent"] == 0.0
+    assert monitor.errors == {"FakeCollector": "broken"}
+
+
+def test_a_failure_is_logged_once_tried_again_and_forgotten_when_it_is_over(caplog):
+    healthy = {"a_percent": 1.0}
+    answers = iter([fails, fails, fails, lambda: healthy, fails])
+    monitor = PerformanceMonitor([FakeCollector("a_percent", read=lambda: next(answers)())])
+    for _ in range(3):
+        monitor.sample()
+    assert [record.getMessage() for record in caplog.records] == ["FakeCollector: broken"]
+    assert monitor.sample().values == healthy
+    assert monitor.errors == {}
+    monitor.sample()
+    assert len(caplog.records) == 2
+    assert monitor.history["a_percent"].isna().tolist() == [True, True, True, False, True]
+
+
+def test_an_error_without_words_is_named_by_its_kind():
+    monitor = PerformanceMonitor([FakeCollector("a_percent", read=lambda: fails(""))])
+    monitor.sample()
+    assert monitor.errors == {"FakeCollector": "RuntimeError"}
+
+
+@pytest.mark.parametrize("value", [None, "much", [1.0]])
+def test_a_value_that_is_no_number_is_an_error_of_its_source(value):
+    monitor = PerformanceMonitor(
+        [FakeCollector("a_percent", read=lambda: {"a_percent": value}), OtherCollector("b_percent")]
+    )
+    sample = monitor.sample()
+    assert math.isnan(sample.values["a_percent"])
+    assert sample.values["b_percent"] == 0.0
+    assert list(monitor.errors) == ["FakeCollector"]
+
+
+def test_a_column_that_was_not_declared_is_an_error_and_does_not_appear():
+    monitor = PerformanceMonitor([FakeCollector("a_percent", read=lambda: {"a_percent": 1, "b_percent": 2})])
+    sample = monitor.sample()
+    assert list(sample.values) == ["a_percent"]
+    assert math.isnan(sample.values["a_percent"])
+    assert "'b_percent'" in monitor.errors["FakeCollector"]
+
+
+def test_several_sources_of_one_kind_are_told_apart():
+    monitor = PerformanceMonitor([FakeCollector("a_percent"), FakeCollector("b_percent", read=fails)])
+    monitor.sample()
+    assert monitor.errors == {"FakeCollector 2": "broken"}
+
+
+def test_a_source_may_say_itself_why_a_single_number_is_missing():
+    collector = FakeCollector("a_percent")
+    collector.errors = {"a_percent": "no swap"}
+    assert PerformanceMonitor([collector]).errors == {"a_percent": "no swap"}
+
+
+# -- subscribers -------------------------------------------------------------------------------------------
+
+
+def test_a_subscriber_is_told_each_sample_until_it_is_removed():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    told = []
+    monitor.on_sample(told.append)
+    monitor.on_sample(told.append)  # once is enough
+    first = monitor.sample()
+    assert told == [first]
+    monitor.on_sample(told.append, remove=True)
+    monitor.sample()
+    assert told == [first]
+
+
+def test_removing_an_unknown_subscriber_does_nothing():
+    PerformanceMonitor([]).on_sample(print, remove=True)
+
+
+def test_a_subscriber_that_raises_is_logged_once_and_harms_nobody(caplog):
+    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    told = []
+
+    def broken(sample: Sample) -> None:
+        raise RuntimeError("no browser")
+
+    monitor.on_sample(broken)
+    monitor.on_sample(told.append)
+    for _ in range(3):
+        monitor.sample()
+    assert len(told) == 3
+    assert len(caplog.records) == 1
+    assert list(monitor.errors.values()) == ["no browser"]
+
+
+def test_a_subscriber_that_works_again_is_no_longer_among_the_errors():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    broken = True
+
+    def sometimes(sample: Sample) -> None:
+        if broken:
+            raise RuntimeError("no browser")
+
+    monitor.on_sample(sometimes)
+    monitor.sample()
+    assert monitor.errors
+    broken = False
+    monitor.sample()
+    assert monitor.errors == {}
+
+
+def test_a_subscriber_may_remove_itself_while_it_is_told():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    told = []
+
+    def once(sample: Sample) -> None:
+        told.append(sample)
+        monitor.on_sample(once, remove=True)
+
+    monitor.on_sample(once)
+    monitor.on_sample(other := Samples())
+    monitor.sample()
+    monitor.sample()
+    assert len(told) == 1
+    assert len(other) == 2
+
+
+# -- start and stop ----------------------------------------------------------------------------------------
+
+
+def test_a_start_samples_at_once_and_then_every_interval():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=FAST)
+    samples = Samples()
+    monitor.on_sample(samples)
+    with monitor:
+        assert monitor.running
+        assert [samples.next().values["a_percent"] for _ in range(5)] == [0, 1, 2, 3, 4]
+    assert not monitor.running
+
+
+def test_start_and_stop_may_be_said_twice():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
+    monitor.stop()
+    monitor.start()
+    (thread,) = samplers()
+    monitor.start()
+    assert samplers() == [thread]
+    monitor.stop()
+    monitor.stop()
+    assert samplers() == []
+
+
+def test_each_start_has_a_thread_of_its_own_and_samples_again():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=FAST)
+    samples = Samples()
+    monitor.on_sample(samples)
+    threads = set()
+    for _ in range(3):
+        with monitor:
+            threads.update(samplers())
+            samples.next()
+            samples.next()
+        while len(samples):
+            samples.next()
+    assert len(threads) == 3
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_the_thread_is_a_daemon():
+    with PerformanceMonitor([], interval=NEVER):
+        assert all(thread.daemon for thread in samplers())
+
+
+def test_stop_returns_at_once_and_nothing_is_sampled_afterwards():
+    collector = FakeCollector("a_percent")
+    monitor = PerformanceMonitor([collector], interval=NEVER)
+    samples = Samples()
+    monitor.on_sample(samples)
+    monitor.start()
+    samples.next()
+    started = time.monotonic()
+    monitor.stop()
+    assert time.monotonic() - started < NEVER / 1000  # it waits for no tick
+    assert samplers() == []
+    assert collector.readings == 1
+
+
+def test_the_history_stays_readable_after_a_stop():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
+    samples = Samples()
+    monitor.on_sample(samples)
+    with monitor:
+        sample = samples.next()
+    assert len(monitor.history) == 1
+    assert monitor.latest is sample
+
+
+def test_several_starts_at_once_make_one_thread():
+    monitor = PerformanceMonitor([], interval=NEVER)
+    barrier = threading.Barrier(8)
+
+    def start() -> None:
+        barrier.wait()
+        monitor.start()
+
+    with switching_threads_often():
+        threads = [threading.Thread(target=start) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(samplers()) == 1
+        monitor.stop()
+
+
+def test_the_state_can_be_read_and_set_while_others_start_and_stop():
+    monitor = PerformanceMonitor([], interval=NEVER)
+    errors: list[Exception] = []
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            try:
+                _ = monitor.running, repr(monitor)
+                monitor.interval = NEVER
+            except Exception as error:
+                errors.append(error)
+
+    with switching_threads_often():
+        threads = [threading.Thread(target=look) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(100):
+            monitor.start()
+            monitor.stop()
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+
+
+def test_a_subscriber_may_stop_the_monitor():
+    collector = FakeCollector("a_percent")
+    monitor = PerformanceMonitor([collector], interval=FAST)
+    samples = Samples()
+    monitor.on_sample(lambda sample: monitor.stop())
+    monitor.on_sample(samples)
+    monitor.start()
+    (thread,) = samplers() or [None]
+    samples.next()
+    if thread is not None:
+        thread.join(5)
+    assert not monitor.running
+    assert collector.readings == 1
+
+
+def test_a_subscriber_and_another_thread_may_stop_the_monitor_at_the_same_time():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=FAST)
+    told, stopping = threading.Event(), threading.Event()
+
+    def stop(sample: Sample) -> None:
+        told.set()
+        stopping.wait(10)
+        time.sleep(0.05)  # the other thread is inside its stop() by now
+        monitor.stop()
+
+    monitor.on_sample(stop)
+    monitor.start()
+    (thread,) = samplers()
+    assert told.wait(10)
+    stopping.set()
+    started = time.monotonic()
+    monitor.stop()
+    took = time.monotonic() - started
+    thread.join(10)
+    assert took < monitor_module._PATIENCE / 2  # neither waited for the other
+
+
+def test_a_subscriber_may_start_the_monitor_again():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
+    samples = Samples()
+
+    def again(sample: Sample) -> None:
+        if sample.values["a_percent"] == 0:
+            monitor.stop()
+            monitor.start()
+        samples(sample)
+
+    monitor.on_sample(again)
+    monitor.start()
+    threads = {samples.next().values["a_percent"] for _ in range(2)}
+    assert threads == {0, 1}
+    assert monitor.running
+    monitor.stop()
+
+
+def test_a_start_after_a_stop_marks_a_gap():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
+    samples = Samples()
+    monitor.on_sample(samples)
+    with monitor:
+        samples.next()
+    assert monitor.history.attrs["gaps"] == []
+    with monitor:
+        samples.next()
+    frame = monitor.history
+    assert gaps(frame) == [frame.index[1]]
+
+
+# -- the clock ---------------------------------------------------------------------------------------------
+
+
+def test_a_shorter_interval_holds_at_once():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
+    samples = Samples()
+    monitor.on_sample(samples)
+    with monitor:
+        samples.next()
+        monitor.interval = FAST
+        assert samples.next().values["a_percent"] == 1
+        assert monitor.interval == FAST
+
+
+def test_a_longer_interval_holds_at_once():
+    collector = FakeCollector("a_percent")
+    monitor = PerformanceMonitor([collector], interval=0.2)
+    samples = Samples()
+    monitor.on_sample(samples)
+    with monitor:
+        samples.next()
+        monitor.interval = NEVER
+        time.sleep(0.25)  # past the tick that is no longer due
+        assert collector.readings == 1
+
+
+def test_a_shorter_interval_counts_nothing_as_missed_that_was_never_due():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
+    samples = Samples()
+    monitor.on_sample(samples)
+    with monitor:
+        samples.next()
+        time.sleep(0.2)
+        monitor.interval = 0.05  # of which four would fit into the time since
+        samples.next()
+        assert monitor.missed == 0
+        samples.next()
+        assert monitor.history.attrs["gaps"] == []
+
+
+def test_an_interval_set_by_a_subscriber_holds_from_that_sample():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
+    samples = Samples()
+
+    def faster(sample: Sample) -> None:
+        monitor.interval = FAST
+
+    monitor.on_sample(faster)
+    monitor.on_sample(samples)
+    with monitor:
+        samples.next()
+        samples.next()
+
+
+@pytest.mark.parametrize(
+    ("due", "now", "expected"),
+    [
+        (100.0, 100.0, (105.0, 0)),  # punctual
+        (100.0, 104.9, (105.0, 0)),  # late, but before the next
+        (100.0, 105.0, (110.0, 1)),  # the next is due this very moment: too late for it
+        (100.0, 109.0, (110.0, 1)),
+        (100.0, 131.0, (135.0, 6)),  # asleep for half a minute: skipped, never made up for
+    ],
+)
+def test_what_is_past_is_skipped_and_the_grid_is_kept(due, now, expected):
+    assert next_due(due, now, 5.0) == expected
+
+
+@given(
+    st.floats(0, 1e7),
+    st.floats(0, 1e5),
+    st.floats(1e-3, 1e4),
+)
+def test_the_next_sample_is_due_within_one_interval_on_the_grid(due, late, interval):
+    now = due + late
+    following, missed = next_due(due, now, interval)
+    rounding = 1e-6
+    assert now - rounding <= following <= now + interval + rounding
+    assert missed >= 0
+    assert following == pytest.approx(due + (missed + 1) * interval)
+
+
+def test_a_source_that_takes_longer_than_the_interval_has_ticks_skipped_and_counted():
+    def slow() -> dict[str, float]:
+        time.sleep(0.11)
+        return {"a_percent": 1.0}
+
+    monitor = PerformanceMonitor([FakeCollector("a_percent", read=slow)], interval=0.05)
+    samples = Samples()
+    monitor.on_sample(samples)
+    with monitor:
+        times = [samples.next().time for _ in range(3)]
+        missed = monitor.missed
+    assert missed >= 2 * 2  # two ticks fell into each reading
+    assert times[1] - times[0] >= 0.11  # none was made up for
+    frame = monitor.history
+    assert gaps(frame)[:2] == list(frame.index[1:3])
+
+
+def test_a_gap_is_marked_where_the_samples_are_missing_when_the_thread_came_late():
+    """A thread that wakes up late (a long call held the interpreter) has the gap before its next row."""
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=0.1)
+    samples = Samples()
+    monitor.on_sample(samples)
+    with monitor:
+        samples.next()
+        monitor.submit(lambda: time.sleep(0.45))
+        for _ in range(3):
+            samples.next()
+        assert monitor.missed >= 3
+    frame = monitor.history
+    longest = frame.index.to_series().diff().idxmax()
+    assert gaps(frame) == [longest]
+
+
+def test_the_count_of_missed_ticks_begins_anew_with_each_start():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=0.02)
+    samples = Samples()
+    monitor.on_sample(samples)
+    with monitor:
+        samples.next()
+        monitor.submit(lambda: time.sleep(0.1))
+        samples.next()
+        samples.next()
+        assert monitor.missed > 0
+    monitor.interval = NEVER
+    with monitor:
+        assert monitor.missed == 0
+
+
+# -- wishes ------------------------------------------------------------------------------------------------
+
+
+def test_a_wish_is_fulfilled_by_the_sampling_thread_without_waiting_for_the_next_tick():
+    done = threading.Event()
+    where = []
+
+    def wish() -> None:
+        where.append(threading.current_thread())
+        done.set()
+
+    with PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER) as monitor:
+        monitor.submit(wish)
+        assert done.wait(10)
+        assert where == samplers()
+
+
+def test_a_wish_is_fulfilled_at_once_and_here_when_the_monitor_is_stopped():
+    where = []
+    PerformanceMonitor([]).submit(lambda: where.append(threading.current_thread()))
+    assert where == [threading.current_thread()]
+
+
+def test_wishes_are_fulfilled_in_the_order_they_were_made():
+    order, done = [], threading.Event()
+    with PerformanceMonitor([], interval=NEVER) as monitor:
+        for number in range(20):
+            monitor.submit(lambda number=number: order.append(number))
+        monitor.submit(done.set)
+        assert done.wait(10)
+    assert order == list(range(20))
+
+
+def test_a_wish_that_fails_is_an_error_and_the_thread_goes_on(caplog):
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=FAST)
+    samples = Samples()
+    monitor.on_sample(samples)
+    with monitor:
+        monitor.submit(fails)
+        for _ in range(3):
+            samples.next()
+    assert list(monitor.errors.values()) == ["broken"]
+    assert len(caplog.records) == 1
+
+
+def test_a_wish_made_just_before_a_stop_is_not_lost():
+    fulfilled = []
+    for number in range(50):
+        monitor = PerformanceMonitor([], interval=NEVER)
+        monitor.start()
+        monitor.submit(lambda number=number: fulfilled.append(number))
+        monitor.stop()
+    assert fulfilled == list(range(50))
+
+
+def test_a_wish_may_stop_the_monitor():
+    monitor = PerformanceMonitor([], interval=NEVER)
+    monitor.start()
+    (thread,) = samplers()
+    monitor.submit(monitor.stop)
+    thread.join(10)
+    assert not monitor.running
+
+
+# -- the log -----------------------------------------------------------------------------------------------
+
+
+def test_the_log_mirrors_the_history_row_by_row(folder):
+    monitor = PerformanceMonitor([FakeCollector("a_percent", "b_bytes")])
+    assert isinstance(monitor.log, CsvLog)
+    monitor.sample()
+    path = monitor.log.start("run.csv")
+    monitor.sample()
+    monitor.sample()
+    pd.testing.assert_frame_equal(read_csv(path), monitor.history)
+    monitor.log.stop()
+
+
+def test_a_stop_closes_the_log(folder):
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
+    monitor.start()
+    monitor.log.start()
+    monitor.stop()
+    assert not monitor.log.running
+
+
+def test_a_stop_closes_the_log_of_a_monitor_that_never_ran(folder):
+    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    monitor.log.start()
+    monitor.stop()
+    assert not monitor.log.running
+
+
+def test_a_log_that_switches_itself_off_does_not_stop_the_sampling(folder):
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=FAST)
+    samples = Samples()
+    monitor.on_sample(samples)
+    with monitor:
+        path = monitor.log.start()
+        path.unlink()
+        for _ in range(5):
+            samples.next()
+        assert not monitor.log.running
+        assert "deleted" in monitor.log.error
+        assert monitor.running
+
+
+# -- fork and exit -----------------------------------------------------------------------------------------
+
+
+def test_a_forked_child_has_no_monitor_running_and_can_start_its_own(forked):
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=FAST)
+    samples = Samples()
+    monitor.on_sample(samples)
+    with monitor:
+        samples.next()
+
+        def child() -> tuple[bool, int, int, bool]:
+            inherited = monitor.running
+            threads = len(samplers())
+            told = Samples()
+            monitor.on_sample(told)
+            monitor.start()
+            times = [told.next().time for _ in range(3)]
+            running = monitor.running
+            monitor.stop()
+            return inherited, threads, len(times), running
+
+        assert forked(child) == (False, 0, 3, True)
+        assert monitor.running
+        samples.next()
+
+
+def test_a_child_forked_in_the_middle_of_a_sample_can_sample(forked):
+    reading, go_on = threading.Event(), threading.Event()
+
+    def slow() -> dict[str, float]:
+        reading.set()
+        go_on.wait(10)
+        return {"a_percent": 1.0}
+
+    collector = FakeCollector("a_percent", read=slow)
+    monitor = PerformanceMonitor([collector], interval=NEVER)
+    with monitor:
+        assert reading.wait(10)
+
+        def child() -> float:
+            collector.read = lambda: {"a_percent": 2.0}
+            return monitor.sample().values["a_percent"]
+
+        assert forked(child) == 2.0
+        go_on.set()
+
+
+def test_a_forked_child_leaves_the_log_to_its_parent(forked, folder):
+    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    monitor.sample()
+    path = monitor.log.start("run.csv")
+
+    def child() -> tuple[bool, str]:
+        inherited = monitor.log.running
+        monitor.sample()
+        own = monitor.log.start("run.csv")
+        monitor.sample()
+        monitor.stop()
+        return inherited, own.name
+
+    assert forked(child) == (False, "run-2.csv")
+    monitor.sample()
+    assert read_csv(path)["a_percent"].tolist() == [0.0, 1.0]
+    assert read_csv(folder / "run-2.csv")["a_percent"].tolist() == [0.0, 1.0, 2.0]
+    monitor.stop()
+
+
+def test_a_forked_child_does_not_fulfil_the_wishes_of_its_parent(forked):
+    busy, go_on = threading.Event(), threading.Event()
+    done: list[int] = []
+
+    def keep_busy() -> None:
+        busy.set()
+        go_on.wait(10)
+
+    with PerformanceMonitor([], interval=NEVER) as monitor:
+        monitor.submit(keep_busy)
+        assert busy.wait(10)
+        monitor.submit(lambda: done.append(os.getpid()))
+
+        def child() -> bool:
+            monitor.submit(lambda: None)
+            return os.getpid() in done
+
+        assert forked(child) is False
+        go_on.set()
+    assert done == [os.getpid()]
+
+
+def test_an_interpreter_that_ends_while_the_thread_runs_ends_cleanly(run_python):
+    ended = run_python(
+        "from perfmon_widgets import PerformanceMonitor\n"
+        "import threading, pathlib\n"
+        "monitor = PerformanceMonitor(interval=0.001)\n"
+        "told = threading.Event()\n"
+        "monitor.on_sample(lambda sample: told.set())\n"
+        "monitor.start()\n"
+        "monitor.log.start('run.csv')\n"
+        "told.wait(10)\n"
+        "print(monitor.running)\n"
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "True\n", "")
+
+
+# -- the shared monitor ------------------------------------------------------------------------------------
+
+
+def test_the_shared_monitor_is_one_and_does_not_run_by_itself(monkeypatch):
+    monkeypatch.setattr(monitor_module, "_shared", None)
+    monitor = shared_monitor()
+    assert shared_monitor() is monitor
+    assert not monitor.running
+    assert (monitor.interval, monitor.window) == (5.0, 600.0)
