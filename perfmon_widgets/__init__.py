@@ -7,8 +7,8 @@ pays for widgets. Where each comes from:
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # not from typing, whose import costs four times as much as the rest of this file
 if TYPE_CHECKING:
     from perfmon_widgets.collectors import Collector as Collector
     from perfmon_widgets.collectors import default_collectors as default_collectors

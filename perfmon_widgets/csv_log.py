@@ -69,7 +69,7 @@ class CsvLog:
 
     @property
     def error(self) -> str | None:
-        """Why the log switched itself off, in one sentence; None after a start that went well."""
+        """Why the log switched itself off or did not start; None after a start that went well."""
         return self._error
 
     def start(self, path: str | os.PathLike[str] | None = None) -> Path:
@@ -85,7 +85,11 @@ class CsvLog:
                 if path is None or _absolute(path) in (self._asked, self._path):
                     return self._path
                 raise RuntimeError(f"already logging to {self._path}; stop that log before starting another")
-            self._open(_absolute(path if path is not None else f"perfmon-{datetime.now():%Y%m%d-%H%M%S}.csv"))
+            try:
+                self._open(_absolute(f"perfmon-{datetime.now():%Y%m%d-%H%M%S}.csv" if path is None else path))
+            except OSError as error:
+                self._error = error.strerror
+                raise
             assert self._path is not None  # noqa: S101 - for the type checker
             return self._path
 

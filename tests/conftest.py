@@ -54,7 +54,12 @@ def nothing_is_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
     left = [repr(monitor) for monitor in _running_monitors()]
     for monitor in _running_monitors():
         monitor.stop()  # so that only this test fails
-    left += [thread.name for thread in _perfmon_threads() if thread not in before]
+    threads = [thread for thread in _perfmon_threads() if thread not in before]
+    if threads:
+        gc.collect()  # a source that is dropped ends its thread
+    for thread in threads:
+        thread.join(1.0)  # it may have been told to end this moment
+    left += [thread.name for thread in threads if thread.is_alive()]
     if len(_perfmon_files()) > len(files):
         gc.collect()  # a monitor and its log refer to each other
         now = sorted(_perfmon_files())
@@ -140,3 +145,11 @@ def forked() -> Callable[[Callable[[], object]], Any]:
         return value
 
     return run
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Any:
+    """Canned /proc, /sys and control groups of a machine with two CPUs, without limits."""
+    from fakes.collectors import FakeMachine
+
+    return FakeMachine(tmp_path / "machine")

@@ -152,6 +152,14 @@ def test_the_file_name_nobody_has_to_think_of_is_the_time_in_the_working_directo
     assert logged.log.path == path
 
 
+def test_an_empty_path_is_no_path(logged, folder):
+    """As it comes from a field that nobody has filled in."""
+    path = logged.log.start("")
+    assert path.parent == folder
+    assert path.name.startswith("perfmon-")
+    assert logged.log.start("") == path
+
+
 def test_a_log_started_twice_in_one_second_has_two_files(logged, folder):
     paths = set()
     for _ in range(3):
@@ -280,7 +288,7 @@ def test_a_path_through_a_file_is_an_error_that_says_so(logged, folder):
     nothing_has_changed(logged, folder)
 
 
-@pytest.mark.parametrize("path", [".", "below", ""])
+@pytest.mark.parametrize("path", [".", "below", Path()])
 def test_a_path_that_is_a_directory_is_an_error_that_says_so(logged, folder, path):
     (folder / "below").mkdir()
     with pytest.raises(IsADirectoryError, match=r"it is a directory; name a file in it"):
@@ -451,6 +459,15 @@ def test_a_file_that_is_renamed_is_written_on(logged, folder):
     logged.add(1, 1)
     assert logged.log.running
     assert len(read_csv(folder / "kept.csv")) == 1
+
+
+def test_a_start_that_fails_says_why_until_one_goes_well(logged, folder):
+    with pytest.raises(FileNotFoundError) as raised:
+        logged.log.start("missing/run.csv")
+    assert logged.log.error == raised.value.strerror
+    assert "missing" in logged.log.error
+    logged.log.start("run.csv")
+    assert logged.log.error is None
 
 
 def test_a_start_that_fails_keeps_what_the_last_log_was(logged, folder):

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perfmon_widgets import Sample
@@ -110,6 +110,7 @@ def test_the_count_goes_on_when_rows_leave():
     assert history.read()[0] == 41
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     window=st.floats(1, 500),
     steps=st.lists(st.tuples(st.integers(1, 120), st.floats(0.01, 5)), min_size=1, max_size=8),

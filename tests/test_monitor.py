@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pandas as pd
@@ -512,6 +512,59 @@ def test_a_start_after_a_stop_marks_a_gap():
         samples.next()
     frame = monitor.history
     assert gaps(frame) == [frame.index[1]]
+
+
+class Closing(FakeCollector):
+    """A source that has something to close, and says when."""
+
+    def __init__(self, *names: str, closing: Callable[[], object] = lambda: None) -> None:
+        super().__init__(*names)
+        self.closed = 0
+        self.closing = closing
+
+    def close(self) -> None:
+        self.closed += 1
+        self.closing()
+
+
+def test_a_stop_closes_the_sources_and_they_may_be_asked_again():
+    source = Closing("a_percent")
+    monitor = PerformanceMonitor([source], interval=NEVER)
+    monitor.on_sample(samples := Samples())
+    with monitor:
+        samples.next()
+        assert source.closed == 0
+    assert source.closed == 1
+    assert monitor.sample().values["a_percent"] == 1
+
+
+def test_a_source_that_cannot_be_closed_is_an_error_and_the_others_are_closed(caplog):
+    broken, other = Closing("a_percent", closing=fails), Closing("b_percent")
+    monitor = PerformanceMonitor([broken, other])
+    monitor.stop()
+    assert other.closed == 1
+    assert monitor.errors == {"Closing": "broken"}
+    assert len(caplog.records) == 1
+
+
+def test_a_source_is_not_closed_in_the_middle_of_a_reading():
+    """It is called by one thread at a time."""
+    order, reading = [], threading.Event()
+
+    class Slow(Closing):
+        def collect(self) -> dict[str, float]:
+            reading.set()
+            time.sleep(0.2)
+            order.append("read")
+            return {}
+
+    monitor = PerformanceMonitor([Slow("a_percent", closing=lambda: order.append("closed"))])
+    by_hand = threading.Thread(target=monitor.sample)
+    by_hand.start()
+    assert reading.wait(10)
+    monitor.stop()
+    by_hand.join()
+    assert order == ["read", "closed"]
 
 
 # -- the clock ---------------------------------------------------------------------------------------------

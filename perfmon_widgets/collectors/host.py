@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from perfmon_widgets.collectors import scope
 from perfmon_widgets.collectors.rate import Rate
@@ -15,6 +16,9 @@ from perfmon_widgets.collectors.system_file import SystemFile
 from perfmon_widgets.metrics import Metric
 
 SYS = Path("/sys")
+
+L = TypeVar("L")
+R = TypeVar("R")
 
 # Limits and affinity change while a program runs, but seldom: read again after this many seconds.
 _LIMITS_EVERY = 10.0
@@ -65,7 +69,9 @@ class HostCollector:
         self._device = -1
         self._device_statistics: SystemFile | None = None
         self._read, self._written = Rate(), Rate()
-        self.errors: dict[str, str] = {}
+        self._reasons: dict[str, str] = {}  # by column: it cannot be had
+        self._failed: dict[str, str] = {}  # by group: it could not be read this time
+        self._allowed: frozenset[int] = frozenset()
         core = Metric("cpu_percent", "percent", "cpu", "Busy share of this CPU's time.", source="/proc/stat")
         self._static = (*METRICS, *(replace(core, name=f"core{n}/cpu_percent") for n in self._cores))
         self.metrics: Sequence[Metric] = self._static
@@ -77,28 +83,42 @@ class HostCollector:
         if now - self._limits_at >= _LIMITS_EVERY:
             self._limits(now)
         values: dict[str, float] = {}
-        self._collect_cpu(values)
-        self._collect_memory(values)
-        self._collect_disk(values)
+        for group, part in (
+            ("cpu", self._collect_cpu),
+            ("memory", self._collect_memory),
+            ("disk", self._collect_disk),
+        ):
+            try:
+                part(values)
+            except OSError as error:  # a dead file server, a control group that was removed
+                self._failed[group] = str(error)
+                self._limits_at = -math.inf
+            else:
+                self._failed.pop(group, None)
         return values
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """By column, why a number is missing now."""
+        failed = {m.name: self._failed[m.group] for m in self.metrics if m.group in self._failed}
+        return {**self._reasons, **failed}
 
     def _limits(self, now: float) -> None:
         """Read the limits again, and say in the metrics where each comes from."""
         self._limits_at = now
-        self._allowed = frozenset(scope.cpus()) & self._cores.keys()
+        allowed = frozenset(scope.cpus())
         quota = scope.cpu_quota(self._proc)
-        if quota is not None and (quota.cpus >= len(self._allowed) or quota.usage is None):
+        if quota is not None and quota.cpus >= len(allowed):
             quota = None  # the CPUs themselves are the tighter limit
-        if quota != self._quota:
+        if (allowed, quota) != (self._allowed, self._quota):
             self._cpu = Rate()  # another counter from here on: its first reading has no past
-            self._quota = quota
-            self._quota_usage = SystemFile(quota.usage) if quota and quota.usage else None
+            self._allowed = allowed
+            self._quota, self._quota_usage = _readable(quota, lambda quota: quota.counter())
         memory = scope.memory_limit(self._proc)
         if memory is not None and memory.limit >= _bytes(self._meminfo.read(), b"MemTotal:"):
             memory = None
         if memory != self._memory:
-            self._memory = memory
-            self._working_set = memory.usage() if memory else None
+            self._memory, self._working_set = _readable(memory, lambda memory: memory.usage())
         self._name_sources()
 
     def _name_sources(self) -> None:
@@ -116,15 +136,17 @@ class HostCollector:
         busy_all = total_all = 0
         for line in content[: content.find(b"\nintr")].split(b"\n")[1:]:
             name, *fields = line.split(None, 9)
-            rate = self._cores.get(int(name[3:]))
-            if rate is None:
+            number = int(name[3:])
+            rate = self._cores.get(number)
+            if rate is None and number not in self._allowed:
                 continue
             # Guest time, in the fields after these eight, is contained in the first two.
             user, nice, system, idle, waiting, interrupt, soft_interrupt, stolen = map(int, fields[:8])
             busy = user + nice + system + interrupt + soft_interrupt + stolen
             total = busy + idle + waiting
-            values[f"core{int(name[3:])}/cpu_percent"] = 100 * rate.update(busy, total)
-            if int(name[3:]) in self._allowed:
+            if rate is not None:
+                values[f"core{number}/cpu_percent"] = 100 * rate.update(busy, total)
+            if number in self._allowed:
                 busy_all += busy
                 total_all += total
         if self._quota is None or self._quota_usage is None:
@@ -141,6 +163,8 @@ class HostCollector:
         else:
             limit = _bytes(content, b"MemTotal:")
             used = limit - _bytes(content, b"MemAvailable:")
+            if used < 0:  # where a container shows its own total beside the machine's rest (lxcfs)
+                used = limit - _bytes(content, b"MemFree:")
         values["ram_used_bytes"] = used
         values["ram_limit_bytes"] = limit
         values["ram_percent"] = 100 * used / limit
@@ -150,9 +174,9 @@ class HostCollector:
         values["swap_limit_bytes"] = swap
         if swap:
             values["swap_percent"] = 100 * used / swap
-            self.errors.pop("swap_percent", None)
+            self._reasons.pop("swap_percent", None)
         else:
-            self.errors["swap_percent"] = "this machine has no swap space"
+            self._reasons["swap_percent"] = "this machine has no swap space"
 
     def _collect_disk(self, values: dict[str, float]) -> None:
         space = os.statvfs(".")
@@ -184,10 +208,10 @@ class HostCollector:
             self._device_statistics = SystemFile(self._sys / "dev" / "block" / block / "stat")
         except OSError as error:
             reason = f"no disk counters for the file system of the working directory ({error})"
-            self.errors.update(dict.fromkeys(names, reason))
+            self._reasons.update(dict.fromkeys(names, reason))
         else:
             for name in names:
-                self.errors.pop(name, None)
+                self._reasons.pop(name, None)
 
 
 def _device_behind(proc: Path, anonymous: str) -> str:
@@ -195,15 +219,40 @@ def _device_behind(proc: Path, anonymous: str) -> str:
 
     Raises OSError where there is none: overlays, network and memory file systems.
     """
-    for line in (proc / "self" / "mountinfo").read_text().splitlines():
+    mount = _mount_of_working_directory(proc)
+    # From the end, since the mounts made last lie above the others.
+    for line in reversed((proc / "self" / "mountinfo").read_text().splitlines()):
         head, _, tail = line.partition(" - ")
         kind, source, _ = tail.split(" ", 2)
-        if head.split()[2] == anonymous:
+        found, _, device = head.split()[:3]
+        if mount == found if mount else device == anonymous:
             if source.startswith("/dev/"):
                 number = Path(source).stat().st_rdev
                 return f"{os.major(number)}:{os.minor(number)}"
             raise FileNotFoundError(f"{kind} has no block device")
     raise FileNotFoundError(f"device {anonymous} is not in mountinfo")
+
+
+def _mount_of_working_directory(proc: Path) -> str | None:
+    """The number of its mount; btrfs shows another device number in mountinfo than stat does."""
+    directory = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    try:
+        text = (proc / "self" / "fdinfo" / str(directory)).read_text()
+    except OSError:
+        return None
+    finally:
+        os.close(directory)
+    return next((line.split()[1] for line in text.splitlines() if line.startswith("mnt_id:")), None)
+
+
+def _readable(limit: L | None, reader: Callable[[L], R]) -> tuple[L, R] | tuple[None, None]:
+    """A limit and what its use is read from; neither if that cannot be opened (sandboxes hide files)."""
+    if limit is None:
+        return None, None
+    try:
+        return limit, reader(limit)
+    except OSError:
+        return None, None
 
 
 def _cpu_seconds(content: bytes) -> float:

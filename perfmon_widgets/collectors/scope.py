@@ -82,6 +82,12 @@ class CpuQuota:
     usage: Path | None
     """The file that counts the CPU time of the group that carries the quota, if it is visible."""
 
+    def counter(self) -> SystemFile:
+        """That file, opened; raises OSError where it cannot be."""
+        if self.usage is None:
+            raise FileNotFoundError(f"no count of the CPU time that {self.source} limits")
+        return SystemFile(self.usage)
+
 
 def memory_limit(proc: Path = PROC) -> MemoryLimit | None:
     """The tightest memory limit over the control groups of this process; None where none is set."""

@@ -22,8 +22,10 @@ _FAINT = "#8c9aa8"
 # More points than this cannot be seen, and each costs bytes in every tick.
 _POINTS = 600
 
+# Seconds between the marks of the time axis.
+_STEPS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 4 * 3600, 6 * 3600, 12 * 3600)
+
 _INK = {"fill": "var(--jp-content-font-color1, currentColor)"}
-_NAMES = {"percent": "%", "watts": "W", "hertz": "Hz"}
 
 
 class Chart(bqplot.Figure):
@@ -46,8 +48,8 @@ class Chart(bqplot.Figure):
         self._divisor, self._label = scale_for(self.unit, 1.0)
         self._x = bqplot.LinearScale(min=-window, max=0.0)
         self._y = bqplot.LinearScale(min=0.0, max=100.0 if self.unit == "percent" else 1.0)
-        self._x_axis = _axis(self._x)
-        self._y_axis = _axis(self._y, orientation="vertical")
+        self._x_axis = _axis(self._x, side="bottom")
+        self._y_axis = _axis(self._y, side="left")
         nothing = np.full((len(metrics), 2), np.nan, dtype=np.float32)
         self._lines = bqplot.Lines(
             x=np.array([-window, 0.0], dtype=np.float32),
@@ -76,10 +78,11 @@ class Chart(bqplot.Figure):
         """Show the last ``seconds`` of the history from the next show() on."""
         self._x.min = -seconds
         # None at the left end, where it would lie over the vertical axis.
-        ticks = [seconds * part / 5 for part in range(-4, 1)]
+        step = next((step for step in _STEPS if 5 * step >= seconds), seconds)
+        ticks = [-step * number for number in range(math.ceil(seconds / step) - 1, -1, -1)]
         with self._x_axis.hold_sync():
-            self._x_axis.tick_values = ticks
-            self._x_axis.tick_labels = {f"{tick:g}": _ago(-tick) for tick in ticks}
+            self._x_axis.tick_values = [float(tick) for tick in ticks]
+            self._x_axis.tick_labels = {f"{tick:g}": _ago(-tick, step) for tick in ticks}
 
     def show(self, history: pd.DataFrame, now: float) -> None:
         """Draw the part of the history that lies in the window; ``now`` (Unix seconds) is its right end."""
@@ -111,14 +114,16 @@ class Chart(bqplot.Figure):
     def _set_top(self, top: float) -> None:
         self._y.max = top
         self._y_axis.tick_values = [top * part / 4 for part in range(5)]
-        self._y_axis.tick_format = ".0f" if top >= 4 else ".2f"
-        self.title = f"{self._name}, {_NAMES.get(self.unit, self._label)}"
+        # As few decimals as tell the truth about every step.
+        decimals = next(number for number in range(20) if math.isclose(round(top / 4, number), top / 4))
+        self._y_axis.tick_format = f".{decimals}f"
+        self.title = f"{self._name}, {self._label}"
 
 
-def _axis(scale: bqplot.LinearScale, orientation: str = "horizontal") -> bqplot.Axis:
+def _axis(scale: bqplot.LinearScale, side: str) -> bqplot.Axis:
     return bqplot.Axis(
         scale=scale,
-        orientation=orientation,
+        side=side,
         grid_color="var(--jp-border-color2, rgba(128, 128, 128, 0.3))",
         tick_style={**_INK, "font-size": "10px"},
     )
@@ -148,7 +153,9 @@ def _round_up(value: float) -> float:
     return next(step * power for step in (1, 2, 4, 6, 8, 10, 20) if step * power >= value)
 
 
-def _ago(seconds: float) -> str:
+def _ago(seconds: float, step: float) -> str:
+    """How long ago, in the unit in which the steps of the axis are whole."""
     if seconds == 0:
         return "now"
-    return f"−{seconds / 60:g} min" if seconds >= 60 else f"−{seconds:g} s"
+    size, unit = (3600, "h") if step >= 3600 else (60, "min") if step >= 60 else (1, "s")
+    return f"−{seconds / size:g} {unit}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ import traitlets
 if TYPE_CHECKING:
     from perfmon_widgets.csv_log import CsvLog
 
+_FOLDER = Path(__file__).parent
 _INTERVALS = (5.0, 6.0, 7.0)
 _WINDOWS = (300.0, 600.0)
 
@@ -26,8 +27,9 @@ class ExportButton(anywidget.AnyWidget):
     front end has one; elsewhere they go the ordinary way.
     """
 
-    _esm = Path(__file__).parent / "controls.js"
-    _css = Path(__file__).parent / "panel.css"  # of the whole panel, which always has this button
+    # As text: for a path anywidget keeps every instance alive, to reload it when the file changes.
+    _esm = (_FOLDER / "controls.js").read_text(encoding="utf-8")
+    _css = (_FOLDER / "panel.css").read_text(encoding="utf-8")  # of the whole panel, which has this button
 
     controls = traitlets.List(
         traitlets.Instance(ipywidgets.Widget), help="The widgets to be heard while a cell runs."
@@ -62,22 +64,28 @@ def log_checkbox() -> ipywidgets.Checkbox:
 
 def interval_choice(interval: float) -> ipywidgets.Dropdown:
     """Seconds between samples: 5 to 7, and what the monitor has now."""
-    choice = ipywidgets.Dropdown(
+    return ipywidgets.Dropdown(
         description="every",
         tooltip="How often a sample is taken",
+        options=_intervals(sorted({*_INTERVALS, interval})),
+        value=interval,
         style={"description_width": "auto"},
         layout={"width": "auto"},
     )
-    offer_interval(choice, interval)
-    return choice
 
 
 def offer_interval(choice: ipywidgets.Dropdown, interval: float) -> None:
-    """Show an interval as the chosen one, as an option of its own if it is none of the usual."""
-    if choice.value != interval:
-        seconds = sorted({*_INTERVALS, interval})
-        choice.options = [(f"{each:g} s", each) for each in seconds]
+    """Show an interval as the chosen one, as one more option if it is none of those."""
+    known = [each for _, each in choice.options]
+    if interval in known:
         choice.value = interval
+    else:
+        # New options choose the first: any other order would choose twice, and set the monitor to the first.
+        choice.options = _intervals([interval, *known])
+
+
+def _intervals(seconds: Iterable[float]) -> list[tuple[str, float]]:
+    return [(f"{each:g} s", each) for each in seconds]
 
 
 def window_choice(longest: float) -> ipywidgets.Dropdown:

@@ -21,8 +21,9 @@ class Gauge(anywidget.AnyWidget):
     clock, when three intervals pass without one.
     """
 
-    _esm = _FOLDER / "gauge.js"
-    _css = _FOLDER / "gauge.css"
+    # As text: for a path anywidget keeps every instance alive, to reload it when the file changes.
+    _esm = (_FOLDER / "gauge.js").read_text(encoding="utf-8")
+    _css = (_FOLDER / "gauge.css").read_text(encoding="utf-8")
 
     label = traitlets.Unicode(help="What is measured, in a word.").tag(sync=True)
     reading = traitlets.Dict(help="What show() was told last.").tag(sync=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ipywidgets
@@ -32,7 +33,8 @@ class PerformancePanel(ipywidgets.VBox):
 
     def __init__(self, monitor: PerformanceMonitor | None = None) -> None:
         self.monitor = shared_monitor() if monitor is None else monitor
-        self._drawing = threading.RLock()  # one thread at a time writes the widgets
+        self._lock = threading.RLock()
+        self._writer: int | None = None
         self._groups = _groups(self.monitor.metrics)
         self.gauges = ipywidgets.HBox(layout={"flex_flow": "row wrap", "overflow": "visible"})
         self._by_label: dict[str, Gauge] = {}
@@ -68,7 +70,7 @@ class PerformancePanel(ipywidgets.VBox):
 
     def _show(self, sample: Sample | None) -> None:
         """Draw a sample: one message for each gauge, and one for each chart of the open section."""
-        with self._drawing:
+        with self._writing():
             self._show_gauges(sample)
             self._show_section()
             self._show_controls()
@@ -112,18 +114,30 @@ class PerformancePanel(ipywidgets.VBox):
         self.advanced.observe(lambda _: self._soon(self._show_section), "selected_index")
         self.export_csv.on_export(lambda send: self._soon(lambda: send(self.monitor.log.export())))
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One thread at a time writes the widgets, and what it writes is nobody's wish."""
+        with self._lock:
+            before, self._writer = self._writer, threading.get_ident()
+            try:
+                yield
+            finally:
+                self._writer = before
+
     def _soon(self, action: Callable[[], None]) -> None:
         """Do what a person asked for: here if this is the main thread, else on the sampling thread.
 
         The thread that hears the browser while a cell runs also carries interrupts, so it is not kept.
         """
+        if self._writer == threading.get_ident():
+            return
         if threading.current_thread() is threading.main_thread():
             self._act(action)
         else:
             self.monitor.submit(lambda: self._act(action))
 
     def _act(self, action: Callable[[], None]) -> None:
-        with self._drawing:
+        with self._writing():
             action()
             self._show_controls()
 
@@ -133,9 +147,8 @@ class PerformancePanel(ipywidgets.VBox):
             return
         try:
             log.start() if wanted else log.stop()
-        except OSError as error:
-            self._log_state.value = controls.problem(str(error.strerror))
-            self.log_to_csv.value = False
+        except OSError:
+            self.log_to_csv.value = False  # the log knows why, and is shown with it
             self.log_to_csv.send_state("value")
 
     def _set_interval(self, seconds: float) -> None:
@@ -152,8 +165,11 @@ class PerformancePanel(ipywidgets.VBox):
     def close(self) -> None:
         """Take the panel off the screen and end its updates; the monitor goes on."""
         self.monitor.on_sample(self._show, remove=True)
-        with self._drawing:
-            for widget in _below(self):
+        with self._lock:
+            parts = _parts(self, {self})
+            for gauge in self._by_label.values():  # some may not be shown now
+                parts |= _parts(gauge, {gauge})
+            for widget in parts - {self}:
                 widget.close()
             super().close()
 
@@ -196,12 +212,13 @@ def _replace_former(panel: PerformancePanel) -> None:
     _former[cell.identity] = (cell.execution, [*panels, weakref.ref(panel)])
 
 
-def _below(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
-    """All widgets that a widget is made of, the innermost first."""
+def _parts(widget: ipywidgets.Widget, known: set[ipywidgets.Widget]) -> set[ipywidgets.Widget]:
+    """All widgets that a widget is made of, with those that are known already."""
     for key in widget.keys:
         value = getattr(widget, key)
         value = list(value.values()) if isinstance(value, dict) else value
         for part in value if isinstance(value, (list, tuple)) else (value,):
-            if isinstance(part, ipywidgets.Widget):
-                yield from _below(part)
-                yield part
+            if isinstance(part, ipywidgets.Widget) and part not in known:
+                known.add(part)
+                _parts(part, known)
+    return known

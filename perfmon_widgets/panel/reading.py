@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import NamedTuple
 
-from perfmon_widgets.metrics import Metric, Sample, in_words, used_of_limit
+from perfmon_widgets.metrics import MISSING, Metric, Sample, in_words, used_of_limit
 
 
 class Reading(NamedTuple):
@@ -45,7 +45,8 @@ def readings(
             percent = number(f"{name}_percent")
             detail = used_of_limit(number(f"{name}_used_bytes"), number(f"{name}_limit_bytes"), "bytes")
             limit = known.get(f"{name}_limit_bytes")
-            if limit is not None and PurePath(limit.source).name.startswith("memory."):
+            in_container = limit is not None and PurePath(limit.source).name.startswith("memory.")
+            if in_container and detail != MISSING:
                 detail += " (container)"
             shown[label] = Reading(percent, detail, _level(percent, warning=75, critical=90))
     return {label: _explained(reading, label, errors) for label, reading in shown.items()}
@@ -72,12 +73,13 @@ def _gpus(
         return shown
     reasons = [errors[column] for columns in names.values() for column in columns if column in errors]
     reasons += [errors[name] for name in ("gpu", "NvidiaCollector") if name in errors]
-    return {"GPU": Reading(math.nan, reasons[0] if reasons else "none found on this machine")}
+    reasons.append("none in use yet" if names else "none found on this machine")
+    return {"GPU": Reading(math.nan, reasons[0])}
 
 
 def _explained(reading: Reading, label: str, errors: Mapping[str, str]) -> Reading:
     """The reading, with the reason for its detail if there is neither number nor amount."""
-    if math.isfinite(reading.percent) or reading.detail not in ("", "–"):
+    if math.isfinite(reading.percent) or reading.detail not in ("", MISSING):
         return reading
     reason = errors.get(f"{label.lower()}_percent") or errors.get(
         "HostCollector", "waiting for a second sample"

@@ -19,7 +19,8 @@ class Message(NamedTuple):
     kind: str
     """``comm_open``, ``comm_msg`` or ``comm_close``."""
     data: Mapping[str, Any]
-    buffers: Sequence[bytes]
+    buffers: Sequence[Any]
+    """bytes or memoryview."""
 
     @property
     def state(self) -> Mapping[str, Any]:

@@ -1,0 +1,205 @@
+"""The panel's controls, each by itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import ipywidgets
+import numpy as np
+import pytest
+from fakes.comm import Wire
+
+from perfmon_widgets.csv_log import CsvLog
+from perfmon_widgets.panel import controls
+from perfmon_widgets.panel.controls import ExportButton, interval_choice, offer_interval, window_choice
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
+    return Wire(monkeypatch)
+
+
+def options(choice: ipywidgets.Dropdown) -> dict[str, float]:
+    return dict(choice.options)
+
+
+def changes(choice: ipywidgets.Dropdown) -> list[float]:
+    """The values that the choice takes from now on."""
+    seen: list[float] = []
+    choice.observe(lambda change: seen.append(change["new"]), "value")
+    return seen
+
+
+# -- the log -----------------------------------------------------------------------------------------------
+
+
+def log_of(rows: int) -> CsvLog:
+    times = [np.datetime64(number, "us") for number in range(rows)]
+    return CsvLog(["a_percent"], lambda: (rows, times, [[1.0]] * rows))
+
+
+def test_the_checkbox_is_off():
+    assert controls.log_checkbox().value is False
+
+
+def test_a_log_that_never_ran_says_nothing():
+    assert controls.log_state(log_of(0)) == ""
+
+
+@pytest.mark.parametrize(("rows", "words"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows")])
+def test_a_log_that_runs_says_its_file_and_rows(folder, rows, words):
+    log = log_of(rows)
+    path = log.start("run.csv")
+    state = controls.log_state(log)
+    log.stop()
+    assert f">run.csv: {words}<" in state
+    assert f'title="{path}"' in state
+
+
+def test_a_log_that_was_stopped_says_so(folder):
+    log = log_of(2)
+    log.start("run.csv")
+    log.stop()
+    assert ">run.csv: 2 rows, closed<" in controls.log_state(log)
+
+
+def test_a_log_that_failed_says_why(folder):
+    log = log_of(2)
+    path = log.start("run.csv")
+    path.unlink()
+    log.append(3, ["a_percent"], np.datetime64(3, "us"), [1.0])
+    state = controls.log_state(log)
+    assert "perfmon-error" in state
+    assert 'role="alert"' in state
+    assert "deleted" in state
+
+
+def test_a_file_name_is_text_and_not_html(folder):
+    log = log_of(1)
+    log.start('<b onclick="x">&.csv')
+    state = controls.log_state(log)
+    log.stop()
+    assert "<b" not in state
+    assert "&lt;b onclick=&quot;x&quot;&gt;&amp;.csv" in state
+
+
+def test_a_problem_is_text_and_not_html():
+    assert "<script" not in controls.problem("<script>alert(1)</script>")
+
+
+# -- the interval ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interval", [5.0, 6.0, 7.0])
+def test_the_usual_intervals_are_five_to_seven_seconds(interval):
+    choice = interval_choice(interval)
+    assert options(choice) == {"5 s": 5.0, "6 s": 6.0, "7 s": 7.0}
+    assert choice.value == interval
+
+
+@pytest.mark.parametrize(
+    ("interval", "label"), [(0.3, "0.3 s"), (1.0, "1 s"), (10.0, "10 s"), (5.5, "5.5 s")]
+)
+def test_another_interval_is_an_option_of_its_own(interval, label):
+    choice = interval_choice(interval)
+    assert options(choice) == {"5 s": 5.0, "6 s": 6.0, "7 s": 7.0, label: interval}
+    assert (choice.value, choice.label) == (interval, label)
+
+
+def test_the_interval_that_is_shown_already_changes_nothing(wire):
+    choice = interval_choice(0.3)
+    wire.clear()
+    seen = changes(choice)
+    offer_interval(choice, 0.3)
+    assert seen == []
+    assert wire.messages == []
+
+
+@pytest.mark.parametrize("before", [5.0, 6.0, 7.0, 0.3, 20.0])
+@pytest.mark.parametrize("after", [5.0, 6.0, 7.0, 0.2, 10.0])
+def test_an_interval_is_offered_without_any_other_in_between(before, after):
+    """Whoever listens sets the monitor's interval to what the choice becomes."""
+    choice = interval_choice(before)
+    seen = changes(choice)
+    offer_interval(choice, after)
+    assert seen == ([after] if before != after else [])
+    assert choice.value == after
+    assert set(options(choice).values()) == {5.0, 6.0, 7.0, before, after}
+
+
+# -- the window --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kept", "offered"),
+    [
+        (600.0, {"5 min": 300.0, "10 min": 600.0}),
+        (3600.0, {"5 min": 300.0, "10 min": 600.0}),
+        (300.0, {"5 min": 300.0}),
+        (420.0, {"5 min": 300.0, "7 min": 420.0}),
+        (60.0, {"1 min": 60.0}),
+        (30.0, {"30 s": 30.0}),
+    ],
+)
+def test_the_windows_are_five_and_ten_minutes_as_far_as_they_are_kept(kept, offered):
+    choice = window_choice(kept)
+    assert options(choice) == offered
+    assert choice.value == max(offered.values())
+
+
+# -- the export --------------------------------------------------------------------------------------------
+
+
+def test_a_browser_that_asks_for_the_file_gets_it(wire):
+    button = ExportButton()
+    button.on_export(lambda send: send(b"time,a\n"))
+    wire.clear()
+    wire.ask(button, export="17")
+    [message] = wire.messages
+    assert message.comm_id == button.comm.comm_id
+    assert message.data["method"] == "custom"
+    assert message.data["content"]["export"] == "17"  # by which the view that asked knows it
+    assert re.fullmatch(r"perfmon-\d{8}-\d{6}\.csv", message.data["content"]["name"])
+    assert [bytes(buffer) for buffer in message.buffers] == [b"time,a\n"]
+
+
+def test_the_file_may_be_sent_later(wire):
+    asked: list[Callable[[bytes], None]] = []
+    button = ExportButton()
+    button.on_export(asked.append)
+    wire.ask(button, export="1")
+    wire.ask(button, export="2")
+    wire.clear()
+    for send in asked:
+        send(b"x")
+    assert [message.data["content"]["export"] for message in wire.messages] == ["1", "2"]
+
+
+def test_another_message_is_not_answered(wire):
+    button = ExportButton()
+    button.on_export(lambda send: send(b""))
+    wire.clear()
+    wire.ask(button, something="else")
+    assert wire.messages == []
+
+
+def test_the_controls_to_be_heard_are_named_to_the_browser(wire):
+    button, box = ExportButton(), ipywidgets.Checkbox()
+    wire.clear()
+    button.controls = [box]
+    [message] = wire.messages
+    assert message.state == {"controls": [f"IPY_MODEL_{box.comm.comm_id}"]}
+
+
+def test_scripts_and_styles_are_files_of_the_package_and_need_no_network():
+    folder = Path(controls.__file__).parent
+    for path in (*folder.glob("*.js"), *folder.glob("*.css")):
+        text = path.read_text()
+        assert "http" not in text.replace("http://www.w3.org/2000/svg", ""), path
+        assert "import(" not in text, path
+
+
+def test_the_button_has_a_representation_that_is_the_same_each_time():
+    assert repr(ExportButton()) == "<ExportButton>"

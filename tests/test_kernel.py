@@ -1,0 +1,390 @@
+"""What only a real Jupyter kernel can show: panels heard while a cell runs, and cells that are run again."""
+
+from __future__ import annotations
+
+import ast
+import queue
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager
+
+from perfmon_widgets import read_csv
+from perfmon_widgets.kernel import hear_widgets_while_busy, running_cell
+
+DEADLINE = 20.0  # seconds, for what takes a fraction of one
+
+PANEL = """
+from perfmon_widgets import PerformancePanel
+panel = PerformancePanel()
+panel.monitor.interval = 0.1
+panel
+"""
+BUSY = """
+import time
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    pass
+"""
+
+
+class Kernel:
+    """A real ipykernel and a client of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.errors = folder / "stderr.txt"
+        self._manager = KernelManager(kernel_name="python3")
+        with self.errors.open("wb") as errors:
+            # Not stdout too: the kernel's own output goes over the wire.
+            self._manager.start_kernel(cwd=str(folder), stdout=subprocess.DEVNULL, stderr=errors)
+        self._client: BlockingKernelClient = self._manager.client()
+        self._client.start_channels()
+        self._client.wait_for_ready(timeout=60)
+
+    def start(self, code: str, cell: str | None = None) -> str:
+        """Begin to execute code, as the cell of that id; returns the id of the request."""
+        content = {
+            "code": code,
+            "silent": False,
+            "store_history": True,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": True,
+        }
+        metadata = {} if cell is None else {"cellId": cell}
+        message = self._client.session.msg("execute_request", content, metadata=metadata)
+        self._client.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
+
+    def finish(self, request: str) -> dict[str, Any]:
+        """The reply to a request, waited for."""
+        while True:
+            reply = self._client.get_shell_msg(timeout=DEADLINE)
+            if reply["parent_header"].get("msg_id") == request:
+                return dict(reply["content"])
+
+    def run(self, code: str, cell: str | None = None) -> Any:
+        """What the last expression of the code is, where that is a literal; fails the test if the code fails."""
+        before, _, last = code.strip().rpartition("\n")
+        request = self.start(f"{before}\nprint(repr(({last})))", cell)
+        printed = [
+            message["content"]["text"]
+            for message in self.messages(request)
+            if message["msg_type"] == "stream" and message["parent_header"].get("msg_id") == request
+        ]
+        reply = self.finish(request)
+        assert reply["status"] == "ok", "\n".join(reply.get("traceback", ()))
+        return ast.literal_eval("".join(printed))
+
+    def execute(self, code: str, cell: str | None = None) -> None:
+        """Execute code as it stands, until it has ended; fails the test if it fails."""
+        reply = self.finish(self.start(code, cell))
+        assert reply["status"] == "ok", "\n".join(reply.get("traceback", ()))
+
+    def messages(self, request: str) -> Iterator[dict[str, Any]]:
+        """What the kernel publishes until that request has been executed, of others too."""
+        while True:
+            message = self._client.get_iopub_msg(timeout=DEADLINE)
+            yield message
+            done = message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
+            if done and message["parent_header"].get("msg_id") == request:
+                return
+
+    def forget_messages(self) -> None:
+        """Leave out what has been published so far."""
+        try:
+            while True:
+                self._client.get_iopub_msg(timeout=0)
+        except queue.Empty:
+            pass
+
+    def published(self, wanted: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
+        """The next message like this, waited for."""
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            try:
+                message = self._client.get_iopub_msg(timeout=0.5)
+            except queue.Empty:
+                continue
+            if wanted(message):
+                return dict(message)
+        raise AssertionError(f"{what} was not published within {DEADLINE} s")
+
+    def tell(self, channel: str, widget: str, **data: object) -> None:
+        """What a browser sends to a widget (its comm_id), over that channel."""
+        message = self._client.session.msg("comm_msg", {"comm_id": widget, "data": data})
+        {"control": self._client.control_channel, "shell": self._client.shell_channel}[channel].send(message)
+
+    def change(self, channel: str, widget: str, **state: object) -> None:
+        """What a browser sends when a person changes a control."""
+        self.tell(channel, widget, method="update", state=state, buffer_paths=[])
+
+    def has_answered(self) -> bool:
+        """Whether a reply waits to be read."""
+        return bool(self._client.shell_channel.msg_ready())
+
+    def interrupt(self) -> None:
+        self._manager.interrupt_kernel()
+
+    def shut_down(self) -> int:
+        """Ask the kernel to end, as closing a notebook does; its exit status."""
+        process = self._manager.provisioner.process
+        self._client.stop_channels()
+        self._manager.shutdown_kernel(now=False)
+        return int(process.returncode)
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    """A kernel for the whole file, since each takes a second to start."""
+    kernel = Kernel(tmp_path_factory.mktemp("kernel"))
+    yield kernel
+    kernel.shut_down()
+
+
+@pytest.fixture(autouse=True)
+def no_former_files(request: pytest.FixtureRequest) -> None:
+    if "kernel" in request.fixturenames:
+        for path in request.getfixturevalue("kernel").folder.glob("*.csv"):
+            path.unlink()
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + DEADLINE
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what} did not happen within {DEADLINE} s"
+        time.sleep(0.01)
+    return value
+
+
+def rows(folder: Path) -> int:
+    """How many rows the one log in the folder has; 0 before there is one."""
+    paths = list(folder.glob("perfmon-*.csv"))
+    assert len(paths) <= 1
+    return paths[0].read_bytes().count(b"\n") - 1 if paths else 0
+
+
+# -- no kernel ---------------------------------------------------------------------------------------------
+
+
+def test_outside_a_jupyter_kernel_there_is_neither_cell_nor_control_channel():
+    assert running_cell() is None
+    assert hear_widgets_while_busy() is False
+
+
+# -- heard while a cell runs -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def controls(kernel: Kernel) -> dict[str, str]:
+    """The comm_ids of a panel's controls, after a first cell as in a notebook."""
+    kernel.execute(PANEL, "panel")
+    found = kernel.run("""
+choices = {each.description: each for each in panel.children[1].children if hasattr(each, "options")}
+ids = {"log": panel.log_to_csv, "export": panel.export_csv, "sections": panel.advanced, "every": choices["every"]}
+{name: widget.comm.comm_id for name, widget in ids.items()}
+""")
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.fixture
+def busy(kernel: Kernel, controls: dict[str, str]) -> Iterator[str]:
+    """A cell that runs Python code without end."""
+    request = kernel.start(BUSY, "training")
+    yield request
+    assert not kernel.has_answered(), "the cell had ended already"
+    kernel.interrupt()
+    assert kernel.finish(request)["ename"] == "KeyboardInterrupt"
+    kernel.execute("panel.monitor.log.stop()")
+
+
+def test_the_checkbox_is_heard_while_a_cell_runs(kernel, controls, busy):
+    kernel.change("control", controls["log"], value=True)
+    first = wait_until(lambda: rows(kernel.folder), "writing the log")
+    wait_until(lambda: rows(kernel.folder) > first + 2, "writing more rows")
+    assert not kernel.has_answered()
+    kernel.change("control", controls["log"], value=False)
+    shown = kernel.published(
+        lambda message: "closed" in str(message["content"].get("data", {}).get("state", {}).get("value", "")),
+        "the closed log",
+    )
+    assert shown["msg_type"] == "comm_msg"
+    ended = rows(kernel.folder)
+    time.sleep(0.3)
+    assert rows(kernel.folder) == ended
+    assert not kernel.has_answered()
+
+
+def test_the_export_is_heard_while_a_cell_runs(kernel, controls, busy):
+    kernel.tell("control", controls["export"], method="custom", content={"export": "view 1"})
+    answer = kernel.published(
+        lambda message: message["content"].get("data", {}).get("content", {}).get("export") == "view 1",
+        "the file",
+    )
+    assert bytes(answer["buffers"][0]).startswith(b"time,cpu_percent,")
+    assert not kernel.has_answered()
+
+
+def test_a_section_that_is_opened_while_a_cell_runs_is_drawn(kernel, controls, busy):
+    kernel.change("control", controls["sections"], selected_index=0)
+    drawn = kernel.published(
+        lambda message: "y" in message["content"].get("data", {}).get("state", {}), "the lines of the section"
+    )
+    assert drawn["buffers"]
+    assert not kernel.has_answered()
+
+
+def test_the_interval_is_heard_while_a_cell_runs(kernel, controls):
+    kernel.execute("""
+import threading, time
+from pathlib import Path
+
+def watch():
+    while panel.monitor.interval != 6.0:
+        time.sleep(0.01)
+    Path("heard.txt").touch()
+
+threading.Thread(target=watch, daemon=True).start()
+""")
+    options = kernel.run("[value for _, value in choices['every'].options]")
+    request = kernel.start(BUSY, "training")
+    kernel.change("control", controls["every"], index=options.index(6.0))
+    wait_until((kernel.folder / "heard.txt").exists, "changing the interval")
+    assert not kernel.has_answered()
+    kernel.interrupt()
+    kernel.finish(request)
+
+
+def test_the_shell_channel_still_works_while_no_cell_runs(kernel, controls):
+    kernel.change("shell", controls["log"], value=True)
+    wait_until(lambda: rows(kernel.folder), "writing the log")
+    assert kernel.run("panel.log_to_csv.value, panel.monitor.log.running") == (True, True)
+    kernel.execute("panel.monitor.log.stop()")
+
+
+def test_hearing_widgets_is_asked_for_once(kernel, controls):
+    assert kernel.run("""
+from perfmon_widgets.kernel import hear_widgets_while_busy
+kernel = get_ipython().kernel
+handler = kernel.control_handlers["comm_msg"]
+hear_widgets_while_busy(), hear_widgets_while_busy(), kernel.control_handlers["comm_msg"] is handler
+""") == (True, True, True)
+
+
+def test_the_control_channel_is_still_free_for_what_it_is_for(kernel, controls, busy):
+    """The fixture ends the cell by an interrupt."""
+    for value in (True, False) * 5:
+        kernel.change("control", controls["log"], value=value)
+    wait_until(lambda: list(kernel.folder.glob("*.csv")), "hearing the clicks")
+
+
+# -- cells -------------------------------------------------------------------------------------------------
+
+CELL = """
+from perfmon_widgets.kernel import running_cell
+cell = running_cell()
+tuple(cell)
+"""
+
+
+def test_a_cell_is_known_by_the_id_that_the_front_end_gives_it(kernel):
+    first, second, other = kernel.run(CELL, "a"), kernel.run(CELL, "a"), kernel.run(CELL, "b")
+    assert [first[0], second[0], other[0]] == ["a", "a", "b"]
+    assert len({first[1], second[1], other[1]}) == 3
+
+
+def test_a_cell_without_id_is_known_by_its_source(kernel):
+    first, second, other = kernel.run(CELL), kernel.run(CELL), kernel.run("# another\n" + CELL)
+    assert "running_cell()" in first[0]
+    assert first[0] == second[0] != other[0]
+    assert len({first[1], second[1], other[1]}) == 3
+
+
+def test_a_widget_event_is_no_cell(kernel):
+    widget = kernel.run("""
+import ipywidgets
+from perfmon_widgets.kernel import running_cell
+seen = []
+box = ipywidgets.Checkbox()
+box.observe(lambda change: seen.append(running_cell()), "value")
+box.comm.comm_id
+""")
+    kernel.change("shell", widget, value=True)
+    assert kernel.run("seen") == [None]
+
+
+@pytest.fixture
+def no_panels(kernel: Kernel) -> None:
+    """Those of the tests before are closed."""
+    kernel.execute("""
+from ipywidgets.widgets.widget import _instances
+from perfmon_widgets import PerformancePanel
+for each in list(_instances.values()):
+    if isinstance(each, PerformancePanel):
+        each.close()
+""")
+
+
+@pytest.mark.parametrize("cell", ["panel cell", None])
+@pytest.mark.usefixtures("no_panels")
+def test_running_a_cell_again_leaves_one_live_panel_and_one_thread(kernel, cell):
+    for _ in range(5):
+        kernel.execute(PANEL, cell)
+    gauges = kernel.run("[gauge.comm.comm_id for gauge in panel.gauges.children]")
+    kernel.forget_messages()
+    time.sleep(0.35)
+    request = kernel.start("pass")
+    told: Counter[str] = Counter(
+        message["content"]["comm_id"]
+        for message in kernel.messages(request)
+        if message["msg_type"] == "comm_msg" and "reading" in message["content"]["data"].get("state", {})
+    )
+    kernel.finish(request)
+    assert set(told) == set(gauges)
+    assert max(told.values()) - min(told.values()) <= 1  # the last tick may be cut off
+    assert kernel.run("""
+import threading
+[thread.name for thread in threading.enumerate() if thread.name.startswith("perfmon")]
+""") == ["perfmon-sampler"]
+
+
+def test_running_a_cell_again_keeps_the_number_of_widgets(kernel):
+    counts = []
+    for _ in range(5):
+        kernel.execute(PANEL, "counted")
+        counts.append(kernel.run("from ipywidgets.widgets.widget import _instances\nlen(_instances)"))
+    assert len(set(counts)) == 1
+
+
+def test_panels_of_two_cells_both_live_over_one_thread(kernel):
+    kernel.execute(PANEL.replace("panel", "first"), "x")
+    kernel.execute(PANEL, "y")
+    assert kernel.run("""
+import threading
+names = [thread.name for thread in threading.enumerate() if thread.name.startswith("perfmon")]
+first.monitor is panel.monitor, first.comm is not None, len(names)
+""") == (True, True, 1)
+
+
+# -- the end -----------------------------------------------------------------------------------------------
+
+
+def test_a_kernel_with_a_running_monitor_ends_cleanly(tmp_path):
+    kernel = Kernel(tmp_path)
+    kernel.execute(PANEL, "panel")
+    kernel.execute("path = panel.monitor.log.start('run.csv')\npanel.advanced.selected_index = 0")
+    wait_until(lambda: (tmp_path / "run.csv").read_bytes().count(b"\n") > 3, "writing the log")
+    assert kernel.shut_down() == 0
+    said = kernel.errors.read_text()
+    assert "Traceback" not in said
+    assert "Exception" not in said
+    assert len(read_csv(tmp_path / "run.csv")) >= 3
+    assert (tmp_path / "run.csv").read_bytes().endswith(b"\n")

@@ -1,0 +1,180 @@
+"""What a number means and how it is printed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perfmon_widgets import Metric, Sample
+from perfmon_widgets.metrics import in_words, scale_for, used_of_limit
+
+KIB, MIB, GIB, TIB = 2.0**10, 2.0**20, 2.0**30, 2.0**40
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("cpu_percent", "percent"),
+        ("core3/cpu_percent", "percent"),
+        ("gpu0/memory_used_bytes", "bytes"),
+        ("disk_read_bytes_per_second", "bytes_per_second"),
+        ("rack/node/gpu0/power_watts", "watts"),
+        ("percent", "percent"),
+        ("gpu0/percent", "percent"),
+        ("loss", ""),
+    ],
+)
+def test_a_name_that_ends_in_its_unit_is_a_metric(name, unit):
+    metric = Metric(name, unit, "cpu", "Some number.")
+    assert (metric.name, metric.unit, metric.limit, metric.source, metric.device) == (
+        name,
+        unit,
+        None,
+        "",
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("cpu", "percent"),
+        ("cpu_percent", "bytes"),
+        ("cpupercent", "percent"),  # the unit is a word of its own
+        ("cpu_percent/0", "percent"),  # the unit stands last
+        ("disk_bytes_per_second", "bytes"),
+        ("percent/cpu", "percent"),
+    ],
+)
+def test_a_name_that_does_not_end_in_its_unit_is_refused_by_name(name, unit):
+    with pytest.raises(ValueError, match=f"'{name}' must end in its unit.*{name}_{unit}"):
+        Metric(name, unit, "cpu", "Some number.")
+
+
+@pytest.mark.parametrize("name", ["", "gpu0/"])
+def test_a_name_that_says_nothing_is_refused(name):
+    with pytest.raises(ValueError, match="empty after the slash"):
+        Metric(name, "", "cpu", "Some number.")
+
+
+def test_a_metric_cannot_be_changed():
+    metric = Metric("cpu_percent", "percent", "cpu", "Some number.")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        metric.name = "other_percent"
+
+
+def test_a_metric_knows_where_it_belongs():
+    assert Metric("gpu0/power_watts", "watts", "gpu", "").where == "gpu0"
+    assert Metric("node1/gpu0/power_watts", "watts", "gpu", "").where == "node1/gpu0"
+    assert Metric("cpu_percent", "percent", "cpu", "").where == ""
+
+
+def test_a_sample_is_a_time_and_its_values_and_cannot_be_changed():
+    sample = Sample(1.5, {"cpu_percent": 2.0})
+    assert (sample.time, sample.values) == (1.5, {"cpu_percent": 2.0})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        sample.time = 2.0
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.0, "percent", "0%"),
+        (43.4, "percent", "43%"),
+        (3.14, "percent", "3.1%"),
+        (9.94, "percent", "9.9%"),
+        (9.96, "percent", "10%"),
+        (100.0, "percent", "100%"),
+        (0.0, "bytes", "0 B"),
+        (512.0, "bytes", "512 B"),
+        (KIB, "bytes", "1 KiB"),
+        (5.2 * GIB, "bytes", "5.2 GiB"),
+        (16 * GIB, "bytes", "16 GiB"),
+        (1.5 * TIB, "bytes", "1.5 TiB"),
+        (5000 * 2.0**50, "bytes", "5000 PiB"),
+        (0.0, "bytes_per_second", "0 B/s"),
+        (999.0, "bytes_per_second", "999 B/s"),
+        (12e6, "bytes_per_second", "12 MB/s"),
+        (1.25e9, "bytes_per_second", "1.2 GB/s"),
+        (250.0, "watts", "250 W"),
+        (2.5, "seconds", "2.5 s"),
+        (7.0, "", "7"),
+        (3.0, "rows", "3 rows"),
+    ],
+)
+def test_a_value_is_printed_for_a_person(value, unit, text):
+    assert in_words(value, unit) == text
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("unit", ["percent", "bytes", "bytes_per_second", "watts", ""])
+def test_a_missing_value_is_a_dash_without_a_unit(value, unit):
+    assert in_words(value, unit) == "–"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (1023.9, "bytes", "1 KiB"),
+        (1023.9 * MIB, "bytes", "1 GiB"),
+        (999.9e3, "bytes_per_second", "1 MB/s"),
+    ],
+)
+def test_what_is_rounded_up_to_the_next_prefix_is_printed_with_it(value, unit, text):
+    assert in_words(value, unit).replace(".0", "") == text
+
+
+@given(st.floats(0, 1e15), st.sampled_from(["bytes", "bytes_per_second"]))
+def test_an_amount_with_a_prefix_has_at_most_four_digits_and_is_nearly_the_value(value, unit):
+    number, label = in_words(value, unit).split(" ")
+    divisor = {scale_for(unit, 2.0**power)[1]: scale_for(unit, 2.0**power)[0] for power in range(60)}[label]
+    assert len(number) <= 4
+    assert float(number) * divisor == pytest.approx(value, rel=0.05, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("unit", "largest", "expected"),
+    [
+        ("bytes", 6e9, (GIB, "GiB")),
+        ("bytes", GIB, (GIB, "GiB")),
+        ("bytes", GIB - 1, (MIB, "MiB")),
+        ("bytes", 0.0, (1.0, "B")),
+        ("bytes", -5.0, (1.0, "B")),
+        ("bytes", math.nan, (1.0, "B")),
+        ("bytes", math.inf, (1.0, "B")),
+        ("bytes_per_second", 3e6, (1e6, "MB/s")),
+        ("bytes_per_second", 1e15, (1e12, "TB/s")),
+        ("percent", 50.0, (1.0, "%")),
+        ("watts", 50.0, (1.0, "W")),
+        ("", 50.0, (1.0, "")),
+        ("rows", 50.0, (1.0, "rows")),
+    ],
+)
+def test_the_largest_value_decides_about_the_prefix_of_an_axis(unit, largest, expected):
+    assert scale_for(unit, largest) == expected
+
+
+@pytest.mark.parametrize(
+    ("used", "limit", "text"),
+    [
+        (5.2 * GIB, 16 * GIB, "5.2 of 16 GiB"),
+        (512 * MIB, 16 * GIB, "0.5 of 16 GiB"),
+        (0.0, 16 * GIB, "0 of 16 GiB"),
+        (15.5 * GIB, 15.5 * GIB, "16 of 16 GiB"),
+        (0.0, 0.0, "0 of 0 B"),
+        (5.2 * GIB, math.nan, "5.2 GiB"),
+        (5.2 * GIB, math.inf, "5.2 GiB"),
+        (math.nan, 16 * GIB, "–"),
+        (math.nan, math.nan, "–"),
+    ],
+)
+def test_an_amount_beside_its_limit_has_the_limits_prefix(used, limit, text):
+    assert used_of_limit(used, limit, "bytes") == text
+
+
+def test_watts_beside_their_limit():
+    assert used_of_limit(249.6, 300.0, "watts") == "250 of 300 W"

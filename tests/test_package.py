@@ -1,0 +1,243 @@
+"""The package as a whole: what it offers, what it costs to import, and that these tests watch over it."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import perfmon_widgets
+
+PACKAGE = Path(perfmon_widgets.__file__).parent
+
+# What a program that does not ask for it shall never pay for.
+HEAVY = (
+    "IPython",
+    "anywidget",
+    "bqplot",
+    "ipykernel",
+    "ipywidgets",
+    "jupyter_server",
+    "tornado",
+    "traitlets",
+)
+
+LOADED = """
+import json, sys
+{code}
+print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})))
+"""
+
+
+def loaded(run_python, code: str) -> set[str]:
+    """The top-level modules that are loaded after running the code in an interpreter of its own."""
+    ended = run_python(LOADED.format(code=code))
+    assert ended.stderr == ""
+    return set(json.loads(ended.stdout))
+
+
+# -- names -------------------------------------------------------------------------------------------------
+
+
+def test_the_public_names_are_there():
+    """Those of DESIGN.md that people script against."""
+    assert {
+        "Collector",
+        "CsvLog",
+        "Metric",
+        "PerformanceMonitor",
+        "PerformancePanel",
+        "Sample",
+        "default_collectors",
+        "read_csv",
+    } <= set(perfmon_widgets.__all__)
+
+
+@pytest.mark.parametrize("name", perfmon_widgets.__all__)
+def test_every_public_name_can_be_had_and_is_documented(name):
+    assert getattr(perfmon_widgets, name).__doc__
+
+
+def test_the_names_are_sorted_and_each_is_listed():
+    assert list(perfmon_widgets.__all__) == sorted(set(perfmon_widgets.__all__))
+    assert set(perfmon_widgets.__all__) <= set(dir(perfmon_widgets))
+
+
+def test_a_type_checker_sees_the_same_names_as_the_program():
+    """The lazy names stand twice in __init__.py: for the type checker and for the program."""
+    source = ast.parse((PACKAGE / "__init__.py").read_text())
+    seen = {
+        alias.asname: node.module.removeprefix("perfmon_widgets.")
+        for block in source.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == perfmon_widgets._HOMES
+
+
+def test_an_unknown_name_is_an_attribute_error_that_names_it():
+    with pytest.raises(AttributeError, match="'PerformanceMonitr'"):
+        _ = perfmon_widgets.PerformanceMonitr
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert perfmon_widgets.__version__ == importlib.metadata.version("perfmon_widgets")
+
+
+def test_the_types_of_the_package_are_for_others_too():
+    assert (PACKAGE / "py.typed").exists()
+
+
+# -- cost of the import ------------------------------------------------------------------------------------
+
+
+def test_the_import_loads_nothing_heavy(run_python):
+    modules = loaded(run_python, "import perfmon_widgets")
+    assert not modules & {*HEAVY, "numpy", "pandas", "psutil", "pynvml"}
+
+
+def test_a_monitor_that_samples_and_logs_loads_no_widgets_and_no_pandas(run_python):
+    modules = loaded(
+        run_python,
+        "from perfmon_widgets import PerformanceMonitor\n"
+        "monitor = PerformanceMonitor()\n"
+        "monitor.sample()\n"
+        "monitor.log.start('run.csv')\n"
+        "monitor.sample()\n"
+        "monitor.stop()",
+    )
+    assert not modules & {*HEAVY, "pandas"}
+
+
+def test_the_collectors_run_without_pandas_and_numpy(run_python):
+    """They may one day run in a process of their own."""
+    modules = loaded(
+        run_python,
+        "from perfmon_widgets import default_collectors\n"
+        "for collector in default_collectors():\n"
+        "    collector.collect()",
+    )
+    assert not modules & {*HEAVY, "pandas", "numpy"}
+
+
+def test_reading_the_history_loads_no_widgets(run_python):
+    modules = loaded(
+        run_python,
+        "from perfmon_widgets import PerformanceMonitor, read_csv\n"
+        "monitor = PerformanceMonitor()\n"
+        "monitor.sample()\n"
+        "monitor.history\n"
+        "path = monitor.log.start('run.csv')\n"
+        "monitor.stop()\n"
+        "read_csv(path)",
+    )
+    assert not modules & set(HEAVY)
+
+
+# -- layers ------------------------------------------------------------------------------------------------
+
+LAYERS = {
+    "metrics.py": set(),
+    "collectors/*.py": {"metrics", "collectors"},
+    "history.py": {"metrics"},
+    "csv_log.py": {"metrics"},
+    "spans.py": {"metrics"},
+    "analysis.py": {"metrics"},
+    "monitor.py": {"metrics", "collectors", "history", "csv_log", "spans", "analysis"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """The modules of this package that a file imports anywhere."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.update(
+                {f"{node.module}.{alias.name}" for alias in node.names}
+                if node.module == "perfmon_widgets"
+                else {node.module}
+            )
+        elif isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+    return {name.split(".")[1] for name in names if name.startswith("perfmon_widgets.")}
+
+
+@pytest.mark.parametrize("pattern", LAYERS)
+def test_the_core_imports_only_what_lies_below_it(pattern):
+    for path in PACKAGE.glob(pattern):
+        assert imports(path) <= LAYERS[pattern], path.name
+
+
+# -- the tests themselves ----------------------------------------------------------------------------------
+
+LEAKING = """
+import threading
+from pathlib import Path
+import pytest
+from perfmon_widgets import PerformanceMonitor
+from fakes.collectors import FakeCollector
+
+kept = []
+
+def test_monitor(folder):
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=60)
+    monitor.start()
+
+def test_thread():
+    thread = threading.Thread(target=threading.Event().wait, args=(60,), name="perfmon-x", daemon=True)
+    thread.start()
+
+def test_file(folder):
+    monitor = PerformanceMonitor([])
+    monitor.log.start()
+    kept.append(monitor)
+
+def test_clean(folder):
+    with PerformanceMonitor([FakeCollector("a_percent")]) as monitor:
+        monitor.log.start()
+
+@pytest.mark.skip(reason="no time")
+def test_skipped():
+    pass
+
+def test_skips():
+    pytest.importorskip("no_such_module")
+"""
+
+
+@pytest.mark.parametrize("ci", [False, True])
+def test_what_a_test_leaves_behind_fails_it_and_on_ci_so_does_a_skip(tmp_path, ci):
+    here = Path(__file__).parent
+    shutil.copy(here / "conftest.py", tmp_path)
+    shutil.copytree(here / "fakes", tmp_path / "fakes", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "test_leaking.py").write_text(LEAKING)
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # quicker
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "test_leaking.py"],
+        cwd=tmp_path,
+        env=environment | ({"CI": "true"} if ci else {}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    output = ended.stdout
+    assert "left behind: <PerformanceMonitor" in output
+    assert "left behind: perfmon-x" in output
+    assert "left behind: open file" in output
+    if ci:
+        assert "1 failed, 4 passed, 4 errors" in output
+        assert "test_skipped must not be skipped on CI (Skipped: no time)" in output
+        assert "no_such_module" in output
+    else:
+        assert "4 passed, 2 skipped, 3 errors" in output

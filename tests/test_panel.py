@@ -1,0 +1,1190 @@
+"""The panel over a monitor: what it sends when, what its controls do, and that nothing of it is left."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import pytest
+from fakes.collectors import FakeCollector, Samples
+from fakes.comm import Message, Wire
+from ipywidgets.widgets.widget import _instances
+
+from perfmon_widgets import Metric, PerformanceMonitor, PerformancePanel, read_csv
+from perfmon_widgets import monitor as monitor_module
+from perfmon_widgets.collectors.host import METRICS as HOST
+from perfmon_widgets.kernel import Cell
+from perfmon_widgets.panel import panel as panel_module
+from perfmon_widgets.panel.gauge import Gauge
+
+GIBIBYTE = 2.0**30
+FAST = 0.01
+NEVER = 3600.0
+PROCESS = (
+    Metric("process_cpu_percent", "percent", "process", "This kernel's share."),
+    Metric("process_ram_bytes", "bytes", "process", "This kernel's memory."),
+)
+CORES = tuple(Metric(f"core{number}/cpu_percent", "percent", "cpu", "One core.") for number in range(4))
+SECTIONS = ["CPU", "Memory", "Disk", "This process"]
+
+
+class Machine(FakeCollector):
+    """A host whose numbers change a little with each reading, but for the disk, which stays as it is."""
+
+    def __init__(self, *more: Metric) -> None:
+        super().__init__(metrics=(*HOST, *CORES, *PROCESS, *more), read=self._read)
+        self.values: dict[str, float] = {}
+        """Numbers to be read instead."""
+        self.errors: dict[str, str] = {}
+
+    def _read(self) -> Mapping[str, float]:
+        number = self.readings
+        read = {metric.name: 10.0 + number for metric in self.metrics if metric.unit == "percent"}
+        read |= {metric.name: (20 + number) * 1e6 for metric in self.metrics if metric.group == "process"}
+        read |= {
+            "process_cpu_percent": 5.0 + number,
+            "ram_used_bytes": (5 + number / 10) * GIBIBYTE,
+            "ram_limit_bytes": 16 * GIBIBYTE,
+            "swap_used_bytes": 0.0,
+            "swap_limit_bytes": 0.0,
+            "disk_percent": 50.0,
+            "disk_used_bytes": 50 * GIBIBYTE,
+            "disk_limit_bytes": 100 * GIBIBYTE,
+            "disk_read_bytes_per_second": 6e6 + number * 1e5,
+            "disk_write_bytes_per_second": 7e6,
+        }
+        return read | self.values
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
+    return Wire(monkeypatch)
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+@pytest.fixture
+def monitor(machine: Machine, wire: Wire) -> Iterator[PerformanceMonitor]:
+    """A monitor that is driven by hand, unless a test starts it."""
+    monitor = PerformanceMonitor([machine], interval=NEVER)
+    yield monitor
+    monitor.stop()
+
+
+@pytest.fixture
+def show(wire: Wire) -> Iterator[Callable[..., PerformancePanel]]:
+    """Makes panels that are closed when the test ends."""
+    panels: list[PerformancePanel] = []
+
+    def make(*arguments: PerformanceMonitor) -> PerformancePanel:
+        panels.append(PerformancePanel(*arguments))
+        return panels[-1]
+
+    yield make
+    while panels:  # not kept: pytest holds on to this list for longer than to the test
+        panels.pop().close()
+
+
+@pytest.fixture
+def panel(show: Callable[..., PerformancePanel], monitor: PerformanceMonitor) -> PerformancePanel:
+    """A panel over the monitor, which has taken three samples by hand."""
+    panel = show(monitor)
+    for _ in range(3):
+        monitor.sample()
+    return panel
+
+
+def elsewhere(function: Callable[[], object]) -> None:
+    """Do it on another thread, as what comes from the browser of a busy kernel is done; until it has ended."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="control")
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive(), "it has not ended within 10 s"
+    if failed:
+        raise failed[0]
+
+
+def wait_until(condition: Callable[[], object], what: str = "it") -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within 10 s"
+        time.sleep(0.005)
+
+
+def parts(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
+    """The widget and all that it shows."""
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from parts(child)
+
+
+def control(panel: PerformancePanel, description: str) -> ipywidgets.Dropdown:
+    [found] = [each for each in parts(panel.children[1]) if getattr(each, "description", "") == description]
+    return found
+
+
+def choose(wire: Wire, choice: ipywidgets.Dropdown, value: float) -> None:
+    """What a browser sends when a person picks an option."""
+    wire.set(choice, index=[each for _, each in choice.options].index(value))
+
+
+def words(panel: PerformancePanel) -> str:
+    """What stands beside the controls."""
+    [state] = [each for each in panel.children[1].children if isinstance(each, ipywidgets.HTML)]
+    return str(state.value)
+
+
+def gauges(panel: PerformancePanel) -> dict[str, dict[str, Any]]:
+    """What each gauge was told, by its label."""
+    return {gauge.label: gauge.reading for gauge in panel.gauges.children}
+
+
+def once(*widgets: ipywidgets.Widget) -> Counter[str]:
+    """One message to each of these."""
+    return Counter(widget.comm.comm_id for widget in widgets)
+
+
+def drawn_by(section: ipywidgets.VBox) -> list[ipywidgets.Widget]:
+    """What a section sends in a tick: the marks of its charts, and its table."""
+    return [*(chart.marks[0] for chart in section.charts), section.children[-1]]
+
+
+def csv_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.csv"))
+
+
+# -- what a person finds -----------------------------------------------------------------------------------
+
+
+def test_the_parts_are_ordinary_widgets(panel):
+    assert isinstance(panel, ipywidgets.VBox)
+    assert isinstance(panel.gauges, ipywidgets.HBox)
+    assert all(isinstance(gauge, Gauge) for gauge in panel.gauges.children)
+    assert isinstance(panel.advanced, ipywidgets.Accordion)
+    assert isinstance(panel.log_to_csv, ipywidgets.Checkbox)
+    shown = list(parts(panel))
+    assert all(part in shown for part in (panel.gauges, panel.advanced, panel.log_to_csv, panel.export_csv))
+
+
+def test_the_basic_view_is_four_gauges_and_a_closed_accordion(panel):
+    assert [gauge.label for gauge in panel.gauges.children] == ["GPU", "CPU", "RAM", "Disk"]
+    assert panel.advanced.selected_index is None
+
+
+def test_there_is_a_section_for_each_group(panel):
+    assert list(panel.advanced.titles) == SECTIONS
+    assert len(panel.advanced.children) == len(SECTIONS)
+
+
+def test_the_gpu_section_comes_first_and_ones_own_last(show):
+    machine = Machine(
+        Metric("loss", "", "model", "Loss."), Metric("gpu0/power_watts", "watts", "gpu", "Power.")
+    )
+    assert list(show(PerformanceMonitor([machine])).advanced.titles) == ["GPU", *SECTIONS, "model"]
+
+
+def test_a_gauge_says_number_detail_and_level(panel, machine, monitor):
+    machine.values = {
+        "ram_percent": 80.0,
+        "ram_used_bytes": 5.2 * GIBIBYTE,
+        "cpu_percent": 12.5,
+        "process_cpu_percent": 8.0,
+    }
+    sample = monitor.sample()
+    shown = gauges(panel)
+    assert shown["RAM"] == {
+        "value": 80.0,
+        "text": "80%",
+        "detail": "5.2 of 16 GiB",
+        "level": "warning",
+        "time": sample.time,
+        "interval": NEVER,
+    }
+    assert shown["CPU"]["value"] == 12.5
+    assert shown["CPU"]["detail"] == "this kernel 8%"
+    assert shown["Disk"]["detail"] == "50 of 100 GiB"
+
+
+@pytest.mark.parametrize("name", ["cpu_percent", "ram_percent", "disk_percent"])
+def test_a_missing_number_is_shown_as_missing_and_never_as_zero(panel, machine, monitor, name):
+    machine.values = {name: float("nan")}
+    monitor.sample()
+    reading = gauges(panel)[{"cpu": "CPU", "ram": "RAM", "disk": "Disk"}[name.partition("_")[0]]]
+    assert reading["value"] is None
+    assert reading["text"] == "–"
+
+
+def test_a_source_that_fails_is_named_where_its_numbers_are_missing(panel, machine, monitor):
+    machine.read = lambda: {}["no such key"]  # type: ignore[assignment]
+    machine.errors = {"cpu_percent": "the counters are gone"}
+    monitor.sample()
+    assert gauges(panel)["CPU"]["value"] is None
+    assert gauges(panel)["CPU"]["detail"] == "the counters are gone"
+
+
+def test_the_representation_is_one_line_of_values(panel, machine, monitor):
+    machine.values = {"cpu_percent": 9.0, "ram_percent": 22.0, "disk_percent": 50.0}
+    monitor.sample()
+    assert repr(panel) == "<PerformancePanel: GPU –, CPU 9%, RAM 22%, Disk 50%>"
+
+
+def test_the_representation_before_the_first_sample_is_one_line_too(show, monitor):
+    assert repr(show(monitor)) == "<PerformancePanel: GPU –, CPU –, RAM –, Disk –>"
+
+
+def test_what_a_notebook_stores_is_the_same_each_time(show, monitor):
+    """Notebooks are compared, and their outputs are kept in git."""
+    panel = show(monitor)
+    bundles = [panel._repr_mimebundle_()]
+    for _ in range(3):
+        monitor.sample()
+        bundles.append(panel._repr_mimebundle_())
+    assert {bundle["text/plain"] for bundle in bundles} == {"PerformancePanel"}
+    view = bundles[0]["application/vnd.jupyter.widget-view+json"]
+    assert view["model_id"] == panel.comm.comm_id
+
+
+# -- which monitor -----------------------------------------------------------------------------------------
+
+
+def test_a_panel_does_not_start_the_monitor_that_it_is_given(show, monitor):
+    panel = show(monitor)
+    assert panel.monitor is monitor
+    assert not monitor.running
+
+
+def test_without_an_argument_it_is_the_shared_monitor_and_it_runs(show, monkeypatch):
+    shared = PerformanceMonitor([Machine()], interval=NEVER)
+    monkeypatch.setattr(monitor_module, "_shared", shared)
+    first, second = show(), show()
+    assert first.monitor is second.monitor is shared
+    assert shared.running
+    shared.stop()
+
+
+def test_the_shared_monitor_is_made_where_there_is_none(show, monkeypatch):
+    monkeypatch.setattr(monitor_module, "_shared", None)
+    panel = show()
+    try:
+        assert panel.monitor is monitor_module._shared
+        assert panel.monitor.running
+        wait_until(lambda: gauges(panel)["RAM"].get("value"), "a first reading of this machine")
+    finally:
+        panel.monitor.stop()
+
+
+def test_two_panels_over_one_monitor_show_the_same(show, monitor):
+    first, second = show(monitor), show(monitor)
+    monitor.sample()
+    assert gauges(first) == gauges(second)
+
+
+# -- before the first sample and after the last ------------------------------------------------------------
+
+
+def test_a_monitor_that_is_not_running_says_so(show, monitor):
+    panel = show(monitor)
+    assert all(reading == {"detail": "monitor is stopped"} for reading in gauges(panel).values())
+    monitor.sample()
+    assert gauges(panel)["CPU"]["value"] is not None
+
+
+def test_a_monitor_that_has_no_sample_yet_is_starting(show, monitor, machine):
+    reading, go_on = threading.Event(), threading.Event()
+
+    def wait() -> dict[str, float]:
+        reading.set()
+        go_on.wait(10)
+        return {"cpu_percent": 7.0}
+
+    machine.read = wait
+    monitor.start()
+    try:
+        assert reading.wait(10)
+        panel = show(monitor)
+        assert all(each == {"detail": "starting…"} for each in gauges(panel).values())
+    finally:
+        go_on.set()
+    wait_until(lambda: gauges(panel)["CPU"].get("value") == 7.0, "the first reading")
+
+
+def test_a_panel_made_later_shows_the_newest_sample_at_once(show, monitor):
+    monitor.sample()
+    sample = monitor.sample()
+    assert gauges(show(monitor))["CPU"]["value"] == sample.values["cpu_percent"]
+
+
+# -- how many messages -------------------------------------------------------------------------------------
+
+
+def test_a_tick_of_the_basic_view_is_one_message_per_gauge_and_nothing_else(panel, monitor, wire):
+    for _ in range(5):
+        wire.clear()
+        monitor.sample()
+        assert wire.count() == once(*panel.gauges.children)
+        assert all(set(message.state) == {"reading"} for message in wire.messages)
+
+
+def test_a_reading_that_did_not_change_is_sent_all_the_same(panel, machine, monitor, wire):
+    """The browser takes silence for a kernel that does not answer."""
+    numbers = machine.read()
+    machine.read = lambda: numbers
+    monitor.sample()
+    for _ in range(3):
+        wire.clear()
+        monitor.sample()
+        assert wire.count() == once(*panel.gauges.children)
+
+
+def test_a_reading_that_is_missing_is_sent_all_the_same(panel, machine, monitor, wire):
+    machine.read = dict
+    monitor.sample()
+    wire.clear()
+    monitor.sample()
+    assert wire.count() == once(*panel.gauges.children)
+
+
+@pytest.mark.parametrize("number", range(len(SECTIONS)), ids=SECTIONS)
+def test_a_tick_with_an_open_section_is_one_more_per_chart_and_one_for_the_table(
+    panel, monitor, wire, number
+):
+    wire.set(panel.advanced, selected_index=number)
+    monitor.sample()
+    for _ in range(3):
+        wire.clear()
+        monitor.sample()
+        assert wire.count() == once(*panel.gauges.children, *drawn_by(panel.advanced.children[number]))
+
+
+def test_a_section_that_was_closed_is_sent_no_more(panel, monitor, wire):
+    wire.set(panel.advanced, selected_index=0)
+    wire.set(panel.advanced, selected_index=None)
+    wire.clear()
+    monitor.sample()
+    assert wire.count() == once(*panel.gauges.children)
+
+
+def test_only_the_section_that_is_open_now_is_sent(panel, monitor, wire):
+    wire.set(panel.advanced, selected_index=0)
+    wire.set(panel.advanced, selected_index=1)
+    monitor.sample()
+    wire.clear()
+    monitor.sample()
+    assert wire.count() == once(*panel.gauges.children, *drawn_by(panel.advanced.children[1]))
+
+
+def test_the_log_is_one_message_more_only_while_it_runs(panel, monitor, wire, folder):
+    monitor.log.start()
+    monitor.sample()
+    beside = [each for each in panel.children[1].children if isinstance(each, ipywidgets.HTML)]
+    for _ in range(3):
+        wire.clear()
+        monitor.sample()
+        assert wire.count() == once(*panel.gauges.children, *beside)
+    monitor.log.stop()
+    monitor.sample()
+    wire.clear()
+    monitor.sample()
+    assert wire.count() == once(*panel.gauges.children)
+
+
+def test_a_tick_of_the_gauges_is_small(panel, monitor, wire):
+    wire.clear()
+    monitor.sample()
+    assert sum(len(str(dict(message.state))) for message in wire.messages) < 1_000
+
+
+@pytest.mark.parametrize("panels", [2, 5])
+def test_each_panel_sends_its_own(show, monitor, wire, panels):
+    shown = [show(monitor) for _ in range(panels)]
+    monitor.sample()
+    wire.clear()
+    monitor.sample()
+    assert wire.count() == once(*(gauge for panel in shown for gauge in panel.gauges.children))
+
+
+def test_a_closed_panel_sends_nothing(panel, monitor, wire, folder):
+    wire.set(panel.advanced, selected_index=0)
+    panel.close()
+    wire.clear()
+    monitor.log.start()
+    monitor.sample()
+    monitor.log.stop()
+    monitor.interval = 9.0
+    monitor.sample()
+    assert wire.messages == []
+
+
+# -- sections ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", range(len(SECTIONS)), ids=SECTIONS)
+def test_an_open_section_has_the_whole_window_at_once(panel, monitor, wire, number):
+    wire.clear()
+    wire.set(panel.advanced, selected_index=number)
+    section = panel.advanced.children[number]
+    rows = len(monitor.history)
+    for chart in section.charts:
+        assert chart.marks[0].y.shape[-1] == rows
+        assert "y" in wire.to(chart.marks[0])[-1].state
+    assert section.children[-1].value.count("<tr") > 1
+
+
+def test_an_open_section_has_the_whole_window_at_once_while_the_kernel_is_busy(panel, monitor, wire):
+    monitor.start()
+    wait_until(lambda: len(monitor.history) == 4)
+    elsewhere(lambda: wire.set(panel.advanced, selected_index=0))
+    [chart] = panel.advanced.children[0].charts
+    wait_until(lambda: np.isfinite(chart.marks[0].y[-1]).sum() == 4, "drawing before the next sample")
+    assert len(monitor.history) == 4
+
+
+def test_a_section_opened_before_the_first_sample_is_no_error(show, monitor, wire):
+    panel = show(monitor)
+    wire.set(panel.advanced, selected_index=0)
+    monitor.sample()
+    monitor.sample()
+    assert panel.advanced.children[0].charts[0].marks[0].y.shape[-1] == 2
+    assert monitor.errors == {}
+
+
+def test_a_section_opened_by_a_program_is_drawn_too(panel):
+    panel.advanced.selected_index = 1
+    assert panel.advanced.children[1].charts[0].marks[0].y.shape[-1] == 3
+
+
+def test_the_last_value_of_a_line_is_the_newest_reading(panel, monitor, wire):
+    wire.set(panel.advanced, selected_index=0)
+    sample = monitor.sample()
+    [chart] = panel.advanced.children[0].charts
+    at = [metric.name for metric in chart.metrics].index("cpu_percent")
+    assert chart.marks[0].y[at, -1] == sample.values["cpu_percent"]
+    assert chart.marks[0].x[-1] == 0
+
+
+def test_a_gap_in_the_samples_is_a_gap_in_the_line(panel, monitor, wire):
+    wire.set(panel.advanced, selected_index=0)
+    monitor.start()  # after a while without
+    wait_until(lambda: len(monitor.history) == 4)
+    monitor.stop()
+    monitor.sample()
+    y = panel.advanced.children[0].charts[0].marks[0].y
+    assert np.isnan(y).all(axis=0).tolist() == [False, False, False, True, False, False]
+
+
+def test_sixty_four_cores_fit_into_one_message(show, wire):
+    cores = [Metric(f"core{number}/cpu_percent", "percent", "cpu", "One core.") for number in range(4, 64)]
+    monitor = PerformanceMonitor([Machine(*cores)])
+    panel = show(monitor)
+    wire.set(panel.advanced, selected_index=0)
+    for _ in range(3):
+        monitor.sample()
+    wire.clear()
+    monitor.sample()
+    assert wire.count() == once(*panel.gauges.children, *drawn_by(panel.advanced.children[0]))
+    assert panel.advanced.children[0].charts[0].marks[0].y.shape == (65, 4)
+
+
+# -- the window and the interval ---------------------------------------------------------------------------
+
+
+def test_the_window_is_chosen_for_every_section(panel, monitor, wire):
+    wire.set(panel.advanced, selected_index=0)
+    choose(wire, control(panel, "last"), 300.0)
+    scales = [
+        chart.marks[0].scales["x"].min for section in panel.advanced.children for chart in section.charts
+    ]
+    assert set(scales) == {-300.0}
+    choose(wire, control(panel, "last"), 600.0)
+    assert panel.advanced.children[0].charts[0].marks[0].scales["x"].min == -600
+
+
+def test_a_chosen_window_is_drawn_at_once(panel, wire):
+    wire.set(panel.advanced, selected_index=1)
+    wire.clear()
+    choose(wire, control(panel, "last"), 300.0)
+    assert wire.to(panel.advanced.children[1].charts[0].marks[0].scales["x"])
+
+
+def test_the_window_of_the_charts_leaves_the_history_alone(panel, monitor, wire):
+    choose(wire, control(panel, "last"), 300.0)
+    assert monitor.window == 600.0
+
+
+@pytest.mark.parametrize("seconds", [5.0, 6.0, 7.0])
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_interval_is_chosen(panel, monitor, wire, seconds, busy):
+    def pick() -> None:
+        choose(wire, control(panel, "every"), seconds)
+
+    elsewhere(pick) if busy else pick()
+    assert monitor.interval == seconds
+    assert control(panel, "every").value == seconds
+
+
+@pytest.mark.parametrize("seconds", [0.3, 5.0, 6.0, 7.0, 10.0])
+def test_the_interval_of_the_monitor_is_shown(show, seconds):
+    panel = show(PerformanceMonitor([FakeCollector("a_percent")], interval=seconds))
+    assert control(panel, "every").value == seconds
+    assert panel.monitor.interval == seconds
+
+
+@pytest.mark.parametrize("seconds", [0.3, 5.0, 6.0, 7.0, 10.0])
+@pytest.mark.parametrize("before", [0.5, 5.0, 6.0, 7.0])
+@pytest.mark.parametrize("thread", ["main", "other"])
+def test_an_interval_set_by_a_program_is_shown_at_the_next_tick(show, monkeypatch, seconds, before, thread):
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=before)
+    panel = show(monitor)
+    asked: list[float] = []
+    monkeypatch.setattr(panel, "_set_interval", asked.append)  # the wish that a person would have
+    monitor.interval = seconds
+    monitor.sample() if thread == "main" else elsewhere(monitor.sample)
+    assert control(panel, "every").value == seconds
+    assert [wish for wish in asked if wish != seconds] == []
+
+
+def test_an_interval_set_by_a_program_stays(show, machine):
+    """Showing it must not be taken for a choice that a person made."""
+    monitor = PerformanceMonitor([machine], interval=6.0)
+    panel = show(monitor)
+    samples = Samples()
+    monitor.on_sample(samples)
+    seen: list[float] = []
+    original = panel._set_interval
+
+    def set_interval(seconds: float) -> None:
+        seen.append(seconds)
+        if len(seen) < 20:  # else it would go on for ever
+            original(seconds)
+
+    panel._set_interval = set_interval
+    monitor.interval = FAST
+    monitor.start()
+    for _ in range(3):
+        samples.next()
+    monitor.stop()
+    assert monitor.interval == FAST
+    assert [wish for wish in seen if wish != FAST] == []
+
+
+# -- the log -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_checkbox_switches_the_log(panel, monitor, wire, folder, busy):
+    def tick(on: bool) -> None:
+        def send() -> None:
+            wire.set(panel.log_to_csv, value=on)
+
+        elsewhere(send) if busy else send()
+
+    tick(True)
+    assert monitor.log.running
+    assert panel.log_to_csv.value is True
+    [path] = csv_files(folder)
+    assert f"{path.name}: 3 rows" in words(panel)
+    monitor.sample()
+    assert f"{path.name}: 4 rows" in words(panel)
+    tick(False)
+    assert not monitor.log.running
+    assert panel.log_to_csv.value is False
+    assert f"{path.name}: 4 rows, closed" in words(panel)
+    assert len(read_csv(path)) == 4
+    assert csv_files(folder) == [path]
+
+
+def test_the_checkbox_switches_the_log_of_a_running_monitor(panel, monitor, wire, folder):
+    monitor.start()
+    wait_until(lambda: len(monitor.history) == 4)
+    elsewhere(lambda: wire.set(panel.log_to_csv, value=True))
+    wait_until(lambda: monitor.log.running, "switching the log on, without waiting for the next sample")
+    wait_until(lambda: "4 rows" in words(panel))
+    elsewhere(lambda: wire.set(panel.log_to_csv, value=False))
+    wait_until(lambda: not monitor.log.running, "switching the log off")
+    wait_until(lambda: "closed" in words(panel))
+    assert len(csv_files(folder)) == 1
+
+
+def test_the_thread_that_hears_the_browser_is_not_kept(panel, machine, monitor, wire, folder):
+    """It carries interrupts too, so it must come back though a reading hangs."""
+    reading, go_on = threading.Event(), threading.Event()
+
+    def hang() -> dict[str, float]:
+        reading.set()
+        go_on.wait(10)
+        return {}
+
+    machine.read = hang
+    monitor.start()
+    try:
+        assert reading.wait(10)
+        elsewhere(lambda: wire.set(panel.advanced, selected_index=0))
+        elsewhere(lambda: wire.ask(panel.export_csv, export="1"))
+        choice = control(panel, "every")
+        elsewhere(lambda: choose(wire, choice, 6.0))
+        elsewhere(lambda: wire.set(panel.log_to_csv, value=True))
+        assert not monitor.log.running
+    finally:
+        panel_files = csv_files(folder)
+        go_on.set()
+    assert panel_files == []
+    wait_until(lambda: csv_files(folder), "switching the log on")
+
+
+def test_a_click_during_a_tick_is_done_once(panel, machine, monitor, wire, folder):
+    """The tick ends with the log's old state, and the wish comes after it: the wish must win."""
+    original = panel._switch_log
+    switched: list[bool] = []
+
+    def switch(wanted: bool) -> None:
+        switched.append(wanted)
+        if len(switched) < 20:  # else it would go on for ever
+            original(wanted)
+
+    panel._switch_log = switch
+    numbers = machine.read()
+
+    def clicked() -> Mapping[str, float]:
+        if machine.readings == 5:  # the first that the thread takes
+            elsewhere(lambda: wire.set(panel.log_to_csv, value=True))
+        return numbers
+
+    machine.readings = 4
+    machine.read = clicked
+    monitor.start()
+    wait_until(lambda: True in switched)
+    time.sleep(0.05)
+    seen = (monitor.log.running, panel.log_to_csv.value, len(csv_files(folder)))
+    monitor.stop()
+    assert seen == (True, True, 1)
+    assert False not in switched
+
+
+def test_a_log_switched_on_elsewhere_is_shown_at_the_next_tick(panel, monitor, folder):
+    path = monitor.log.start("run.csv")
+    monitor.sample()
+    assert panel.log_to_csv.value is True
+    assert "run.csv: 4 rows" in words(panel)
+    monitor.log.stop()
+    monitor.sample()
+    assert panel.log_to_csv.value is False
+    assert monitor.log.path == path
+    assert csv_files(folder) == [path]
+
+
+def test_a_log_switched_off_by_a_program_stays_off(panel, monitor, folder):
+    """What the panel shows of a log must not be taken for a click."""
+    rows = 5
+
+    def stop(_: object) -> None:
+        if monitor.log.rows == rows:
+            monitor.log.stop()
+
+    monitor.on_sample(stop)  # after the panel
+    monitor.sample()
+    samples = Samples()
+    monitor.on_sample(samples)
+    monitor.log.start("run.csv")
+    monitor.start()
+    samples.next()
+    time.sleep(0.05)
+    monitor.interval = 0.02
+    samples.next()
+    time.sleep(0.05)
+    running = monitor.log.running
+    monitor.stop()
+    assert not running
+    assert [path.name for path in csv_files(folder)] == ["run.csv"]
+
+
+def test_a_log_that_runs_already_is_shown_by_a_new_panel(show, monitor, folder):
+    monitor.log.start("run.csv")
+    panel = show(monitor)
+    assert panel.log_to_csv.value is True
+    assert "run.csv: 0 rows" in words(panel)
+    monitor.log.stop()
+
+
+def test_the_state_of_the_log_is_the_same_in_every_panel(show, monitor, wire, folder):
+    first, second = show(monitor), show(monitor)
+    wire.set(first.log_to_csv, value=True)
+    monitor.sample()
+    assert first.log_to_csv.value is second.log_to_csv.value is True
+    assert words(first) == words(second)
+    wire.set(second.log_to_csv, value=False)
+    monitor.sample()
+    assert first.log_to_csv.value is second.log_to_csv.value is False
+    assert len(csv_files(folder)) == 1
+
+
+def no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be created: root, who may run the tests, is never refused."""
+    usual = os.open
+
+    def refuse(path: Any, flags: int, *more: Any, **named: Any) -> int:
+        if flags & os.O_CREAT and str(path).endswith(".csv"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return usual(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, "open", refuse)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_without_permission_the_panel_says_so_and_goes_on(panel, monitor, wire, folder, monkeypatch, busy):
+    def click() -> None:
+        wire.set(panel.log_to_csv, value=True)
+
+    with monkeypatch.context() as patch:
+        no_permission(patch)
+        wire.clear()
+        elsewhere(click) if busy else click()
+    assert "no permission to write in" in words(panel)
+    assert 'role="alert"' in words(panel)
+    assert panel.log_to_csv.value is False
+    # The browser has ticked its own box, so it has to be told.
+    assert [message.state for message in wire.to(panel.log_to_csv) if message.data["method"] == "update"][
+        -1
+    ] == {"value": False}
+    assert not monitor.log.running
+    assert (
+        gauges(panel)["CPU"]["value"]
+        < monitor.sample().values["cpu_percent"]
+        == gauges(panel)["CPU"]["value"]
+    )
+
+
+def test_without_a_working_directory_the_panel_says_so_and_goes_on(panel, monitor, wire, folder, monkeypatch):
+    gone = folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    wire.set(panel.log_to_csv, value=True)
+    assert "directory" in words(panel)
+    assert panel.log_to_csv.value is False
+    monkeypatch.chdir(folder)
+    assert monitor.sample() is monitor.latest
+    assert not monitor.log.running
+
+
+def test_why_the_log_did_not_start_stays_until_the_next_try(panel, monitor, wire, folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        no_permission(patch)
+        wire.set(panel.log_to_csv, value=True)
+    for _ in range(3):
+        monitor.sample()
+        assert "no permission" in words(panel)
+    wire.set(panel.log_to_csv, value=True)
+    assert monitor.log.running
+    assert "no permission" not in words(panel)
+    assert "rows" in words(panel)
+    monitor.log.stop()
+
+
+def test_a_log_that_fails_later_is_off_and_says_why(panel, monitor, wire, folder):
+    wire.set(panel.log_to_csv, value=True)
+    [path] = csv_files(folder)
+    path.unlink()
+    sample = monitor.sample()
+    assert panel.log_to_csv.value is False
+    assert "deleted" in words(panel)
+    assert monitor.latest is sample
+    wire.set(panel.log_to_csv, value=True)
+    assert monitor.log.running
+    assert "deleted" not in words(panel)
+    monitor.log.stop()
+
+
+def test_an_error_of_the_log_is_text_and_not_html(panel, wire, folder, monkeypatch):
+    odd = folder / "<img src=x>"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    with monkeypatch.context() as patch:
+        no_permission(patch)
+        wire.set(panel.log_to_csv, value=True)
+    assert "<img" not in words(panel)
+
+
+# -- the export --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_export_is_what_a_log_would_hold(panel, monitor, machine, wire, folder, busy):
+    machine.values = {"ram_percent": float("nan")}
+    monitor.sample()
+    path = monitor.log.start("run.csv")
+    monitor.log.stop()
+    wire.clear()
+
+    def ask() -> None:
+        wire.ask(panel.export_csv, export="view 1")
+
+    elsewhere(ask) if busy else ask()
+    [message] = wire.to(panel.export_csv)
+    assert message.data["content"]["export"] == "view 1"
+    [content] = message.buffers
+    assert bytes(content) == path.read_bytes()
+    assert csv_files(folder) == [path]
+
+
+def test_the_export_before_the_first_sample_is_the_header(show, monitor, wire):
+    panel = show(monitor)
+    wire.clear()
+    wire.ask(panel.export_csv, export="1")
+    [message] = wire.to(panel.export_csv)
+    assert bytes(message.buffers[0]).startswith(b"time,cpu_percent,")
+    assert bytes(message.buffers[0]).count(b"\n") == 1
+
+
+# -- GPUs --------------------------------------------------------------------------------------------------
+
+
+def gpu_metrics(count: int) -> list[Metric]:
+    return [
+        Metric(f"gpu{number}/{what}_{unit}", unit, "gpu", "About it.")
+        for number in range(count)
+        for what, unit in (
+            ("utilization", "percent"),
+            ("memory", "percent"),
+            ("memory_used", "bytes"),
+            ("memory_limit", "bytes"),
+        )
+    ]
+
+
+class Gpus(FakeCollector):
+    """GPUs that nobody uses, until ``values`` has numbers."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(metrics=gpu_metrics(count), read=lambda: self.values)
+        self.values: dict[str, float] = {}
+        self.errors = {metric.name: "not used by this kernel yet" for metric in self.metrics}
+
+    def use(self, *numbers: int) -> None:
+        """From now on the model runs on these."""
+        self.values, self.errors = {}, {}
+        for number in numbers:
+            self.values |= {
+                f"gpu{number}/utilization_percent": 80.0 + number,
+                f"gpu{number}/memory_percent": 50.0,
+                f"gpu{number}/memory_used_bytes": 8 * GIBIBYTE,
+                f"gpu{number}/memory_limit_bytes": 16 * GIBIBYTE,
+            }
+
+
+def test_a_gpu_has_its_gauge_from_the_moment_that_the_model_touches_it(show, wire):
+    gpus = Gpus(2)
+    monitor = PerformanceMonitor([Machine(), gpus])
+    panel = show(monitor)
+    monitor.sample()
+    assert list(gauges(panel)) == ["GPU", "CPU", "RAM", "Disk"]
+    assert gauges(panel)["GPU"]["detail"] == "not used by this kernel yet"
+    assert gauges(panel)["GPU"]["text"] == "–"
+    gpus.use(1)
+    monitor.sample()
+    assert list(gauges(panel)) == ["GPU 1", "CPU", "RAM", "Disk"]
+    gpus.use(0, 1)
+    monitor.sample()
+    assert list(gauges(panel)) == ["GPU 0", "GPU 1", "CPU", "RAM", "Disk"]
+    assert gauges(panel)["GPU 1"]["value"] == 81.0
+    assert gauges(panel)["GPU 0"]["detail"] == "8 of 16 GiB"
+    wire.clear()
+    monitor.sample()
+    assert wire.count() == once(*panel.gauges.children)
+    gpus.use()
+    monitor.sample()
+    assert list(gauges(panel)) == ["GPU", "CPU", "RAM", "Disk"]
+
+
+def test_a_single_gpu_is_the_gpu(show):
+    gpus = Gpus(1)
+    monitor = PerformanceMonitor([gpus])
+    panel = show(monitor)
+    gpus.use(0)
+    monitor.sample()
+    assert {label: reading["text"] for label, reading in gauges(panel).items()} == {"GPU": "80%"}
+
+
+def test_a_machine_without_gpu_says_so(panel):
+    assert gauges(panel)["GPU"]["text"] == "–"
+    assert gauges(panel)["GPU"]["detail"] == "none found on this machine"
+    assert gauges(panel)["GPU"]["value"] is None
+
+
+def test_eight_gpus_are_eight_messages_and_one_per_chart(show, wire):
+    gpus = Gpus(8)
+    monitor = PerformanceMonitor([gpus])
+    panel = show(monitor)
+    gpus.use(*range(8))
+    wire.set(panel.advanced, selected_index=0)
+    for _ in range(3):
+        monitor.sample()
+    wire.clear()
+    gpus.values["gpu0/memory_percent"] = 60.0
+    monitor.sample()
+    assert len(panel.gauges.children) == 8
+    expected = once(*panel.gauges.children, *drawn_by(panel.advanced.children[0]))
+    assert wire.count() == expected
+
+
+# -- what goes wrong does not spread -----------------------------------------------------------------------
+
+
+def test_a_message_that_cannot_be_sent_does_not_stop_the_sampling(panel, monitor, wire):
+    [cpu] = [gauge for gauge in panel.gauges.children if gauge.label == "CPU"]
+
+    def fail(message: Message) -> None:
+        if message.comm_id == cpu.comm.comm_id:
+            raise OSError("the socket is closed")
+
+    wire.on_send = fail
+    sample = monitor.sample()
+    assert monitor.latest is sample
+    assert len(monitor.history) == 4
+    assert "the socket is closed" in monitor.errors.values()
+    wire.on_send = None
+    wire.clear()
+    monitor.sample()
+    assert "the socket is closed" not in monitor.errors.values()
+    assert wire.count() == once(*panel.gauges.children)
+
+
+def test_the_sampling_thread_survives_what_cannot_be_sent(show, machine, wire):
+    monitor = PerformanceMonitor([machine], interval=FAST)
+    show(monitor)
+
+    def fail(_: Message) -> None:
+        raise RuntimeError("broken")
+
+    wire.on_send = fail
+    monitor.start()
+    wait_until(lambda: len(monitor.history) > 3, "sampling")
+    assert monitor.running
+    wire.on_send = None
+    wire.clear()
+    wait_until(lambda: len(wire.messages) > 10, "sending again")
+    monitor.stop()
+
+
+def test_a_click_whose_answer_cannot_be_sent_does_not_stop_the_sampling(panel, monitor, wire, folder):
+    monitor.start()
+    wait_until(lambda: len(monitor.history) == 4)
+
+    def fail(message: Message) -> None:
+        if message.data.get("method") == "custom":
+            raise RuntimeError("broken")
+
+    wire.on_send = fail
+    elsewhere(lambda: wire.ask(panel.export_csv, export="1"))
+    wait_until(lambda: "broken" in monitor.errors.values(), "noting the error")
+    assert monitor.running
+
+
+def test_column_names_and_errors_are_text_and_not_html(show, wire):
+    evil = '<img src=x onerror="alert(1)">'
+    source = FakeCollector(metrics=[Metric(f"{evil}/a_percent", "percent", "odd", f"About {evil}.")])
+    source.errors = {f"{evil}/a_percent": evil}
+    monitor = PerformanceMonitor([source])
+    panel = show(monitor)
+    wire.set(panel.advanced, selected_index=0)
+    monitor.sample()
+    texts = [part.value for part in parts(panel) if isinstance(part, ipywidgets.HTML)]
+    assert any("&lt;img" in text for text in texts)
+    assert not any("<img" in text for text in texts)
+
+
+# -- coming and going --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def widgets_before(wire: Wire) -> set[str]:
+    gc.collect()
+    return set(_instances)
+
+
+def left_since(before: set[str]) -> list[ipywidgets.Widget]:
+    return [widget for name, widget in _instances.items() if name not in before]
+
+
+def test_close_ends_every_widget_that_the_panel_made(widgets_before, machine, wire):
+    monitor = PerformanceMonitor([machine])
+    panel = PerformancePanel(monitor)
+    opened = {message.comm_id for message in wire.sent("comm_open")}
+    for number in range(len(SECTIONS)):
+        wire.set(panel.advanced, selected_index=number)
+        monitor.sample()
+    opened |= {message.comm_id for message in wire.sent("comm_open")}
+    panel.close()
+    assert left_since(widgets_before) == []
+    closed = Counter(message.comm_id for message in wire.sent("comm_close"))
+    assert closed == Counter(opened)
+
+
+def test_close_ends_the_gauges_that_were_shown_before_too(widgets_before):
+    gpus = Gpus(2)
+    monitor = PerformanceMonitor([gpus])
+    panel = PerformancePanel(monitor)
+    monitor.sample()
+    gpus.use(0, 1)
+    monitor.sample()
+    gpus.use(0)
+    monitor.sample()
+    panel.close()
+    assert left_since(widgets_before) == []
+
+
+def test_a_closed_panel_leaves_the_memory(machine, wire):
+    """A cell that is run fifty times must not keep fifty panels, nor the monitors that they show."""
+    monitor = PerformanceMonitor([machine])
+    panel = PerformancePanel(monitor)
+    wire.set(panel.advanced, selected_index=0)
+    monitor.sample()
+    panel.close()
+    references = [weakref.ref(each) for each in (panel, panel.export_csv, *panel.gauges.children, monitor)]
+    kinds = [type(reference()).__name__ for reference in references]
+    wire.clear()
+    del panel, monitor
+    gc.collect()
+    assert [kind for kind, reference in zip(kinds, references, strict=True) if reference() is not None] == []
+
+
+def test_close_can_be_repeated(monitor, wire):
+    panel = PerformancePanel(monitor)
+    panel.close()
+    wire.clear()
+    panel.close()
+    assert wire.messages == []
+
+
+def test_close_leaves_the_monitor_and_its_log_alone(show, monitor, folder):
+    panel = show(monitor)
+    monitor.log.start("run.csv")
+    monitor.start()
+    panel.close()
+    assert monitor.running
+    assert monitor.log.running
+    monitor.stop()
+
+
+def test_close_while_the_monitor_runs(machine, widgets_before, wire):
+    monitor = PerformanceMonitor([machine], interval=FAST)
+    monitor.start()
+    for _ in range(5):
+        panel = PerformancePanel(monitor)
+        wire.set(panel.advanced, selected_index=0)
+        panel.close()
+    wire.clear()
+    count = len(monitor.history)
+    wait_until(lambda: len(monitor.history) > count + 2)
+    monitor.stop()
+    assert wire.messages == []
+    assert left_since(widgets_before) == []
+    assert monitor.errors == {}
+
+
+def test_a_wish_that_comes_after_close_is_no_error(panel, monitor, wire, folder):
+    switch, controls = panel._switch_log, panel._show_controls
+    panel.close()
+    switch(False)
+    controls()
+    monitor.sample()
+    assert monitor.errors == {}
+
+
+def test_a_closed_panel_still_has_a_representation(panel):
+    panel.close()
+    assert repr(panel).startswith("<PerformancePanel")
+
+
+# -- the same cell again -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cell(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Says which cell is running, for panels made from then on."""
+    monkeypatch.setattr(panel_module, "_former", {})
+
+    def run(identity: str, execution: str) -> None:
+        monkeypatch.setattr(panel_module, "running_cell", lambda: Cell(identity, execution))
+
+    return run
+
+
+def test_running_a_cell_again_replaces_its_panel(show, monitor, wire, cell, widgets_before):
+    for execution in range(10):
+        cell("a", f"run {execution}")
+        panel = show(monitor)
+    wire.clear()
+    monitor.sample()
+    assert wire.count() == once(*panel.gauges.children)
+
+
+def test_running_a_cell_again_leaves_no_more_widgets_than_running_it_once(
+    show, monitor, cell, widgets_before
+):
+    cell("a", "run 1")
+    show(monitor)
+    once_run = len(left_since(widgets_before))
+    for execution in range(5):
+        cell("a", f"run {2 + execution}")
+        show(monitor)
+    assert len(left_since(widgets_before)) == once_run
+
+
+def test_two_panels_of_one_execution_both_live(show, monitor, wire, cell):
+    cell("a", "run 1")
+    show(monitor), show(monitor)
+    cell("a", "run 2")
+    panels = [show(monitor), show(monitor)]
+    monitor.sample()
+    wire.clear()
+    monitor.sample()
+    assert wire.count() == once(*(gauge for panel in panels for gauge in panel.gauges.children))
+
+
+def test_panels_of_different_cells_both_live(show, monitor, wire, cell):
+    cell("a", "run 1")
+    first = show(monitor)
+    cell("b", "run 2")
+    second = show(monitor)
+    monitor.sample()
+    wire.clear()
+    monitor.sample()
+    assert wire.count() == once(*first.gauges.children, *second.gauges.children)
+
+
+def test_a_panel_that_its_owner_closed_is_no_trouble_for_the_next_run(show, monitor, cell):
+    cell("a", "run 1")
+    show(monitor).close()
+    cell("a", "run 2")
+    panel = show(monitor)
+    monitor.sample()
+    assert gauges(panel)["CPU"]["value"] is not None
+
+
+def test_outside_a_jupyter_kernel_nothing_is_replaced(show, monitor, wire):
+    panels = [show(monitor), show(monitor)]
+    monitor.sample()
+    wire.clear()
+    monitor.sample()
+    assert wire.count() == once(*(gauge for panel in panels for gauge in panel.gauges.children))

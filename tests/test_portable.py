@@ -1,0 +1,110 @@
+"""The same columns asked of psutil, beside those of Linux's own counters."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import namedtuple
+
+import psutil
+import pytest
+
+from perfmon_widgets import PerformanceMonitor
+from perfmon_widgets.collectors import Collector, host, process, scope
+from perfmon_widgets.collectors.host import HostCollector
+from perfmon_widgets.collectors.portable import PortableCollector
+from perfmon_widgets.collectors.process import ProcessCollector
+
+# Other processes use and give back memory between the two readings.
+MEMORY_SLACK = 100 * 2**20
+
+
+def test_it_is_a_collector_whose_columns_are_those_of_linux():
+    made = PortableCollector()
+    assert isinstance(made, Collector)
+    names = [metric.name for metric in made.metrics]
+    linux = [metric.name for metric in (*host.METRICS, *process.METRICS)]
+    assert set(names) - {f"core{n}/cpu_percent" for n in range(len(names))} <= set(linux)
+    assert set(made.collect()) == set(names)
+    assert all(metric.source for metric in made.metrics)
+
+
+def test_every_limit_is_a_column():
+    made = PortableCollector()
+    names = {metric.name for metric in made.metrics}
+    assert {metric.limit for metric in made.metrics if isinstance(metric.limit, str)} <= names
+
+
+def test_the_first_reading_of_a_share_is_missing():
+    values = PortableCollector().collect()
+    assert math.isnan(values["cpu_percent"])
+    assert math.isnan(values["core0/cpu_percent"])
+    assert math.isnan(values["process_cpu_percent"])
+
+
+def test_its_numbers_are_those_of_linuxs_own_counters(monkeypatch):
+    """On a machine without limits both measure the same thing."""
+    monkeypatch.setattr(scope, "cpu_quota", lambda proc: None)
+    monkeypatch.setattr(scope, "memory_limit", lambda proc: None)
+    monkeypatch.setattr(scope, "cpus", lambda: tuple(range(psutil.cpu_count())))
+    portable = PerformanceMonitor([PortableCollector()])
+    linux = PerformanceMonitor([HostCollector(), ProcessCollector()])
+    for monitor in (portable, linux):
+        monitor.sample()
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:
+        sum(range(1000))
+    ours, theirs = linux.sample().values, portable.sample().values
+    assert theirs.keys() <= ours.keys()
+    for name in ("ram_limit_bytes", "swap_limit_bytes", "swap_used_bytes"):
+        assert theirs[name] == ours[name]
+    for name in ("ram_used_bytes", "process_ram_bytes", "disk_used_bytes"):
+        assert theirs[name] == pytest.approx(ours[name], abs=MEMORY_SLACK)
+    for name in ("ram_percent", "disk_percent"):
+        assert theirs[name] == pytest.approx(ours[name], abs=1.0)
+    # Ticks of a hundredth of a second in half a second, and the two are not read at the same moment.
+    for name in ("cpu_percent", "process_cpu_percent", "core0/cpu_percent"):
+        assert theirs[name] == pytest.approx(ours[name], abs=10.0)
+
+
+def test_guest_time_is_not_counted_twice_and_waiting_is_not_busy(monkeypatch):
+    times = namedtuple("scputimes", "user nice system idle iowait irq softirq steal guest guest_nice")
+    readings = iter(
+        [
+            times(1.0, 0, 0.5, 8.0, 0.5, 0, 0, 0, 0.4, 0),
+            times(1.3, 0.1, 0.6, 8.2, 0.6, 0.05, 0.05, 0.1, 0.6, 0.05),
+        ]
+    )
+    now = next(readings)
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu=False: [now] if percpu else now)
+    made = PortableCollector()
+    made.collect()
+    now = next(readings)
+    values = made.collect()
+    assert values["cpu_percent"] == pytest.approx(70.0)
+    assert values["core0/cpu_percent"] == pytest.approx(70.0)
+
+
+def test_a_system_that_does_not_tell_waiting_is_read(monkeypatch):
+    times = namedtuple("scputimes", "user nice system idle")  # as on macOS
+    now = times(10.0, 0.0, 5.0, 85.0)
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu=False: [now] if percpu else now)
+    made = PortableCollector()
+    made.collect()
+    now = times(10.5, 0.0, 5.0, 85.5)
+    assert made.collect()["cpu_percent"] == pytest.approx(50.0)
+
+
+def test_the_share_of_swap_is_missing_where_there_is_none(monkeypatch):
+    none = psutil.swap_memory()._replace(total=0, used=0, free=0, percent=0.0)
+    monkeypatch.setattr(psutil, "swap_memory", lambda: none)
+    values = PortableCollector().collect()
+    assert math.isnan(values["swap_percent"])
+    assert values["swap_limit_bytes"] == 0
+
+
+def test_it_is_what_a_system_without_proc_gets(monkeypatch, tmp_path):
+    from perfmon_widgets import collectors
+
+    monkeypatch.setattr(collectors, "Path", lambda path: tmp_path / path.lstrip("/"))
+    assert type(collectors.default_collectors()[0]).__name__ == "PortableCollector"

@@ -1,0 +1,337 @@
+"""This process's own share of the machine, its children included: real children do real work."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from perfmon_widgets.collectors import Collector, process, scope
+from perfmon_widgets.collectors.process import ProcessCollector
+
+MIB = 2**20
+PAGE = os.sysconf("SC_PAGE_SIZE")
+# What the interpreter itself may take and give back between two readings.
+SLACK = 30 * MIB
+
+
+@pytest.fixture(autouse=True)
+def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children are looked for at every reading, not every ten seconds."""
+    monkeypatch.setattr(process, "_TREE_EVERY", 0.0)
+    monkeypatch.setattr(process, "_TREE_SHARE", math.inf)
+
+
+@contextmanager
+def child(code: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python program that prints a line when it is ready and lives until it is told to end."""
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as running:
+        assert running.stdout.readline() == b"ready\n"
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+BUSY = "print('ready', flush=True)\nwhile True: pass"
+IDLE = "print('ready', flush=True)\ninput()"
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+
+
+def fork() -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12, where threads are running
+        return os.fork()
+
+
+@contextmanager
+def sleeping_fork(function: Callable[[], object]) -> Iterator[int]:
+    """A forked child that calls the function, says so and then waits."""
+    reader, writer = os.pipe()
+    number = fork()
+    if number == 0:
+        function()
+        os.write(writer, b"x")
+        while True:
+            time.sleep(60)
+    try:
+        assert os.read(reader, 1) == b"x"
+        yield number
+    finally:
+        os.kill(number, 9)
+        os.waitpid(number, 0)
+        os.close(reader)
+        os.close(writer)
+
+
+def test_it_is_a_collector_of_four_numbers():
+    made = ProcessCollector()
+    assert isinstance(made, Collector)
+    assert [metric.name for metric in made.metrics] == [
+        "process_cpu_percent",
+        "process_ram_bytes",
+        "process_read_bytes_per_second",
+        "process_write_bytes_per_second",
+    ]
+    assert set(made.collect()) == {metric.name for metric in made.metrics}
+
+
+def test_only_a_machine_with_proc_has_one(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        ProcessCollector(tmp_path)
+
+
+def test_the_first_reading_of_a_rate_is_missing():
+    values = ProcessCollector().collect()
+    assert math.isnan(values["process_cpu_percent"])
+    assert math.isnan(values["process_read_bytes_per_second"])
+    assert math.isnan(values["process_write_bytes_per_second"])
+    assert values["process_ram_bytes"] > 0
+
+
+def test_memory_is_what_is_resident():
+    made = ProcessCollector()
+    assert made.collect()["process_ram_bytes"] == pytest.approx(resident(), abs=SLACK)
+
+
+def test_memory_grows_by_what_is_used():
+    made = ProcessCollector()
+    before = made.collect()["process_ram_bytes"]
+    block = bytearray(os.urandom(1)) * (100 * MIB)
+    assert made.collect()["process_ram_bytes"] - before == pytest.approx(100 * MIB, abs=SLACK)
+    del block
+
+
+def test_work_of_this_process_is_its_share_of_the_allowed_cpus(monkeypatch):
+    monkeypatch.setattr(scope, "cpus", lambda: (0, 1, 2, 3))
+    made = ProcessCollector()
+    made.collect()
+    clock, cpu = time.monotonic(), time.process_time()
+    while time.process_time() - cpu < 0.1:
+        pass
+    expected = 100 * (time.process_time() - cpu) / (time.monotonic() - clock) / 4
+    assert made.collect()["process_cpu_percent"] == pytest.approx(expected, rel=0.1)
+    assert "of 4 CPUs" in next(m.source for m in made.metrics if m.name == "process_cpu_percent")
+
+
+def test_a_quota_below_the_cpus_is_what_the_share_is_of(monkeypatch):
+    monkeypatch.setattr(scope, "cpus", lambda: (0, 1, 2, 3))
+    monkeypatch.setattr(scope, "cpu_quota", lambda proc: scope.CpuQuota(0.5, "cpu.max", None))
+    made = ProcessCollector()
+    made.collect()
+    clock, cpu = time.monotonic(), time.process_time()
+    while time.process_time() - cpu < 0.1:
+        pass
+    expected = 100 * (time.process_time() - cpu) / (time.monotonic() - clock) / 0.5
+    assert made.collect()["process_cpu_percent"] == pytest.approx(expected, rel=0.1)
+
+
+def test_an_idle_process_is_idle():
+    made = ProcessCollector()
+    made.collect()
+    time.sleep(0.2)
+    assert made.collect()["process_cpu_percent"] < 20
+
+
+def cpu_of(number: int) -> float:
+    fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_the_work_of_children_counts():
+    made = ProcessCollector()
+    with child(BUSY) as busy:
+        made.collect()
+        clock, cpu = time.monotonic(), cpu_of(busy.pid)
+        time.sleep(0.5)
+        share = made.collect()["process_cpu_percent"]
+        expected = 100 * (cpu_of(busy.pid) - cpu) / (time.monotonic() - clock) / len(scope.cpus())
+    assert expected > 5  # it did work
+    # The OS kernel counts the child's time in hundredths of a second; this process takes some itself.
+    assert share == pytest.approx(expected, abs=8)
+
+
+def test_the_work_of_grandchildren_counts():
+    made = ProcessCollector()
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {BUSY!r}])"
+    with child(code):
+        made.collect()
+        time.sleep(0.3)
+        assert made.collect()["process_cpu_percent"] > 5
+
+
+def test_children_that_threads_have_started_count():
+    made = ProcessCollector()
+    started, done = threading.Event(), threading.Event()
+
+    def start() -> None:
+        with child(BUSY):
+            started.set()
+            done.wait(10)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    try:
+        assert started.wait(10)
+        made.collect()
+        time.sleep(0.3)
+        assert made.collect()["process_cpu_percent"] > 5
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_child_that_ends_does_no_harm():
+    made = ProcessCollector()
+    with child(BUSY):
+        made.collect()
+        made.collect()
+    values = made.collect()
+    assert values["process_cpu_percent"] >= 0
+    assert values["process_ram_bytes"] == pytest.approx(resident(), abs=SLACK)
+
+
+def test_a_child_that_has_ended_and_was_not_waited_for_does_no_harm():
+    made = ProcessCollector()
+    number = fork()
+    if number == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT)  # it has ended, and is a zombie
+    made.collect()
+    assert made.collect()["process_cpu_percent"] >= 0
+    os.waitpid(number, 0)
+
+
+def test_the_name_of_a_child_may_be_anything(tmp_path):
+    strange = tmp_path / "a ) b (c 1 2 3"
+    strange.symlink_to("/bin/sleep")
+    made = ProcessCollector()
+    with subprocess.Popen([strange, "60"]) as running:
+        made.collect()
+        assert 0 <= made.collect()["process_cpu_percent"] < 1000
+        running.kill()
+
+
+def test_the_memory_of_children_counts():
+    made = ProcessCollector()
+    before = made.collect()["process_ram_bytes"]
+    with child(f"block = bytearray(b'x') * {100 * MIB}\n{IDLE}"):
+        after = made.collect()["process_ram_bytes"]
+    assert after - before == pytest.approx(100 * MIB, abs=SLACK)
+
+
+def test_pages_that_a_forked_child_shares_with_its_parent_count_once():
+    block = bytearray(b"x") * (200 * MIB)
+    made = ProcessCollector()
+    before = made.collect()["process_ram_bytes"]
+    with sleeping_fork(lambda: None):
+        after = made.collect()["process_ram_bytes"]
+    assert after - before == pytest.approx(0, abs=SLACK)  # and not 200 MiB
+    del block
+
+
+def test_pages_that_a_forked_child_has_written_to_count_for_themselves():
+    block = bytearray(b"x") * (100 * MIB)
+    made = ProcessCollector()
+    before = made.collect()["process_ram_bytes"]
+
+    def write() -> None:
+        for at in range(0, len(block), PAGE):
+            block[at] = 1
+
+    with sleeping_fork(write):
+        after = made.collect()["process_ram_bytes"]
+    assert after - before == pytest.approx(100 * MIB, abs=SLACK)
+
+
+def test_memory_follows_this_process_between_two_looks_at_its_children(monkeypatch):
+    made = ProcessCollector()
+    with child(IDLE):
+        before = made.collect()["process_ram_bytes"]
+        monkeypatch.setattr(process, "_TREE_EVERY", 3600.0)
+        made.collect()
+        block = bytearray(b"x") * (100 * MIB)
+        assert made.collect()["process_ram_bytes"] - before == pytest.approx(100 * MIB, abs=SLACK)
+        del block
+
+
+def test_children_are_not_looked_for_at_every_reading(monkeypatch):
+    monkeypatch.setattr(process, "_TREE_EVERY", 3600.0)
+    made = ProcessCollector()
+    looks = []
+    monkeypatch.setattr(made, "_descendants", lambda number: looks.append(number) or iter(()))
+    for _ in range(5):
+        made.collect()
+    assert looks == [os.getpid()]
+
+
+def test_what_is_written_to_disk_counts(tmp_path):
+    made = ProcessCollector()
+    made.collect()
+    written = lambda: int(Path("/proc/self/io").read_text().split("\nwrite_bytes: ")[1].split()[0])  # noqa: E731
+    before, clock = written(), time.monotonic()
+    with (tmp_path / "data").open("wb") as file:
+        file.write(os.urandom(4 * MIB))
+        os.fsync(file.fileno())
+    time.sleep(0.05)
+    value = made.collect()["process_write_bytes_per_second"]
+    assert value == pytest.approx((written() - before) / (time.monotonic() - clock), rel=0.2)
+    assert value > 0 or written() == before
+
+
+def test_where_traffic_is_not_counted_it_is_missing_with_a_reason(tmp_path):
+    """Canned files: a container may hide /proc/self/io."""
+    own = tmp_path / "self"
+    own.mkdir()
+    (own / "statm").write_text("5000 250 100 1 0 90 0\n")
+    made = ProcessCollector(tmp_path)
+    values = made.collect()
+    assert values["process_ram_bytes"] == 250 * PAGE
+    assert "process_read_bytes_per_second" not in values
+    assert "does not count this" in made.errors["process_read_bytes_per_second"]
+    assert "does not count this" in made.errors["process_write_bytes_per_second"]
+
+
+def test_where_shared_pages_are_not_counted_the_resident_size_is_taken(tmp_path):
+    """Canned files of an OS kernel without smaps_rollup, with one child of this process."""
+    me = str(os.getpid())
+    for name, pages in (("self", 250), (me, 250), ("4242", 1000)):
+        folder = tmp_path / name
+        (folder / "task" / name).mkdir(parents=True)
+        (folder / "statm").write_text(f"5000 {pages} 100 1 0 90 0\n")
+        (folder / "stat").write_text(f"{name} (x) S 1 1 1 0 -1 0 0 0 0 0 50 50 0 0\n")
+        (folder / "task" / name / "children").write_text("4242 " if name == me else "")
+    assert ProcessCollector(tmp_path).collect()["process_ram_bytes"] == 1250 * PAGE
+
+
+def test_a_forked_child_measures_itself(forked):
+    block = bytearray(b"x") * (50 * MIB)
+    made = ProcessCollector()
+    made.collect()
+    made.collect()
+
+    def in_child() -> tuple[bool, float]:
+        first = made.collect()
+        own = bytearray(b"y") * (100 * MIB)
+        after = made.collect()
+        del own
+        return math.isnan(first["process_cpu_percent"]), after["process_ram_bytes"]
+
+    first_is_missing, memory = forked(in_child)
+    assert first_is_missing
+    assert memory == pytest.approx(resident() + 100 * MIB, abs=2 * SLACK)
+    del block

@@ -1,0 +1,238 @@
+"""What the gauges say of a sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import pytest
+
+from perfmon_widgets import Metric, Sample
+from perfmon_widgets.collectors.host import METRICS as HOST
+from perfmon_widgets.panel.reading import Reading, readings
+
+GIBIBYTE = 2.0**30
+PROCESS = Metric("process_cpu_percent", "percent", "process", "This kernel's share.")
+
+
+def gpu(where: str, *whats: str) -> list[Metric]:
+    units = {
+        "utilization_percent": "percent",
+        "memory_percent": "percent",
+        "memory_used_bytes": "bytes",
+        "memory_limit_bytes": "bytes",
+        "power_watts": "watts",
+    }
+    return [Metric(f"{where}/{what}", units[what], "gpu", "About it.") for what in whats or units]
+
+
+def read(
+    metrics: list[Metric], values: Mapping[str, float], errors: Mapping[str, str] | None = None
+) -> dict[str, Reading]:
+    """The readings of a sample that has these numbers and lacks all others."""
+    filled = {metric.name: values.get(metric.name, math.nan) for metric in metrics}
+    return readings(metrics, Sample(0.0, filled), errors or {})
+
+
+def host(**sources: str) -> list[Metric]:
+    """The host's metrics, some of them with the file that they are read from."""
+    return [
+        Metric(each.name, each.unit, each.group, each.help, each.limit, sources.get(each.name, each.source))
+        for each in HOST
+    ]
+
+
+# -- which gauges there are --------------------------------------------------------------------------------
+
+
+def test_the_gauges_are_gpu_cpu_ram_and_disk_in_this_order():
+    assert list(read(list(HOST), {})) == ["GPU", "CPU", "RAM", "Disk"]
+
+
+def test_what_is_not_measured_has_no_gauge():
+    assert list(read([Metric("cpu_percent", "percent", "cpu", "Busy.")], {})) == ["GPU", "CPU"]
+
+
+def test_a_monitor_of_other_things_has_only_the_gauge_that_says_there_is_no_gpu():
+    assert list(read([Metric("loss", "", "model", "Loss.")], {"loss": 1.0})) == ["GPU"]
+
+
+def test_the_gauges_are_the_same_before_the_first_sample():
+    shown = readings(list(HOST), None, {})
+    assert list(shown) == ["GPU", "CPU", "RAM", "Disk"]
+    assert all(math.isnan(reading.percent) for reading in shown.values())
+
+
+# -- the host ----------------------------------------------------------------------------------------------
+
+
+def test_cpu_says_this_kernels_share():
+    assert read([*HOST, PROCESS], {"cpu_percent": 43.4, "process_cpu_percent": 12.25})["CPU"] == Reading(
+        43.4, "this kernel 12%", "normal"
+    )
+
+
+@pytest.mark.parametrize("metrics", [list(HOST), [*HOST, PROCESS]])
+def test_cpu_without_this_kernels_share_says_nothing_more(metrics):
+    assert read(metrics, {"cpu_percent": 43.4})["CPU"] == Reading(43.4, "", "normal")
+
+
+def test_memory_and_disk_say_how_much_of_how_much():
+    values = {
+        "ram_percent": 32.5,
+        "ram_used_bytes": 5.2 * GIBIBYTE,
+        "ram_limit_bytes": 16 * GIBIBYTE,
+        "disk_percent": 50.0,
+        "disk_used_bytes": 500 * GIBIBYTE,
+        "disk_limit_bytes": 1000 * GIBIBYTE,
+    }
+    shown = read(list(HOST), values)
+    assert shown["RAM"] == Reading(32.5, "5.2 of 16 GiB", "normal")
+    assert shown["Disk"] == Reading(50.0, "500 of 1000 GiB", "normal")
+
+
+@pytest.mark.parametrize(
+    ("source", "container"),
+    [
+        ("/sys/fs/cgroup/memory.max", True),
+        ("/sys/fs/cgroup/user.slice/memory.high", True),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", True),
+        ("/proc/meminfo", False),
+        ("", False),
+    ],
+)
+def test_memory_says_when_the_limit_is_a_containers(source, container):
+    values = {"ram_percent": 50.0, "ram_used_bytes": GIBIBYTE, "ram_limit_bytes": 2 * GIBIBYTE}
+    detail = read(host(ram_limit_bytes=source), values)["RAM"].detail
+    assert detail == ("1 of 2 GiB (container)" if container else "1 of 2 GiB")
+
+
+@pytest.mark.parametrize(
+    ("name", "percent", "level"),
+    [
+        ("cpu_percent", 94.9, "normal"),
+        ("cpu_percent", 95.0, "warning"),
+        ("cpu_percent", 100.0, "warning"),  # a busy CPU is what one wants
+        ("ram_percent", 74.9, "normal"),
+        ("ram_percent", 75.0, "warning"),
+        ("ram_percent", 89.9, "warning"),
+        ("ram_percent", 90.0, "critical"),
+        ("disk_percent", 74.9, "normal"),
+        ("disk_percent", 75.0, "warning"),
+        ("disk_percent", 90.0, "critical"),
+    ],
+)
+def test_the_level_follows_the_percentage(name, percent, level):
+    label = {"cpu": "CPU", "ram": "RAM", "disk": "Disk"}[name.partition("_")[0]]
+    assert read(list(HOST), {name: percent})[label].level == level
+
+
+# -- what is missing ---------------------------------------------------------------------------------------
+
+
+def test_a_missing_number_is_missing_and_never_zero():
+    for reading in read(list(HOST), {}).values():
+        assert math.isnan(reading.percent)
+        assert reading.level == "normal"
+        assert "0" not in reading.detail
+
+
+def test_zero_is_a_number():
+    assert read(list(HOST), {"cpu_percent": 0.0})["CPU"].percent == 0.0
+
+
+def test_a_rate_needs_a_second_sample():
+    assert read(list(HOST), {})["CPU"].detail == "waiting for a second sample"
+
+
+def test_the_reason_for_a_missing_number_is_told():
+    shown = read(list(HOST), {}, {"HostCollector": "/proc is not mounted", "ram_percent": "no MemAvailable"})
+    assert shown["CPU"].detail == "/proc is not mounted"
+    assert shown["RAM"].detail == "no MemAvailable"
+    assert shown["Disk"].detail == "/proc is not mounted"
+
+
+def test_the_reason_is_told_in_a_container_too():
+    metrics = host(ram_limit_bytes="/sys/fs/cgroup/memory.max")
+    assert (
+        read(metrics, {}, {"ram_percent": "memory.current is gone"})["RAM"].detail == "memory.current is gone"
+    )
+
+
+def test_an_amount_is_told_though_its_percentage_is_missing():
+    assert read(list(HOST), {"ram_used_bytes": GIBIBYTE})["RAM"] == Reading(
+        pytest.approx(math.nan, nan_ok=True), "1 GiB", "normal"
+    )
+
+
+# -- GPUs --------------------------------------------------------------------------------------------------
+
+
+def test_without_gpu_there_is_one_gauge_that_says_so():
+    reading = read(list(HOST), {})["GPU"]
+    assert math.isnan(reading.percent)
+    assert reading.detail == "none found on this machine"
+
+
+def test_gpus_that_nobody_uses_are_one_gauge_with_the_reason():
+    metrics = [*gpu("gpu0"), *gpu("gpu1")]
+    reason = "no model runs on it yet"
+    shown = read(metrics, {}, {each.name: reason for each in metrics})
+    assert list(shown) == ["GPU"]
+    assert shown["GPU"].detail == reason
+
+
+def test_a_driver_that_fails_is_the_reason():
+    shown = read(list(HOST), {}, {"NvidiaCollector": "Driver/library version mismatch"})
+    assert shown["GPU"].detail == "Driver/library version mismatch"
+
+
+def test_a_failure_of_another_source_is_not_the_gpus():
+    assert read(list(HOST), {}, {"HostCollector": "broken"})["GPU"].detail == "none found on this machine"
+
+
+def test_gpus_that_are_there_but_silent_are_not_called_absent():
+    assert read(gpu("gpu0"), {})["GPU"].detail != "none found on this machine"
+
+
+def test_a_single_gpu_has_no_number():
+    values = {
+        "gpu0/utilization_percent": 87.0,
+        "gpu0/memory_percent": 50.0,
+        "gpu0/memory_used_bytes": 12 * GIBIBYTE,
+        "gpu0/memory_limit_bytes": 24 * GIBIBYTE,
+    }
+    assert read(gpu("gpu0"), values) == {"GPU": Reading(87.0, "12 of 24 GiB", "normal")}
+
+
+def test_each_gpu_in_use_has_a_gauge():
+    metrics = [each for number in range(8) for each in gpu(f"gpu{number}")]
+    values = {f"gpu{number}/utilization_percent": 10.0 * number for number in (0, 3, 7)}
+    shown = read(metrics, values)
+    assert {label: reading.percent for label, reading in shown.items()} == {
+        "GPU 0": 0.0,
+        "GPU 3": 30.0,
+        "GPU 7": 70.0,
+    }
+
+
+def test_a_gpu_whose_utilization_is_not_known_is_shown_with_its_memory():
+    values = {"gpu0/memory_used_bytes": GIBIBYTE, "gpu0/memory_limit_bytes": 2 * GIBIBYTE}
+    reading = read(gpu("gpu0"), values)["GPU"]
+    assert math.isnan(reading.percent)
+    assert reading.detail == "1 of 2 GiB"
+
+
+@pytest.mark.parametrize(
+    ("full", "level"),
+    [(89.9, "normal"), (90.0, "warning"), (96.9, "warning"), (97.0, "critical"), (math.nan, "normal")],
+)
+def test_the_level_of_a_gpu_is_that_of_its_memory(full, level):
+    """A GPU that is fully busy is what one wants; one that is full stops the model."""
+    values = {"gpu0/utilization_percent": 100.0, "gpu0/memory_percent": full}
+    assert read(gpu("gpu0"), values)["GPU"].level == level
+
+
+def test_a_gpu_with_power_alone_has_a_gauge_without_numbers():
+    reading = read(gpu("gpu0", "power_watts"), {"gpu0/power_watts": 150.0})["GPU"]
+    assert math.isnan(reading.percent)
