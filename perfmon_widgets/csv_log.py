@@ -82,11 +82,11 @@ class CsvLog:
         """
         with self._lock:
             if self._descriptor is not None and self._path is not None:
-                if path is None or _absolute(path) in (self._asked, self._path):
+                if not path or _absolute(path) in (self._asked, self._path):
                     return self._path
                 raise RuntimeError(f"already logging to {self._path}; stop that log before starting another")
             try:
-                self._open(_absolute(f"perfmon-{datetime.now():%Y%m%d-%H%M%S}.csv" if path is None else path))
+                self._open(_absolute(path or f"perfmon-{datetime.now():%Y%m%d-%H%M%S}.csv"))
             except OSError as error:
                 self._error = error.strerror
                 raise

@@ -196,13 +196,15 @@ class PerformanceMonitor:
     @interval.setter
     def interval(self, seconds: float) -> None:
         self._interval = _seconds("interval", seconds)
-        if self._thread is not None:
-            self._thread.wake.set()
+        thread = self._thread
+        if thread is not None:
+            thread.wake.set()
 
     @property
     def running(self) -> bool:
         """Whether samples are being taken."""
-        return self._thread is not None and self._thread.is_alive()
+        thread = self._thread
+        return thread is not None and thread.is_alive()
 
     def start(self) -> None:
         """Begin to sample, at once and then every ``interval`` seconds; nothing if running already."""
@@ -221,11 +223,20 @@ class PerformanceMonitor:
             thread.stop()
         self._fulfil()
         self._log.stop()
-        for name, collector in self._collectors.items():
-            try:
-                getattr(collector, "close", _nothing)()
-            except Exception as error:  # noqa: BLE001 - the others are to be closed too
-                self._failed(name, error)
+        self._close_collectors()
+
+    def _close_collectors(self) -> None:
+        # Not in the middle of a reading, unless that one hangs.
+        held = self._sampling.acquire(timeout=_PATIENCE)
+        try:
+            for name, collector in self._collectors.items():
+                try:
+                    getattr(collector, "close", _nothing)()
+                except Exception as error:  # noqa: BLE001 - the others are to be closed too
+                    self._failed(name, error)
+        finally:
+            if held:
+                self._sampling.release()
 
     def submit(self, action: Callable[[], object]) -> None:
         """Have the sampling thread do something soon; at once and here if the monitor is not running.

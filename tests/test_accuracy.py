@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -35,8 +36,14 @@ def the_whole_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scope, "cpus", lambda: tuple(range(os.cpu_count() or 1)))
 
 
+def require(tool: str | Path) -> None:
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed; it comes with procps or sysstat")
+
+
 def output(*command: str | Path) -> str:
     """What a tool prints, in plain English."""
+    require(command[0])
     return subprocess.run(
         command, capture_output=True, text=True, check=True, env=os.environ | {"LC_ALL": "C"}
     ).stdout
@@ -91,11 +98,11 @@ def test_memory_is_what_free_prints():
 
 def test_memory_that_is_taken_is_seen_as_free_sees_it():
     at_rest = host().values["ram_used_bytes"]
-    block = bytearray(b"x") * (600 * MIB)
+    block = bytearray(b"x") * (400 * MIB)
     before, value, after = free()[0], host().values["ram_used_bytes"], free()[0]
     assert_between(value, *(now["total"] - now["available"] for now in (before, after)))
     # Whatever other processes do at the same time, most of it is seen.
-    assert value - at_rest > 200 * MIB
+    assert value - at_rest > 100 * MIB
     del block
 
 
@@ -172,6 +179,7 @@ def test_the_share_of_cpu_is_that_of_proc_over_the_same_time(processes):
 
 @pytest.mark.parametrize("processes", [0, os.cpu_count() or 1])
 def test_the_share_of_cpu_is_what_vmstat_prints(processes):
+    require("vmstat")
     with load(processes):
         monitor = PerformanceMonitor([HostCollector()])
         with subprocess.Popen(["vmstat", "-n", "1", "2"], stdout=subprocess.PIPE, text=True) as tool:

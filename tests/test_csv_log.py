@@ -58,6 +58,8 @@ def logged(folder: Path) -> Iterator[Logged]:
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 64 KiB."""
+    if os.getuid() != 0:
+        pytest.skip("mounting a tiny disk takes root")
     mount = tmp_path / "tiny"
     mount.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", mount], check=True)
@@ -152,14 +154,6 @@ def test_the_file_name_nobody_has_to_think_of_is_the_time_in_the_working_directo
     assert logged.log.path == path
 
 
-def test_an_empty_path_is_no_path(logged, folder):
-    """As it comes from a field that nobody has filled in."""
-    path = logged.log.start("")
-    assert path.parent == folder
-    assert path.name.startswith("perfmon-")
-    assert logged.log.start("") == path
-
-
 def test_a_log_started_twice_in_one_second_has_two_files(logged, folder):
     paths = set()
     for _ in range(3):
@@ -247,7 +241,7 @@ def test_no_row_is_written_twice_or_lost_when_the_log_is_switched_on_and_off_und
     for thread in threads:
         thread.start()
     paths, counts = [], []
-    for _ in range(20):
+    for _ in range(10):
         paths.append(monitor.log.start("run.csv"))
         enough = monitor.latest
         while monitor.latest is enough:

@@ -437,7 +437,7 @@ def test_the_state_can_be_read_and_set_while_others_start_and_stop():
         threads = [threading.Thread(target=look) for _ in range(3)]
         for thread in threads:
             thread.start()
-        for _ in range(100):
+        for _ in range(50):
             monitor.start()
             monitor.stop()
         done.set()

@@ -114,7 +114,7 @@ def elsewhere(function: Callable[[], object]) -> None:
     def run() -> None:
         try:
             function()
-        except BaseException as error:  # noqa: BLE001 - raised again below
+        except BaseException as error:
             failed.append(error)
 
     thread = threading.Thread(target=run, name="control")

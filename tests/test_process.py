@@ -44,7 +44,10 @@ def child(code: str) -> Iterator[subprocess.Popen[bytes]]:
             running.kill()
 
 
-BUSY = "print('ready', flush=True)\nwhile True: pass"
+# Not for ever: a run of the tests that is killed cannot end it.
+BUSY = (
+    "import time\nend = time.monotonic() + 60\nprint('ready', flush=True)\nwhile time.monotonic() < end: pass"
+)
 IDLE = "print('ready', flush=True)\ninput()"
 
 

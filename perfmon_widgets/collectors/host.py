@@ -72,6 +72,7 @@ class HostCollector:
         self._reasons: dict[str, str] = {}  # by column: it cannot be had
         self._failed: dict[str, str] = {}  # by group: it could not be read this time
         self._allowed: frozenset[int] = frozenset()
+        self._found: tuple[frozenset[int], scope.CpuQuota | None] | None = None  # readable or not
         core = Metric("cpu_percent", "percent", "cpu", "Busy share of this CPU's time.", source="/proc/stat")
         self._static = (*METRICS, *(replace(core, name=f"core{n}/cpu_percent") for n in self._cores))
         self.metrics: Sequence[Metric] = self._static
@@ -100,8 +101,11 @@ class HostCollector:
     @property
     def errors(self) -> dict[str, str]:
         """By column, why a number is missing now."""
-        failed = {m.name: self._failed[m.group] for m in self.metrics if m.group in self._failed}
-        return {**self._reasons, **failed}
+        failed = dict(self._failed)  # it may change meanwhile
+        return {
+            **self._reasons,
+            **{metric.name: failed[metric.group] for metric in self.metrics if metric.group in failed},
+        }
 
     def _limits(self, now: float) -> None:
         """Read the limits again, and say in the metrics where each comes from."""
@@ -110,9 +114,9 @@ class HostCollector:
         quota = scope.cpu_quota(self._proc)
         if quota is not None and quota.cpus >= len(allowed):
             quota = None  # the CPUs themselves are the tighter limit
-        if (allowed, quota) != (self._allowed, self._quota):
+        if (allowed, quota) != self._found:
             self._cpu = Rate()  # another counter from here on: its first reading has no past
-            self._allowed = allowed
+            self._found, self._allowed = (allowed, quota), allowed
             self._quota, self._quota_usage = _readable(quota, lambda quota: quota.counter())
         memory = scope.memory_limit(self._proc)
         if memory is not None and memory.limit >= _bytes(self._meminfo.read(), b"MemTotal:"):

@@ -70,7 +70,7 @@ def interval_choice(interval: float) -> ipywidgets.Dropdown:
         options=_intervals(sorted({*_INTERVALS, interval})),
         value=interval,
         style={"description_width": "auto"},
-        layout={"width": "auto"},
+        layout={"width": "auto", "margin": "2px 6px"},
     )
 
 
@@ -97,7 +97,7 @@ def window_choice(longest: float) -> ipywidgets.Dropdown:
         options=[(f"{each / 60:g} min" if each >= 60 else f"{each:g} s", each) for each in windows],
         value=windows[-1],
         style={"description_width": "auto"},
-        layout={"width": "auto"},
+        layout={"width": "auto", "margin": "2px 6px"},
     )
 
 

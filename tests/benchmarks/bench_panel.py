@@ -1,0 +1,60 @@
+"""What a live tick costs with the panel shown: the goal is at most 2 ms of CPU time.
+
+Not part of the tests. Run with: pytest tests/benchmarks/bench_panel.py -o addopts= -q
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from perfmon_widgets import PerformanceMonitor, PerformancePanel
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from fakes.comm import Wire
+
+ROUNDS = 60
+
+pytestmark = pytest.mark.benchmark(timer=time.process_time, group="a whole live tick, CPU time")
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
+    return Wire(monkeypatch)
+
+
+@pytest.fixture
+def panel(wire: Wire) -> Iterator[PerformancePanel]:
+    """A panel over the collectors of this machine; with the rounds, the history has 90 to 150 rows."""
+    monitor = PerformanceMonitor()
+    panel = PerformancePanel(monitor)
+    for _ in range(90):
+        monitor.sample()
+    yield panel
+    panel.close()
+
+
+def test_sample_without_a_panel(benchmark):
+    benchmark.pedantic(PerformanceMonitor().sample, rounds=ROUNDS, iterations=5, warmup_rounds=5)
+
+
+def test_tick_of_the_basic_view(benchmark, panel, wire):
+    benchmark.pedantic(panel.monitor.sample, rounds=ROUNDS)
+    wire.clear()
+    panel.monitor.sample()
+    assert len(wire.messages) == len(panel.gauges.children)
+
+
+@pytest.mark.parametrize("title", ["CPU", "Memory", "Disk", "This process"])
+def test_tick_with_an_open_section(benchmark, panel, wire, title):
+    panel.advanced.selected_index = panel.advanced.titles.index(title)
+    benchmark.pedantic(panel.monitor.sample, rounds=ROUNDS)
+    wire.clear()
+    panel.monitor.sample()
+    sent = {message.comm_id for message in wire.messages}
+    charts = panel.advanced.children[panel.advanced.selected_index].charts
+    assert all(chart.marks[0].comm.comm_id in sent for chart in charts)

@@ -1,0 +1,303 @@
+"""The panel in a real JupyterLab: what a person sees and reaches while the kernel is busy."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import REPOSITORY, Notebook
+from playwright.sync_api import Locator, expect
+
+from perfmon_widgets import read_csv
+
+QUICKSTART = REPOSITORY / "notebooks" / "quickstart.ipynb"
+PANEL = """
+from perfmon_widgets import PerformanceMonitor, PerformancePanel
+
+monitor = PerformanceMonitor(interval=0.3)
+monitor.start()
+panel = PerformancePanel(monitor)
+panel
+"""
+BUSY = """
+import time
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    pass
+"""
+CONTRAST = 4.5  # of text against what lies behind it, WCAG 2.2 AA
+PATIENCE = 30.0  # seconds; for what is due with the next sample
+
+# How far the colour of an element's text is from that of what lies behind it, as WCAG has it.
+CONTRAST_OF = """element => {
+  const parse = text => text.match(/[\\d.]+/g).map(Number);
+  const over = (front, back) => {
+    const [r, g, b, a = 1] = front;
+    return [r, g, b].map((part, at) => part * a + back[at] * (1 - a));
+  };
+  const layers = [];
+  for (let each = element; each; each = each.parentElement) {
+    const color = parse(getComputedStyle(each).backgroundColor);
+    layers.unshift(color);
+  }
+  const back = layers.reduce((under, color) => over(color, under), [255, 255, 255]);
+  const style = getComputedStyle(element);
+  const text = element instanceof SVGElement ? style.fill : style.color;
+  let front = over(parse(text), back);
+  for (let each = element; each; each = each.parentElement) {
+    const opacity = Number(getComputedStyle(each).opacity);
+    if (opacity < 1) front = over([...front, opacity], back);
+  }
+  const luminance = color => {
+    const [r, g, b] = color
+      .map(part => part / 255)
+      .map(part => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const [low, high] = [luminance(front), luminance(back)].sort((one, other) => one - other);
+  return { contrast: (high + 0.05) / (low + 0.05), text, back: back.join() };
+}"""
+
+
+def wait_until(notebook: Notebook, condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE:g} s"
+        notebook.page.wait_for_timeout(50)
+    return value
+
+
+def gauge(place: Locator, label: str) -> Locator:
+    return place.locator(".perfmon-gauge").filter(has=place.page.get_by_text(label, exact=True))
+
+
+def number(place: Locator, label: str) -> float:
+    """What a gauge tells a screen reader."""
+    return float(gauge(place, label).get_attribute("aria-valuenow") or "nan")
+
+
+def section(place: Locator, title: str) -> Locator:
+    """The header of a section of the accordion."""
+    return place.locator(".jupyter-widget-Collapse-header").get_by_text(title, exact=True)
+
+
+def lines(place: Locator) -> list[list[tuple[float, float]]]:
+    """The points, in pixels, of the lines of the charts that are visible."""
+    drawn: list[str] = place.locator("path.line:visible").evaluate_all(
+        "paths => paths.map(path => path.getAttribute('d') ?? '')"
+    )
+    return [
+        [(float(x), float(y)) for x, y in re.findall(r"[ML](-?[\d.e-]+),(-?[\d.e-]+)", path)]
+        for path in drawn
+    ]
+
+
+def rows_shown(place: Locator) -> int:
+    """How many rows of the log the page speaks of."""
+    found = re.search(r"perfmon-\S+\.csv: (\d+) rows?", place.locator(".perfmon-log").inner_text())
+    return int(found[1]) if found else 0
+
+
+def log_of(notebook: Notebook) -> Path | None:
+    """The one log in the notebook's folder, if there is one."""
+    paths = list(notebook.path.parent.glob("perfmon-*.csv"))
+    assert len(paths) <= 1
+    return paths[0] if paths else None
+
+
+def own_errors(notebook: Notebook) -> list[str]:
+    """What the console says, but for what bqplot says of figures in a section that is closed."""
+    return [error for error in notebook.console_errors if "/extensions/bqplot/" not in error]
+
+
+def open_panel(
+    open_notebook: Callable[..., Notebook], *cells: str, **options: Any
+) -> tuple[Notebook, Locator]:
+    """A notebook whose first cell shows a panel with its first numbers, and the place of that cell."""
+    notebook = open_notebook([PANEL, *cells], **options)
+    notebook.run_cell(0)
+    place = notebook.cell(0)
+    expect(place.get_by_role("meter")).to_have_count(3, timeout=PATIENCE * 1000)
+    notebook.wait_idle()
+    return notebook, place
+
+
+def run_busy(notebook: Notebook, index: int) -> None:
+    """Start a cell that does not end, and wait until the kernel is in it."""
+    notebook.run_cell(index)
+    wait_until(notebook, notebook.is_busy, "the start of the cell")
+
+
+def test_the_quickstart_notebook_while_its_model_trains(open_notebook):
+    notebook = open_notebook(QUICKSTART)
+    notebook.run_all()
+    place, training = notebook.cell(1), notebook.cell(3)
+    expect(place.get_by_role("meter")).to_have_count(3, timeout=PATIENCE * 1000)
+    expect(training.locator(".jp-InputPrompt")).to_contain_text("*")
+
+    def still_training() -> bool:
+        return "*" in training.locator(".jp-InputPrompt").inner_text()
+
+    # Clicked at once: whatever was never used before must be heard too.
+    place.get_by_role("checkbox").click()
+    section(place, "CPU").click()
+    path = wait_until(notebook, lambda: log_of(notebook), "the log")
+    first = wait_until(notebook, lambda: rows_shown(place), "the number of rows on the page")
+    assert still_training()
+
+    with notebook.page.expect_download() as download:
+        place.get_by_role("button", name="Export CSV").click()
+    assert re.fullmatch(r"perfmon-\d{8}-\d{6}\.csv", download.value.suggested_filename)
+    exported = read_csv(download.value.path())
+    assert "cpu_percent" in exported
+    assert len(exported) >= 1
+    assert still_training()
+
+    before = {label: gauge(place, label).get_attribute("aria-valuetext") for label in ("CPU", "RAM", "Disk")}
+    assert gauge(place, "CPU").get_attribute("aria-valuemin") == "0"
+    assert gauge(place, "CPU").get_attribute("aria-valuemax") == "100"
+    assert gauge(place, "CPU").get_attribute("aria-label") == "CPU"
+    assert 0 < number(place, "RAM") < 100
+    assert before["RAM"].startswith(gauge(place, "RAM").locator("text").text_content())
+    wait_until(
+        notebook,
+        lambda: gauge(place, "CPU").get_attribute("aria-valuetext") != before["CPU"],
+        "a change of the CPU gauge",
+    )
+    wait_until(notebook, lambda: rows_shown(place) > first, "a row more")
+    wait_until(notebook, lambda: any(len(line) >= 2 for line in lines(place)), "a line with two points")
+    assert still_training()
+    assert len(read_csv(path)) >= rows_shown(place) - 1
+    assert own_errors(notebook) == []
+
+
+def test_text_can_be_read_in_both_themes(open_notebook):
+    seen: dict[str, dict[str, str]] = {}
+    for theme in ("light", "dark"):
+        notebook, place = open_panel(open_notebook, theme=theme)
+        place.get_by_role("checkbox").click()
+        section(place, "CPU").click()
+        wait_until(notebook, lambda place=place: any(map(len, lines(place))), "a line")
+        parts = {
+            "label": gauge(place, "CPU").locator(".perfmon-gauge-label"),
+            "detail": gauge(place, "CPU").locator(".perfmon-gauge-detail"),
+            "number": gauge(place, "CPU").locator(".perfmon-gauge-text"),
+            "log": place.locator(".perfmon-log"),
+            "checkbox": place.get_by_text("Log to CSV", exact=True),
+            "table head": place.locator(".perfmon-table thead th:visible").first,
+            "table": place.locator(".perfmon-table td:visible").first,
+            "axis": place.locator(".bqplot .tick text:visible").first,
+            "title": place.locator(".bqplot .mainheading:visible").first,
+            "section": section(place, "CPU"),
+        }
+        measured = {name: part.evaluate(CONTRAST_OF) for name, part in parts.items()}
+        poor = {name: found for name, found in measured.items() if found["contrast"] < CONTRAST}
+        assert poor == {}, theme
+        seen[theme] = {name: found["text"] for name, found in measured.items()}
+        arc = gauge(place, "CPU").locator(".perfmon-gauge-arc")
+        seen[theme]["arc"] = arc.evaluate("arc => getComputedStyle(arc).stroke")
+        seen[theme]["back"] = measured["detail"]["back"]
+    assert {name for name in seen["light"] if seen["light"][name] == seen["dark"][name]} == set()
+
+
+def test_a_monitor_that_is_silent_is_greyed_and_says_for_how_long(open_notebook):
+    notebook, place = open_panel(open_notebook, "monitor.stop()", "monitor.start()")
+    expect(place.get_by_text(re.compile("no update"))).to_have_count(0)
+    notebook.run_cell(1)
+    for label in ("GPU", "CPU", "RAM", "Disk"):
+        detail = gauge(place, label).locator(".perfmon-gauge-detail")
+        expect(detail).to_have_text(re.compile(r"^no update for [1-9]\d* s$"), timeout=PATIENCE * 1000)
+    expect(place.locator(".perfmon-stale")).to_have_count(4)
+    assert "no update for" in (gauge(place, "CPU").get_attribute("aria-valuetext") or "")
+    ring = gauge(place, "CPU").locator(".perfmon-gauge-ring")
+    assert float(ring.evaluate("ring => getComputedStyle(ring).opacity")) < 0.7
+    detail = gauge(place, "CPU").locator(".perfmon-gauge-detail").evaluate(CONTRAST_OF)
+    assert detail["contrast"] >= CONTRAST
+    notebook.run_cell(2)
+    expect(place.locator(".perfmon-stale")).to_have_count(0, timeout=PATIENCE * 1000)
+    expect(place.get_by_text(re.compile("no update"))).to_have_count(0)
+
+
+def test_a_page_that_is_loaded_again_has_the_panel_live_and_heard(open_notebook):
+    notebook, _ = open_panel(open_notebook, BUSY)
+    notebook.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    notebook.page.reload()
+    notebook.wait_kernel()
+    place = notebook.cell(0)
+    expect(place.get_by_role("meter")).to_have_count(3, timeout=PATIENCE * 1000)
+    run_busy(notebook, 1)
+    place.get_by_role("checkbox").click()
+    wait_until(notebook, lambda: log_of(notebook), "the log")
+    first = wait_until(notebook, lambda: rows_shown(place), "the number of rows on the page")
+    wait_until(notebook, lambda: rows_shown(place) > first + 2, "more rows")
+    section(place, "Memory").click()
+    wait_until(notebook, lambda: any(len(line) >= 2 for line in lines(place)), "a line with two points")
+    assert notebook.is_busy()
+    assert own_errors(notebook) == []
+
+
+def boxes(place: Locator, selector: str) -> list[dict[str, float]]:
+    return [dict(box) for each in place.locator(selector).all() if (box := each.bounding_box()) is not None]
+
+
+def overlap(one: dict[str, float], other: dict[str, float]) -> bool:
+    """Whether two boxes share more than a pixel's width and height."""
+    return all(
+        one[side] < other[side] + other[size] - 1 and other[side] < one[side] + one[size] - 1
+        for side, size in (("x", "width"), ("y", "height"))
+    )
+
+
+def make_panel_wide(notebook: Notebook, place: Locator, width: float) -> None:
+    """Change the page until the panel has that width."""
+    size = notebook.page.viewport_size
+    now = place.locator(".perfmon-panel").bounding_box()
+    assert size is not None
+    assert now is not None
+    notebook.page.set_viewport_size(
+        {"width": round(size["width"] + width - now["width"]), "height": size["height"]}
+    )
+    wait_until(
+        notebook,
+        lambda: abs(place.locator(".perfmon-panel").evaluate("panel => panel.offsetWidth") - width) <= 2,
+        f"a panel {width} px wide",
+    )
+
+
+def test_the_panel_is_compact_and_fits_640_px_and_wraps_below(open_notebook):
+    notebook, place = open_panel(open_notebook)
+    assert boxes(place, ".perfmon-panel")[0]["height"] < 250  # gauges, controls and closed sections
+    section(place, "Memory").click()
+    place.get_by_role("checkbox").click()
+    wait_until(notebook, lambda: rows_shown(place), "the number of rows on the page")
+    for width, rows in ((640, 1), (420, 2)):
+        make_panel_wide(notebook, place, width)
+        panel = boxes(place, ".perfmon-panel")[0]
+        gauges = boxes(place, ".perfmon-gauge")
+        assert len(gauges) == 4
+        assert len({round(box["y"]) for box in gauges}) == rows
+        assert [pair for pair in itertools.combinations(gauges, 2) if overlap(*pair)] == []
+        controls = boxes(place, ".widget-checkbox, .widget-dropdown, .perfmon-export, .perfmon-log")
+        assert [pair for pair in itertools.combinations(controls, 2) if overlap(*pair)] == []
+        inside = gauges + controls + boxes(place, ".bqplot:visible")
+        assert all(box["x"] >= panel["x"] - 1 for box in inside)
+        assert all(box["x"] + box["width"] <= panel["x"] + panel["width"] + 1 for box in inside)
+
+
+def test_lines_lie_in_the_window_in_every_time_zone(open_notebook):
+    notebook, place = open_panel(open_notebook, timezone="America/New_York")
+    assert notebook.evaluate("new Date(0).getHours()") != 0
+    section(place, "CPU").click()
+    wait_until(notebook, lambda: any(len(line) >= 5 for line in lines(place)), "a line with five points")
+    [area] = place.locator("rect.plotarea_events:visible").evaluate_all(
+        "areas => areas.map(area => [area.width.baseVal.value, area.height.baseVal.value])"
+    )
+    for line in lines(place):
+        assert line[-1][0] == pytest.approx(area[0], abs=2)  # now is at the right end
+        assert all(0 <= x <= area[0] + 1 and -1 <= y <= area[1] + 1 for x, y in line)
+        assert [x for x, _ in line] == sorted(x for x, _ in line)
