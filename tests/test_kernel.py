@@ -71,7 +71,7 @@ class Kernel:
                 return dict(reply["content"])
 
     def run(self, code: str, cell: str | None = None) -> Any:
-        """What the last expression of the code is, where that is a literal; fails the test if the code fails."""
+        """What the last expression of the code is, a literal; fails the test if the code fails."""
         before, _, last = code.strip().rpartition("\n")
         request = self.start(f"{before}\nprint(repr(({last})))", cell)
         printed = [
@@ -188,7 +188,8 @@ def controls(kernel: Kernel) -> dict[str, str]:
     kernel.execute(PANEL, "panel")
     found = kernel.run("""
 choices = {each.description: each for each in panel.children[1].children if hasattr(each, "options")}
-ids = {"log": panel.log_to_csv, "export": panel.export_csv, "sections": panel.advanced, "every": choices["every"]}
+ids = {"log": panel.log_to_csv, "export": panel.export_csv, "sections": panel.advanced}
+ids |= {"every": choices["every"]}
 {name: widget.comm.comm_id for name, widget in ids.items()}
 """)
     assert isinstance(found, dict)

@@ -108,7 +108,7 @@ def panel(show: Callable[..., PerformancePanel], monitor: PerformanceMonitor) ->
 
 
 def elsewhere(function: Callable[[], object]) -> None:
-    """Do it on another thread, as what comes from the browser of a busy kernel is done; until it has ended."""
+    """Do it on another thread, as what a busy kernel hears from the browser is done, and wait for it."""
     failed: list[BaseException] = []
 
     def run() -> None:

@@ -88,7 +88,7 @@ class Chart(bqplot.Figure):
         """Draw the part of the history that lies in the window; ``now`` (Unix seconds) is its right end."""
         times = cast("pd.DatetimeIndex", history.index).as_unit("us").asi8 / 1e6
         gaps = np.isin(times, history.attrs["gaps"])
-        values = history[[metric.name for metric in self.metrics]].to_numpy()
+        values = columns(history, self.metrics)
         inside = times >= now + self._x.min
         x, y = _thin(times[inside] - now, values[inside], gaps[inside])
         if len(x) < 2:
@@ -118,6 +118,15 @@ class Chart(bqplot.Figure):
         decimals = next(number for number in range(20) if math.isclose(round(top / 4, number), top / 4))
         self._y_axis.tick_format = f".{decimals}f"
         self.title = f"{self._name}, {self._label}"
+
+
+def columns(history: pd.DataFrame, metrics: Sequence[Metric]) -> NDArray[np.float64]:
+    """The values of some metrics, of shape (rows, metrics).
+
+    Not by indexing the frame, which would copy what its attrs say of every column: that took half of a tick.
+    """
+    places = [cast("int", history.columns.get_loc(metric.name)) for metric in metrics]
+    return history.to_numpy()[:, places]
 
 
 def _axis(scale: bqplot.LinearScale, side: str) -> bqplot.Axis:

@@ -10,7 +10,7 @@ import ipywidgets
 import numpy as np
 
 from perfmon_widgets.metrics import Metric, in_words
-from perfmon_widgets.panel.chart import Chart
+from perfmon_widgets.panel.chart import Chart, columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,9 @@ class Section(ipywidgets.VBox):
         for chart in self.charts:
             chart.show(history, newest.timestamp())
         inside = history.index >= newest - np.timedelta64(round(self._window), "s")
-        self._table.value = _table(self._metrics, history[inside], self._colors, errors)
+        self._table.value = _table(
+            self._metrics, columns(history, self._metrics)[inside], self._colors, errors
+        )
 
     def set_window(self, seconds: float) -> None:
         """Show the last ``seconds`` of the history from the next show() on."""
@@ -58,10 +60,12 @@ class Section(ipywidgets.VBox):
 
 
 def _table(
-    metrics: Sequence[Metric], history: pd.DataFrame, colors: Mapping[str, str], errors: Mapping[str, str]
+    metrics: Sequence[Metric],
+    values: NDArray[np.float64],
+    colors: Mapping[str, str],
+    errors: Mapping[str, str],
 ) -> str:
     """Now, mean and peak of each metric over the rows given, with the reason where a number is missing."""
-    values = history[[metric.name for metric in metrics]].to_numpy()
     rows = "".join(
         _row(metric, values[:, number], colors.get(metric.name), errors.get(metric.name, ""))
         for number, metric in enumerate(metrics)

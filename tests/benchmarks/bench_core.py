@@ -58,13 +58,13 @@ def test_one_sample_while_it_is_logged(benchmark, tmp_path):
 def test_append_to_a_history(benchmark):
     history = full_history()
     sample = Sample(1.7e9, dict.fromkeys(COLUMNS, 1.0))
-    benchmark(history.append, sample)
+    benchmark.pedantic(history.append, args=(sample,), rounds=200, iterations=100, warmup_rounds=20)
 
 
 @cpu_time
 def test_frame_of_a_history(benchmark):
     history = full_history()
-    benchmark(history.frame)
+    benchmark.pedantic(history.frame, rounds=200, iterations=10, warmup_rounds=20)
 
 
 @cpu_time

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,34 +28,36 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
     return Wire(monkeypatch)
 
 
-@pytest.fixture
-def panel(wire: Wire) -> Iterator[PerformancePanel]:
+@contextmanager
+def shown() -> Iterator[PerformancePanel]:
     """A panel over the collectors of this machine; with the rounds, the history has 90 to 150 rows."""
-    monitor = PerformanceMonitor()
-    panel = PerformancePanel(monitor)
+    panel = PerformancePanel(PerformanceMonitor())
     for _ in range(90):
-        monitor.sample()
+        panel.monitor.sample()
     yield panel
     panel.close()
 
 
 def test_sample_without_a_panel(benchmark):
-    benchmark.pedantic(PerformanceMonitor().sample, rounds=ROUNDS, iterations=5, warmup_rounds=5)
+    monitor = PerformanceMonitor()
+    benchmark.pedantic(lambda: monitor.sample(), rounds=ROUNDS, iterations=5, warmup_rounds=5)
 
 
-def test_tick_of_the_basic_view(benchmark, panel, wire):
-    benchmark.pedantic(panel.monitor.sample, rounds=ROUNDS)
-    wire.clear()
-    panel.monitor.sample()
-    assert len(wire.messages) == len(panel.gauges.children)
+def test_tick_of_the_basic_view(benchmark, wire):
+    with shown() as panel:
+        benchmark.pedantic(lambda: panel.monitor.sample(), rounds=ROUNDS)
+        wire.clear()
+        panel.monitor.sample()
+        assert len(wire.messages) == len(panel.gauges.children)
 
 
 @pytest.mark.parametrize("title", ["CPU", "Memory", "Disk", "This process"])
-def test_tick_with_an_open_section(benchmark, panel, wire, title):
-    panel.advanced.selected_index = panel.advanced.titles.index(title)
-    benchmark.pedantic(panel.monitor.sample, rounds=ROUNDS)
-    wire.clear()
-    panel.monitor.sample()
-    sent = {message.comm_id for message in wire.messages}
-    charts = panel.advanced.children[panel.advanced.selected_index].charts
-    assert all(chart.marks[0].comm.comm_id in sent for chart in charts)
+def test_tick_with_an_open_section(benchmark, wire, title):
+    with shown() as panel:
+        panel.advanced.selected_index = panel.advanced.titles.index(title)
+        benchmark.pedantic(lambda: panel.monitor.sample(), rounds=ROUNDS)
+        wire.clear()
+        panel.monitor.sample()
+        sent = {message.comm_id for message in wire.messages}
+        charts = panel.advanced.children[panel.advanced.selected_index].charts
+        assert all(chart.marks[0].comm.comm_id in sent for chart in charts)
