@@ -154,6 +154,14 @@ def test_the_file_name_nobody_has_to_think_of_is_the_time_in_the_working_directo
     assert logged.log.path == path
 
 
+def test_an_empty_path_is_no_path(logged, folder):
+    """As it comes from a field that nobody has filled in."""
+    path = logged.log.start("")
+    assert path.parent == folder
+    assert path.name.startswith("perfmon-")
+    assert logged.log.start("") == path
+
+
 def test_a_log_started_twice_in_one_second_has_two_files(logged, folder):
     paths = set()
     for _ in range(3):

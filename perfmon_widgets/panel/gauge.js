@@ -1,7 +1,7 @@
 // One number against its limit, as a ring. The number and all words come from Python (see gauge.py);
 // what is decided here is only whether they still hold.
 
-const RADIUS = 18;
+const RADIUS = 19;
 const LENGTH = 2 * Math.PI * RADIUS;
 const STALE_AFTER = 3; // intervals
 
@@ -16,16 +16,6 @@ const TEMPLATE = `
     <div class="perfmon-gauge-detail"></div>
   </div>`;
 
-// When the last reading arrived, by this browser's clock: the kernel's may be set differently.
-const arrivals = new WeakMap();
-
-function initialize({ model }) {
-  const arrived = () => arrivals.set(model, performance.now());
-  arrived();
-  model.on("change:reading", arrived);
-  return () => model.off("change:reading", arrived);
-}
-
 function render({ model, el }) {
   const root = document.createElement("div");
   root.className = "perfmon-gauge";
@@ -34,9 +24,15 @@ function render({ model, el }) {
   const part = (name) => root.querySelector(`.perfmon-gauge-${name}`);
   const [arc, text, label, detail] = ["arc", "text", "label", "detail"].map(part);
 
+  // When the last reading arrived, by this browser's clock: the kernel's may be set differently. Only for a
+  // view that is made long after the reading, the kernel's clock says how old it is.
+  let arrived = performance.now();
+  const age = Date.now() / 1000 - model.get("reading").time;
+  if (age > STALE_AFTER * model.get("reading").interval) arrived -= 1000 * age;
+
   function silence(reading) {
     if (!reading.interval) return 0;
-    const seconds = (performance.now() - (arrivals.get(model) ?? performance.now())) / 1000;
+    const seconds = (performance.now() - arrived) / 1000;
     return seconds > STALE_AFTER * reading.interval ? Math.floor(seconds) : 0;
   }
 
@@ -69,13 +65,17 @@ function render({ model, el }) {
     }
   }
 
+  const update = () => {
+    arrived = performance.now();
+    draw();
+  };
   draw();
-  model.on("change:reading", draw);
+  model.on("change:reading", update);
   const clock = setInterval(() => silence(model.get("reading")) && draw(), 1000);
   return () => {
     clearInterval(clock);
-    model.off("change:reading", draw);
+    model.off("change:reading", update);
   };
 }
 
-export default { initialize, render };
+export default { render };
