@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-
-from perfmon_widgets.metrics import Sample
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,12 +31,6 @@ class History:
         self, columns: Sequence[str], window: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.columns = tuple(columns)
-        # It gives a bare value for one name, and takes no less.
-        self._pick: Callable[[Mapping[str, float]], Sequence[float]] = (
-            itemgetter(*self.columns)
-            if len(self.columns) > 1
-            else lambda values: list(map(values.__getitem__, self.columns))
-        )
         self.window = window
         self.count = 0
         """How many rows have ever been appended: the number of the newest row."""
@@ -64,15 +54,12 @@ class History:
         self._values = np.empty((rows, len(self.columns)))
         self._buffer = self._values.data
 
-    def append(self, sample: Sample, after_gap: bool = False) -> int:
+    def append(self, time: float, values: Sequence[float], after_gap: bool = False) -> int:
         """Add a row, drop those that have left the window, and return the number of the new row.
 
-        ``after_gap`` says that samples are missing between this row and the one before.
+        ``time`` is in Unix seconds, ``values`` has one for each column, in their order. ``after_gap`` says
+        that samples are missing between this row and the one before.
         """
-        try:
-            row = self._pick(sample.values)
-        except KeyError:
-            row = [sample.values.get(column, math.nan) for column in self.columns]
         now = self._clock()
         with self._lock:
             while self._length and now - self._arrived[self._first] > self.window:
@@ -81,11 +68,11 @@ class History:
             if self._length == len(self._times):
                 self._grow()
             at = (self._first + self._length) % len(self._times)
-            self._stamps[at] = round(sample.time * 1e6)
+            self._stamps[at] = round(time * 1e6)
             self._arrived[at] = now
             self._after_gap[at] = after_gap
             # Five times as fast as an assignment, which would first make an array of the row.
-            self._row.pack_into(self._buffer, at * self._row.size, *row)
+            self._row.pack_into(self._buffer, at * self._row.size, *values)
             self._length += 1
             self.count += 1
             return self.count

@@ -139,9 +139,10 @@ class PerformanceMonitor:
             for name, collector in self._collectors.items():
                 self._collect(name, collector, values)
             sample = Sample(at, values)
-            number = self._history.append(sample, after_gap)
+            row = tuple(values.values())
+            number = self._history.append(at, row, after_gap)
             self._latest = sample
-            self._log.append(number, self._columns, microseconds(at), tuple(values.values()))
+            self._log.append(number, self._columns, microseconds(at), row)
         for callback in tuple(self._callbacks):
             self._tell(callback, sample)
         return sample

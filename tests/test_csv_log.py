@@ -23,7 +23,7 @@ from fakes.collectors import FakeCollector
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from perfmon_widgets import CsvLog, PerformanceMonitor, Sample, read_csv
+from perfmon_widgets import CsvLog, PerformanceMonitor, read_csv
 from perfmon_widgets.history import History, microseconds
 
 START = 1_700_000_000.0  # 2023-11-14T22:13:20Z
@@ -44,7 +44,7 @@ class Logged:
 
     def add(self, *values: float) -> None:
         self.time += 1
-        number = self.history.append(Sample(self.time, dict(zip(self.columns, values, strict=True))))
+        number = self.history.append(self.time, values)
         self.log.append(number, self.columns, microseconds(self.time), values)
 
 

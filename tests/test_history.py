@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perfmon_widgets import Sample
 from perfmon_widgets.history import History, microseconds
 
 START = 1_700_000_000.0
@@ -31,7 +30,7 @@ class Clock:
 def fill(history: History, clock: Clock, count: int, step: float = 1.0, first: int = 0) -> None:
     for number in range(first, first + count):
         clock.now += step
-        history.append(Sample(START + clock.now, dict.fromkeys(history.columns, float(number))))
+        history.append(START + clock.now, [float(number)] * len(history.columns))
 
 
 def test_a_new_history_is_an_empty_table_with_its_columns():
@@ -45,15 +44,15 @@ def test_a_new_history_is_an_empty_table_with_its_columns():
 
 def test_a_row_stands_at_its_true_time_to_the_microsecond():
     history = History(["a_percent"], 10, Clock())
-    history.append(Sample(1_700_000_000.123456, {"a_percent": 12.5}))
+    history.append(1_700_000_000.123456, [12.5])
     frame = history.frame()
     assert frame.index.tolist() == [pd.Timestamp("2023-11-14T22:13:20.123456Z")]
     assert frame["a_percent"].tolist() == [12.5]
 
 
-def test_a_value_that_is_missing_in_the_sample_is_nan():
+def test_a_value_that_is_missing_is_nan():
     history = History(["a_percent", "b_percent"], 10, Clock())
-    history.append(Sample(START, {"a_percent": math.nan}))
+    history.append(START, [math.nan, math.nan])
     assert history.frame().isna().all(axis=None)
 
 
@@ -85,11 +84,11 @@ def test_a_window_shorter_than_the_interval_keeps_the_newest_row():
 def test_a_change_of_the_computers_time_loses_no_rows():
     clock = Clock()
     history = History(["a_percent"], 10, clock)
-    history.append(Sample(START, {"a_percent": 1}))
+    history.append(START, [1])
     clock.now += 1
-    history.append(Sample(START - 86400, {"a_percent": 2}))
+    history.append(START - 86400, [2])
     clock.now += 1
-    history.append(Sample(START + 86400, {"a_percent": 3}))
+    history.append(START + 86400, [3])
     assert history.frame()["a_percent"].tolist() == [1, 2, 3]
 
 
@@ -106,7 +105,7 @@ def test_the_count_goes_on_when_rows_leave():
     history = History(["a_percent"], 10, clock)
     fill(history, clock, 40)
     assert history.count == 40
-    assert history.append(Sample(START, {})) == 41
+    assert history.append(START, [1.0]) == 41
     assert history.read()[0] == 41
 
 
@@ -125,7 +124,7 @@ def test_the_ring_holds_what_a_plain_list_would(window, steps):
         for _ in range(count):
             clock.now += step
             number += 1
-            history.append(Sample(START + number, {"a_percent": number, "b_percent": -number}))
+            history.append(START + number, [number, -number])
             kept = [row for row in kept if clock.now - row[0] <= window] + [(clock.now, number)]
         newest, times, _, values = history.read()
         expected = [row[1] for row in kept]
@@ -182,7 +181,7 @@ def test_the_gaps_are_the_times_in_unix_seconds_of_the_rows_after_them():
     history = History(["a_percent"], 10, clock)
     fill(history, clock, 2)
     clock.now += 1
-    history.append(Sample(START + 7.25, {"a_percent": 5}), after_gap=True)
+    history.append(START + 7.25, [5], after_gap=True)
     assert history.frame().attrs["gaps"] == [START + 7.25]
     fill(history, clock, 20)
     assert history.frame().attrs["gaps"] == []  # it has left the window, as its row has
@@ -192,9 +191,7 @@ def test_four_hundred_columns_stay_in_order():
     columns = [f"core{number}/cpu_percent" for number in range(400)]
     history = History(columns, 1000, Clock())
     for row in range(3):
-        history.append(
-            Sample(START + row, {name: row * 1000.0 + number for number, name in enumerate(columns)})
-        )
+        history.append(START + row, [row * 1000.0 + number for number in range(len(columns))])
     frame = history.frame()
     assert list(frame.columns) == columns
     assert frame.to_numpy().tolist() == [[row * 1000.0 + n for n in range(400)] for row in range(3)]
@@ -202,7 +199,7 @@ def test_four_hundred_columns_stay_in_order():
 
 def test_a_history_without_columns_keeps_the_times():
     history = History([], 10, Clock())
-    history.append(Sample(START, {}))
+    history.append(START, [])
     assert history.frame().shape == (1, 0)
 
 
@@ -232,7 +229,7 @@ def test_readers_never_see_a_torn_row_while_rows_are_written():
     number = 0
     while time.monotonic() < end:
         number += 1
-        history.append(Sample(number, dict.fromkeys(columns, float(number))))
+        history.append(number, [float(number)] * len(columns))
     done.set()
     for thread in threads:
         thread.join()

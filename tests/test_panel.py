@@ -335,6 +335,19 @@ def test_a_panel_made_later_shows_the_newest_sample_at_once(show, monitor):
     assert gauges(show(monitor))["CPU"]["value"] == sample.values["cpu_percent"]
 
 
+def test_a_sample_taken_while_the_panel_is_made_is_not_missed(show, monitor, monkeypatch):
+    """The first sample of the shared monitor comes while its panel is made; the second only 5 s later."""
+    subscribe = monitor.on_sample
+
+    def late(callback: Callable[[Any], object], remove: bool = False) -> None:
+        if not remove:
+            elsewhere(monitor.sample)
+        subscribe(callback, remove)
+
+    monkeypatch.setattr(monitor, "on_sample", late)
+    assert gauges(show(monitor))["CPU"].get("value") is not None
+
+
 # -- how many messages -------------------------------------------------------------------------------------
 
 

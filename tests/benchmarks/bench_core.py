@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from perfmon_widgets import PerformanceMonitor, Sample
+from perfmon_widgets import PerformanceMonitor
 from perfmon_widgets.history import History
 
 COLUMNS = [f"core{number}/cpu_percent" for number in range(400)]
@@ -28,7 +28,7 @@ def full_history() -> History:
     ticks = itertools.count()
     history = History(COLUMNS, 119.5, lambda: float(next(ticks)))
     for row in range(300):
-        history.append(Sample(1.7e9 + row, dict.fromkeys(COLUMNS, float(row))))
+        history.append(1.7e9 + row, [float(row)] * len(COLUMNS))
     assert len(history) == 120
     return history
 
@@ -57,8 +57,8 @@ def test_one_sample_while_it_is_logged(benchmark, tmp_path):
 @cpu_time
 def test_append_to_a_history(benchmark):
     history = full_history()
-    sample = Sample(1.7e9, dict.fromkeys(COLUMNS, 1.0))
-    benchmark.pedantic(history.append, args=(sample,), rounds=200, iterations=100, warmup_rounds=20)
+    row = (1.0,) * len(COLUMNS)
+    benchmark.pedantic(history.append, args=(1.7e9, row), rounds=200, iterations=100, warmup_rounds=20)
 
 
 @cpu_time
