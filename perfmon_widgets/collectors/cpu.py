@@ -16,7 +16,6 @@ from perfmon_widgets.collectors.tree import Tree
 from perfmon_widgets.metrics import Metric
 
 _SHARE = Metric("cpu_percent", "percent", "cpu", "Busy share of the CPU time that this kernel may use.")
-METRICS = (_SHARE,)
 _CORE = Metric("cpu_percent", "percent", "cpu", "Busy share of this CPU's time.")
 _HOST = Metric("host_cpu_percent", "percent", "cpu", "Busy share of all CPUs of the machine.")
 _THROTTLED = Metric(
@@ -25,6 +24,7 @@ _THROTTLED = Metric(
     "cpu",
     "Share of the quota's periods in which it was used up and the container had to wait.",
 )
+METRICS = (_SHARE, _HOST, _THROTTLED)
 
 
 class Cpu:
@@ -66,10 +66,7 @@ class Cpu:
         self._allowed = allowed
         if quota != self._quota:
             self._quota = quota
-            self._used = self._open(quota) if quota is not None else None
-            statistics = quota.statistics if quota is not None else None
-            self._throttled = Rate()
-            self._statistics = SystemFile(statistics) if statistics is not None else None
+            self._open(quota)
         if self.metrics:
             self._describe()
 
@@ -86,23 +83,32 @@ class Cpu:
         quota = scope.cpu_quota(self._proc)
         if quota is None:
             quota = scope.CpuQuota(hub.limit(hub.CPU, self._environment), hub.CPU, None)
-        elif quota.usage is None:
-            return None
         return quota if quota.cpus < len(scope.cpus()) else None
 
-    def _open(self, quota: scope.CpuQuota) -> Callable[[], float]:
-        """What says how many CPUs' time is being used of a quota."""
-        if quota.usage is not None:
-            usage = SystemFile(quota.usage)
-            return lambda: self._busy.update(_cpu_seconds(usage.read()), time.monotonic())
-        tree = Tree(hub.server(hub.CPU, self._proc, self._environment), self._proc)
-        return lambda: tree.read()[0]
+    def _open(self, quota: scope.CpuQuota | None) -> None:
+        """Find what counts how much of the quota is used, and how often it is used up."""
+        self._used = self._statistics = None
+        self._throttled = Rate()
+        if quota is None:
+            return
+        try:
+            if quota.source == hub.CPU:
+                tree = Tree(hub.server(hub.CPU, self._proc, self._environment), self._proc)
+                self._used = lambda: tree.read()[0]
+            else:
+                usage = quota.counter()
+                self._used = lambda: self._busy.update(_cpu_seconds(usage.read()), time.monotonic())
+            if quota.statistics is not None:
+                statistics = SystemFile(quota.statistics)
+                self._statistics = statistics if b"nr_periods" in statistics.read() else None
+        except OSError:
+            pass  # without a counter the share is that of the CPUs themselves
 
     def _describe(self) -> None:
         stat = f"{self._proc}/stat"
-        if self._quota is None:
+        if self._quota is None or self._used is None:
             used = f"{stat}, {len(self._allowed)} CPUs"
-        elif self._quota.usage is not None:
+        elif self._quota.source != hub.CPU:
             used = f"{self._quota.usage} against {self._quota.source}"
         else:
             used = f"processes of the notebook server against {self._quota.source}"

@@ -99,12 +99,26 @@ def _device_behind(proc: Path, anonymous: str) -> str:
 
     Raises OSError where there is none: overlays, network and memory file systems.
     """
+    mount = _mount_of_working_directory(proc)
     for line in (proc / "self" / "mountinfo").read_text().splitlines():
         head, _, tail = line.partition(" - ")
         kind, source, _ = tail.split(" ", 2)
-        if head.split()[2] == anonymous:
+        found, _, device = head.split()[:3]
+        if mount == found if mount else device == anonymous:
             if source.startswith("/dev/"):
                 number = Path(source).stat().st_rdev
                 return f"{os.major(number)}:{os.minor(number)}"
             raise FileNotFoundError(f"{kind} has no block device")
     raise FileNotFoundError(f"device {anonymous} is not in mountinfo")
+
+
+def _mount_of_working_directory(proc: Path) -> str | None:
+    """The number of its mount; btrfs shows another device number in mountinfo than stat does."""
+    directory = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    try:
+        text = (proc / "self" / "fdinfo" / str(directory)).read_text()
+    except OSError:
+        return None
+    finally:
+        os.close(directory)
+    return next((line.split()[1] for line in text.splitlines() if line.startswith("mnt_id:")), None)

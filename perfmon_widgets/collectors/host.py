@@ -17,7 +17,7 @@ SYS = Path("/sys")
 _LIMITS_EVERY = 10.0
 
 METRICS = (*cpu.METRICS, *memory.METRICS, *disk.METRICS)
-"""The columns that are there on every machine."""
+"""The columns there can be, besides those of each CPU."""
 
 
 class HostCollector:
@@ -39,7 +39,8 @@ class HostCollector:
     @property
     def metrics(self) -> Sequence[Metric]:
         """What its columns mean; the sources follow the limits as they change."""
-        return tuple(metric for part in self._parts for metric in part.metrics)
+        metrics = [metric for part in self._parts for metric in part.metrics]
+        return tuple(sorted(metrics, key=lambda metric: metric.where != ""))  # each CPU last
 
     @property
     def errors(self) -> dict[str, str]:

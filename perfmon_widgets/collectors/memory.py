@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from perfmon_widgets.collectors.system_file import SystemFile
 from perfmon_widgets.collectors.tree import Tree
 from perfmon_widgets.metrics import Metric
 
-METRICS = (
+_SCOPE = (
     Metric("ram_percent", "percent", "memory", "Memory in use, against the tightest limit on it."),
     Metric(
         "ram_used_bytes",
@@ -46,6 +47,7 @@ _PRESSURE = Metric(
     "memory",
     "Share of the time in which a program had to wait because memory was short.",
 )
+METRICS = (*_SCOPE, *_HOST, _PRESSURE)
 
 
 class Memory:
@@ -62,13 +64,13 @@ class Memory:
         self._meminfo = SystemFile(proc / "meminfo")
         self._limit: scope.MemoryLimit | None = None
         self._by_hub = math.inf
-        self._used: Callable[[], float] | None = None
+        self._used: scope.WorkingSet | Tree | None = None
         self._pressure: SystemFile | None = None
         self._waiting = Rate()
         self.errors: dict[str, str] = {}
         self.metrics: Sequence[Metric] = ()
         self.refresh()
-        self._columns = [*METRICS]
+        self._columns = [*_SCOPE]
         if self._used is not None:
             self._columns += _HOST
         if self._pressure is not None:
@@ -88,11 +90,11 @@ class Memory:
         if (limit, by_hub) != (self._limit, self._by_hub):
             self._limit, self._by_hub = limit, by_hub
             self._used = None
-            if limit is not None:
-                self._used = limit.usage().read
-            elif by_hub < math.inf:
-                tree = Tree(hub.server(hub.MEMORY, self._proc, self._environment), self._proc)
-                self._used = lambda: tree.read()[1]
+            with contextlib.suppress(OSError):  # without its use a limit tells nothing: the machine then
+                if limit is not None:
+                    self._used = limit.usage()
+                elif by_hub < math.inf:
+                    self._used = Tree(hub.server(hub.MEMORY, self._proc, self._environment), self._proc)
         self._open_pressure()
         if self.metrics:
             self._describe()
@@ -116,9 +118,11 @@ class Memory:
     def _describe(self) -> None:
         meminfo = f"{self._proc}/meminfo"
         limit = used = meminfo
-        if self._limit is not None:
+        if self._used is None:
+            pass
+        elif self._limit is not None:
             limit, used = self._limit.source, self._limit.usage_source
-        elif self._by_hub < math.inf:
+        else:
             limit, used = hub.MEMORY, "processes of the notebook server"
         sources = {
             "ram_limit_bytes": limit,
@@ -140,7 +144,7 @@ class Memory:
         limit, used = total, host
         if self._used is not None:
             limit = float(self._limit.limit) if self._limit is not None else self._by_hub
-            used = self._used()
+            used = self._used.read()[1] if isinstance(self._used, Tree) else self._used.read()
         values = {"ram_percent": 100 * used / limit, "ram_used_bytes": used, "ram_limit_bytes": limit}
         if _HOST[0].name in self._names:
             values.update(

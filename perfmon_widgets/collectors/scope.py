@@ -97,7 +97,7 @@ class CpuQuota:
     """The file that counts its periods, and those in which it was throttled."""
 
     def counter(self) -> SystemFile:
-        """That file, opened; raises OSError where it cannot be."""
+        """The file that counts the CPU time, opened; raises OSError where it cannot be."""
         if self.usage is None:
             raise FileNotFoundError(f"no count of the CPU time that {self.source} limits")
         return SystemFile(self.usage)
