@@ -45,7 +45,7 @@ class Tree:
         self._ignored = 0.0
         self._unweighed = False
         self._read_at = 0.0  # seconds since boot
-        self._looking, self._weighing, self._reading = _Allowance(_EVERY), _Allowance(_EVERY), _Allowance()
+        self._looking, self._weighing, self._reading = Allowance(_EVERY), Allowance(_EVERY), Allowance()
         self._first_children: SystemFile | None = None
         self._listed = b""
         with contextlib.suppress(OSError):  # an OS kernel built without CONFIG_PROC_CHILDREN
@@ -194,7 +194,7 @@ class _Member:
 
 
 @dataclass
-class _Allowance:
+class Allowance:
     """Keeps work that is done in a ``with`` block below a share of one CPU."""
 
     every: float = 0.0
