@@ -100,7 +100,8 @@ def _device_behind(proc: Path, anonymous: str) -> str:
     Raises OSError where there is none: overlays, network and memory file systems.
     """
     mount = _mount_of_working_directory(proc)
-    for line in (proc / "self" / "mountinfo").read_text().splitlines():
+    # From the end, since the mounts made last lie above the others.
+    for line in reversed((proc / "self" / "mountinfo").read_text().splitlines()):
         head, _, tail = line.partition(" - ")
         kind, source, _ = tail.split(" ", 2)
         found, _, device = head.split()[:3]
