@@ -306,7 +306,8 @@ def test_where_shared_pages_are_not_counted_the_resident_size_is_taken(tmp_path)
         folder = tmp_path / name
         (folder / "task" / name).mkdir(parents=True)
         (folder / "statm").write_text(f"5000 {pages} 100 1 0 90 0\n")
-        (folder / "stat").write_text(f"{name} (x) S 1 1 1 0 -1 0 0 0 0 0 50 50 0 0 20 0 1 0 5 9000 {pages} 1\n")
+        times = f"50 50 0 0 20 0 1 0 5 9000 {pages} 1"
+        (folder / "stat").write_text(f"{name} (x) S 1 1 1 0 -1 0 0 0 0 0 {times}\n")
         (folder / "task" / name / "children").write_text("4242 " if name == me else "")
     assert ProcessCollector(tmp_path).collect()["process_ram_bytes"] == 1250 * PAGE
 
