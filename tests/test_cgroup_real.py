@@ -147,7 +147,6 @@ def test_at_rest_and_at_work(made, tmp_path):
     assert at_rest["cpu_percent"] < 30
     # Two programs want half a CPU; on a machine that is busy itself they may not even get that.
     assert at_work["cpu_percent"] > 40
-    assert at_work["cpu_throttled_percent"] > 0
     # The group holds nothing but this tree.
     assert at_work["process_cpu_percent"] == pytest.approx(at_work["cpu_percent"], abs=12)
 
@@ -188,10 +187,11 @@ def test_a_limit_that_is_changed_is_found_without_a_restart(made, tmp_path):
         inside = Inside(program)
         assert inside.do("rest")["values"]["ram_limit_bytes"] == LIMIT
         made.limit_memory(LIMIT // 2)
-        made.limit_cpu(0.25)
+        made.limit_cpu(0.1)
         inside.do("work")
         told = inside.do("work")
     assert told["values"]["ram_limit_bytes"] == LIMIT // 2
     assert told["values"]["cpu_percent"] > 50
     seconds = told["after"]["seconds"] - told["first"]["seconds"]
-    assert seconds / (told["after"]["clock"] - told["first"]["clock"]) < 0.35
+    assert seconds / (told["after"]["clock"] - told["first"]["clock"]) < 0.2
+    assert told["values"]["cpu_throttled_percent"] > 20  # so little is used up even on a busy machine
