@@ -26,6 +26,7 @@ MIB = 2**20
 SECONDS = 3
 """For how long the tools that measure CPU look."""
 CPUS = os.cpu_count() or 1
+LOADS = (("at rest", 0), ("one process", 1), (f"{CPUS} processes", CPUS))
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,14 @@ def df() -> dict[str, float]:
     return {"used": used, "limit": used + available, "percent": percent}
 
 
-def _vmstat(text: str) -> dict[str, float]:
+def parse_vmstat(text: str) -> dict[str, float]:
     """Busy percent of all CPUs: the second line is the average over the time asked for."""
     lines = text.splitlines()
     row = dict(zip(lines[1].split(), map(float, lines[-1].split()), strict=True))
     return {"cpu_percent": 100 - row["id"] - row["wa"]}
 
 
-def _mpstat(text: str) -> dict[str, float]:
+def parse_mpstat(text: str) -> dict[str, float]:
     """Busy percent of all CPUs and of each."""
     rows = [line.split()[1:] for line in text.splitlines() if line.startswith("Average:")]
     found = {}
@@ -104,7 +105,7 @@ def _mpstat(text: str) -> dict[str, float]:
     return found
 
 
-def _top(text: str) -> dict[str, float]:
+def parse_top(text: str) -> dict[str, float]:
     """Busy percent of all CPUs, of the second picture; the first is since the start of the machine."""
     line = [line for line in text.splitlines() if "Cpu(s)" in line][-1]
     fields = {name: float(number) for number, name in re.findall(r"([\d.]+)\s*(\w\w)", line)}
@@ -121,16 +122,18 @@ class Tool:
     """In percent: its rounding, and what the ends of the two intervals may differ by."""
 
 
-TOOLS = (
-    Tool(("vmstat", "-n", str(SECONDS), "2"), _vmstat, 4.0),
-    Tool(("mpstat", "-P", "ALL", str(SECONDS), "1"), _mpstat, 5.0),
-    Tool(("top", "-b", "-d", str(SECONDS), "-n", "2"), _top, 4.0),
-)
+def tools() -> tuple[Tool, ...]:
+    """Those that look at CPUs."""
+    return (
+        Tool(("vmstat", "-n", str(SECONDS), "2"), parse_vmstat, 4.0),
+        Tool(("mpstat", "-P", "ALL", str(SECONDS), "1"), parse_mpstat, 5.0),
+        Tool(("top", "-b", "-d", str(SECONDS), "-n", "2"), parse_top, 4.0),
+    )
 
 
 def cpu_rows(name: str) -> Iterator[Row]:
-    """CPU, over the same seconds as each tool: they run all at once, each beside a monitor of its own."""
-    for tool in TOOLS:
+    """CPU, over the same seconds as each tool: one after the other, each beside a monitor of its own."""
+    for tool in tools():
         if shutil.which(tool.command[0]) is None:
             continue
         monitor = PerformanceMonitor()
@@ -195,7 +198,7 @@ def gpu_rows(name: str) -> Iterator[Row]:
 
 def rows() -> Iterator[Row]:
     """Every comparison, at rest and under load."""
-    for name, processes in (("at rest", 0), ("one process", 1), (f"{CPUS} processes", CPUS)):
+    for name, processes in LOADS:
         with load(processes):
             time.sleep(0.5)
             yield from space_rows(name)
@@ -203,11 +206,17 @@ def rows() -> Iterator[Row]:
             yield from gpu_rows(name)
 
 
-def whole_machine() -> None:
+@contextmanager
+def whole_machine() -> Iterator[None]:
     """The tools look at the whole machine, not at what a container leaves of it: so do we, here."""
+    kept = scope.cpu_quota, scope.memory_limit, scope.cpus
     scope.cpu_quota = lambda proc=scope.PROC: None
     scope.memory_limit = lambda proc=scope.PROC: None
     scope.cpus = lambda: tuple(range(CPUS))
+    try:
+        yield
+    finally:
+        scope.cpu_quota, scope.memory_limit, scope.cpus = kept
 
 
 def table(compared: Iterator[Row]) -> Iterator[str]:
@@ -226,7 +235,6 @@ def table(compared: Iterator[Row]) -> Iterator[str]:
 
 def main() -> int:
     """Print the table; the number of rows that differ, as 0 or 1."""
-    whole_machine()
     compared: list[Row] = []
 
     def kept() -> Iterator[Row]:
@@ -234,8 +242,9 @@ def main() -> int:
             compared.append(row)
             yield row
 
-    for line in table(kept()):
-        print(line.rstrip(), flush=True)
+    with whole_machine():
+        for line in table(kept()):
+            print(line.rstrip(), flush=True)
     differing = [row for row in compared if not row.agrees]
     memory = in_words(float(Path("/proc/meminfo").read_text().split()[1]) * 1024, "bytes")
     print(f"\n{CPUS} CPUs, {memory}: {len(compared) - len(differing)} of {len(compared)} agree")
