@@ -6,13 +6,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+import accuracy
 import pytest
+from accuracy import Row, load, parse_mpstat, parse_vmstat, table
 
 from perfmon_widgets import PerformanceMonitor, Sample
 from perfmon_widgets.collectors import scope
@@ -51,18 +50,6 @@ def output(*command: str | Path) -> str:
 
 def host() -> Sample:
     return PerformanceMonitor([HostCollector()]).sample()
-
-
-@contextmanager
-def load(processes: int) -> Iterator[None]:
-    """So many processes that compute without end."""
-    running = [subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(processes)]
-    try:
-        yield
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
 
 
 # -- memory ------------------------------------------------------------------------------------------------
@@ -185,24 +172,18 @@ def test_the_share_of_cpu_is_what_vmstat_prints(processes):
         with subprocess.Popen(["vmstat", "-n", "1", "2"], stdout=subprocess.PIPE, text=True) as tool:
             lines = [tool.stdout.readline() for _ in range(3)]  # the third is the average since the start
             monitor.sample()
-            last = tool.stdout.readline()
+            lines.append(tool.stdout.readline())
             values = monitor.sample().values
-    row = dict(zip(lines[1].split(), map(int, last.split()), strict=True))
-    assert values["cpu_percent"] == pytest.approx(100 - row["id"] - row["wa"], abs=CPU_SLACK)
+    assert values["cpu_percent"] == pytest.approx(parse_vmstat("".join(lines))["cpu_percent"], abs=CPU_SLACK)
 
 
 def test_the_share_of_each_cpu_is_what_mpstat_prints():
     with load(1):
         monitor = PerformanceMonitor([HostCollector()])
         monitor.sample()
-        table = output("mpstat", "-P", "ALL", "1", "1")
+        text = output("mpstat", "-P", "ALL", "1", "1")
         values = monitor.sample().values
-    rows = [line.split()[1:] for line in table.splitlines() if line.startswith("Average:")]
-    names = rows[0]
-    for row in rows[1:]:
-        found = dict(zip(names, row, strict=True))
-        column = "cpu_percent" if found["CPU"] == "all" else f"core{found['CPU']}/cpu_percent"
-        expected = 100 - float(found["%idle"]) - float(found["%iowait"])
+    for column, expected in parse_mpstat(text).items():
         # One core is read 20 ms earlier and later than the tool does, start-up of the tool included.
         assert values[column] == pytest.approx(expected, abs=2 * CPU_SLACK), column
 
@@ -225,3 +206,38 @@ def test_cpu_of_this_process_is_what_the_os_kernel_counts_for_it():
     # os.times counts in hundredths of a second.
     expected = 100 * (sum(os.times()[:2]) - before) / (time.monotonic() - clock) / (os.cpu_count() or 1)
     assert value == pytest.approx(expected, abs=4.0)
+
+
+# -- the table of the README -------------------------------------------------------------------------------
+
+
+def test_the_table_shows_what_differs_and_by_how_much():
+    good = Row("at rest", "ram_used_bytes", "free", "bytes", 512.0 * MIB, 510.0 * MIB, 30.0 * MIB)
+    bad = Row("at rest", "cpu_percent", "top", "percent", 50.0, 40.0, 4.0)
+    _, first, second = (line.split() for line in table(iter([good, bad])))
+    assert first == [
+        "at",
+        "rest",
+        "ram_used_bytes",
+        "free",
+        "512.0",
+        "MiB",
+        "510.0",
+        "MiB",
+        "2.0",
+        "MiB",
+        "30.0",
+        "MiB",
+    ]
+    assert second == ["at", "rest", "cpu_percent", "top", "50.0", "40.0", "10.0", "4.0", "DIFFERS"]
+
+
+def test_the_command_of_the_readme_compares_every_tool_that_is_installed(monkeypatch, capsys):
+    """With one load and one second for each tool; the whole of it takes half a minute."""
+    monkeypatch.setattr(accuracy, "SECONDS", 1)
+    monkeypatch.setattr(accuracy, "LOADS", (("at rest", 0),))
+    accuracy.main()
+    lines = capsys.readouterr().out
+    installed = {tool for tool in ("free", "df", "vmstat", "mpstat", "top") if shutil.which(tool)}
+    assert {tool for tool in installed if f" {tool} " in lines} == installed
+    assert "agree" in lines

@@ -12,7 +12,7 @@ import pytest
 from fakes.collectors import FakeMachine, group
 
 from perfmon_widgets import PerformanceMonitor
-from perfmon_widgets.collectors import Collector, default_collectors, host, scope
+from perfmon_widgets.collectors import Collector, cpu, default_collectors, disk, host, memory, scope
 from perfmon_widgets.collectors.host import HostCollector
 
 KIB = 1024
@@ -210,7 +210,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(host, "time", made)
+    for module in (host, cpu, memory, disk):
+        monkeypatch.setattr(module, "time", made)
     return made
 
 
@@ -225,7 +226,7 @@ def test_a_quota_in_version_2_is_what_the_share_is_of(machine, clock):
     group(job, cpu_stat="usage_usec 1250000\nuser_usec 1\nnr_throttled 0")
     # 0.25 s of CPU in 2 s is an eighth of a CPU, and a quarter of the half CPU that is allowed.
     assert made.collect()["cpu_percent"] == pytest.approx(25.0)
-    assert sources(made)["cpu_percent"] == str(job / "cpu.max")
+    assert sources(made)["cpu_percent"] == f"{job / 'cpu.stat'} against {job / 'cpu.max'}"
 
 
 def test_a_quota_in_version_1_is_what_the_share_is_of(machine, clock):
@@ -327,8 +328,10 @@ def test_memory_under_a_limit_is_the_working_set_of_the_group_that_carries_it(ma
     assert values["ram_limit_bytes"] == 8_000 * KIB
     assert values["ram_used_bytes"] == 2_000 * KIB
     assert values["ram_percent"] == 25.0
-    names = ("ram_percent", "ram_used_bytes", "ram_limit_bytes")
-    assert {sources(made)[name] for name in names} == {str(pod / "memory.max")}
+    used = f"{pod / 'memory.current'} less inactive_file in memory.stat"
+    assert sources(made)["ram_limit_bytes"] == str(pod / "memory.max")
+    assert sources(made)["ram_used_bytes"] == used
+    assert sources(made)["ram_percent"] == f"{used} against {pod / 'memory.max'}"
 
 
 def test_memory_under_a_limit_of_version_1(machine):

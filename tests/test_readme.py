@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import perfmon_widgets
+from perfmon_widgets.collectors.amd import METRICS as AMD
 from perfmon_widgets.collectors.host import METRICS as HOST
 from perfmon_widgets.collectors.nvidia import METRICS as NVIDIA
 from perfmon_widgets.collectors.process import METRICS as PROCESS
@@ -17,7 +18,7 @@ README = (ROOT / "README.md").read_text()
 COLUMNS = [
     "coreN/cpu_percent",
     *(metric.name for metric in (*HOST, *PROCESS)),
-    *(f"gpuN/{metric.name}" for metric in NVIDIA),
+    *dict.fromkeys(f"gpuN/{metric.name}" for metric in (*NVIDIA, *AMD)),
 ]
 
 

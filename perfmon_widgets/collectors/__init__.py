@@ -37,7 +37,7 @@ def default_collectors(gpus: Sequence[int | str] | None = None) -> list[Collecto
     ``gpus`` (indices or UUIDs) overrules the search for the GPUs in use. Raises ValueError if one of them
     does not exist.
     """
-    return [*_host(), *_nvidia(gpus)]
+    return [*_host(), *_gpus(gpus)]
 
 
 class Broken:
@@ -65,6 +65,18 @@ def _host() -> list[Collector]:
     return [PortableCollector()]
 
 
+def _gpus(gpus: Sequence[int | str] | None) -> list[Collector]:
+    from perfmon_widgets.collectors.amd import among  # noqa: PLC0415
+    from perfmon_widgets.collectors.cuda import known_gpus  # noqa: PLC0415
+
+    first_amd = len(known_gpus())  # NVIDIA's have the numbers below
+    if gpus is None:
+        return [*_nvidia(None), *_amd(None, first_amd)]
+    amd = among(gpus, first_amd)
+    nvidia = [gpu for gpu in gpus if gpu not in amd]
+    return [*(_nvidia(nvidia) if nvidia or not amd else []), *(_amd(amd, first_amd) if amd else [])]
+
+
 def _nvidia(gpus: Sequence[int | str] | None) -> list[Collector]:
     from perfmon_widgets.collectors.nvidia import NvidiaCollector, NvidiaUnavailable  # noqa: PLC0415
 
@@ -75,3 +87,13 @@ def _nvidia(gpus: Sequence[int | str] | None) -> list[Collector]:
             raise ValueError(f"there are no GPUs to choose from: {error}") from None
         _logger.log(logging.WARNING if error.broken else logging.INFO, "%s", error)
         return [Broken("gpu", str(error))] if error.broken else []
+
+
+def _amd(gpus: Sequence[int | str] | None, first: int) -> list[Collector]:
+    from perfmon_widgets.collectors.amd import AmdCollector  # noqa: PLC0415
+
+    try:
+        return [AmdCollector(gpus, first=first)]
+    except FileNotFoundError as error:
+        _logger.info("%s", error)
+        return []

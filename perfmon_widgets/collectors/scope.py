@@ -6,6 +6,7 @@ and the tightest one wins. Usage is then read from the very group that carries t
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,12 @@ def cpus() -> tuple[int, ...]:
     return tuple(range(os.cpu_count() or 1))
 
 
+def percent(used: float, limit: float) -> float:
+    """The share in percent, 100 at most: the clocks of two counters are never quite the same."""
+    share = 100 * used / limit
+    return 100.0 if share > 100 else share  # so that NaN stays NaN
+
+
 @dataclass(frozen=True)
 class MemoryLimit:
     """The tightest memory limit of the control groups above a process, and the use counted against it."""
@@ -45,6 +52,11 @@ class MemoryLimit:
     def source(self) -> str:
         """The file that the limit was read from."""
         return str(self.directory / _MEMORY_LIMIT[2 - self.version])
+
+    @property
+    def usage_source(self) -> str:
+        """What its use is read from."""
+        return f"{self.directory / _MEMORY_USED[2 - self.version]} less inactive_file in memory.stat"
 
     def usage(self) -> WorkingSet:
         """What to read the use of this group from; raises OSError where its files cannot be opened."""
@@ -81,9 +93,11 @@ class CpuQuota:
     """The file that the quota was read from."""
     usage: Path | None
     """The file that counts the CPU time of the group that carries the quota, if it is visible."""
+    statistics: Path | None = None
+    """The file that counts its periods, and those in which it was throttled."""
 
     def counter(self) -> SystemFile:
-        """That file, opened; raises OSError where it cannot be."""
+        """The file that counts the CPU time, opened; raises OSError where it cannot be."""
         if self.usage is None:
             raise FileNotFoundError(f"no count of the CPU time that {self.source} limits")
         return SystemFile(self.usage)
@@ -113,14 +127,13 @@ def cpu_quota(proc: Path = PROC) -> CpuQuota | None:
         return None
     capacity, group = found
     if version == 2:
-        return CpuQuota(capacity, str(group / "cpu.max"), group / "cpu.stat")
-    # Version 1 may mount the accounting apart from the quota: take the group at the same depth, which is
-    # the same group wherever both hierarchies are laid out alike.
+        return CpuQuota(capacity, str(group / "cpu.max"), group / "cpu.stat", group / "cpu.stat")
+    # Version 1 may mount the accounting apart from the quota, and may have this process in other groups
+    # there: the group of the same name is the same one only if this process is below it in both.
     _, accounting = _groups("cpuacct", proc)
-    usage = None
-    if len(accounting) == len(groups):
-        usage = accounting[groups.index(group)] / "cpuacct.usage"
-    return CpuQuota(capacity, str(group / "cpu.cfs_quota_us"), usage)
+    name = group.relative_to(groups[-1])
+    usage = next((one / "cpuacct.usage" for one in accounting if one == accounting[-1] / name), None)
+    return CpuQuota(capacity, str(group / "cpu.cfs_quota_us"), usage, group / "cpu.stat")
 
 
 def _quota(group: Path, version: int) -> float | None:
@@ -159,6 +172,7 @@ def _groups(controller: str, proc: Path) -> tuple[int, list[Path]]:
             break
         if not controllers:
             version, path = 2, group
+    mounts = []
     for line in _lines(proc / "self" / "mountinfo"):
         head, _, tail = line.partition(" - ")
         root, mount = (_unescape(field) for field in head.split()[3:5])
@@ -166,8 +180,16 @@ def _groups(controller: str, proc: Path) -> tuple[int, list[Path]]:
         if (version == 1 and kind == "cgroup" and controller in options.split(",")) or (
             version == 2 and kind == "cgroup2"
         ):
-            return version, _up_to(Path(mount), root, path)
-    return version, []
+            mounts.append((root, Path(mount)))
+    if not mounts:
+        return version, []
+    # A part of the hierarchy may be mounted again elsewhere: the mount that shows most of the way counts.
+    root, directory = min(mounts, key=lambda one: len(one[0]) if _is_below(path, one[0]) else math.inf)
+    return version, _up_to(directory, root, path)
+
+
+def _is_below(path: str, root: str) -> bool:
+    return path == root or path.startswith(root.rstrip("/") + "/")
 
 
 def _up_to(mount: Path, root: str, path: str) -> list[Path]:
@@ -177,7 +199,7 @@ def _up_to(mount: Path, root: str, path: str) -> list[Path]:
     (a container without a cgroup namespace): what both share is cut off. A path that leads out of the
     namespace (``/..``) or to nothing leaves the mount point itself.
     """
-    inside = path[len(root.rstrip("/")) :] if path == root or path.startswith(root.rstrip("/") + "/") else ""
+    inside = path[len(root.rstrip("/")) :] if _is_below(path, root) else ""
     own = mount / inside.lstrip("/")
     if ".." in own.parts or not own.is_dir():
         own = mount

@@ -1,0 +1,179 @@
+"""CPU time: how busy the CPUs are that this process may use, and how often a quota stops it."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from perfmon_widgets.collectors import hub, scope
+from perfmon_widgets.collectors.rate import Rate
+from perfmon_widgets.collectors.system_file import SystemFile
+from perfmon_widgets.collectors.tree import Tree
+from perfmon_widgets.metrics import Metric
+
+_SHARE = Metric("cpu_percent", "percent", "cpu", "Busy share of the CPU time that this kernel may use.")
+_CORE = Metric("cpu_percent", "percent", "cpu", "Busy share of this CPU's time.")
+_HOST = Metric("host_cpu_percent", "percent", "cpu", "Busy share of all CPUs of the machine.")
+_THROTTLED = Metric(
+    "cpu_throttled_percent",
+    "percent",
+    "cpu",
+    "Share of the quota's periods in which it was used up and the container had to wait.",
+)
+METRICS = (_SHARE, _HOST, _THROTTLED)
+
+
+class Cpu:
+    """The CPU columns of HostCollector.
+
+    ``cpu_percent`` is the busy time of the allowed CPUs from /proc/stat; where a quota allows less than they
+    have, it is the CPU time of the control group that carries it, against the quota. ``host_cpu_percent`` is
+    there if this process may use less than the machine when this is made, ``cpu_throttled_percent`` if a
+    quota says so. Raises OSError if there is no /proc/stat.
+    """
+
+    def __init__(self, proc: Path, environment: Mapping[str, str] = os.environ) -> None:
+        self._proc, self._environment = proc, environment
+        self._stat = SystemFile(proc / "stat")
+        self._listed = frozenset(int(line[3 : line.index(b" ")]) for line in _lines(self._stat.read()))
+        self._allowed = self._find_allowed()
+        self._cores = {number: Rate() for number in sorted(self._allowed)}
+        self._busy, self._host, self._throttled = Rate(), Rate(), Rate()
+        self._quota: scope.CpuQuota | None = None
+        self._used: Callable[[], float] | None = None
+        self._statistics: SystemFile | None = None
+        self.errors: dict[str, str] = {}
+        self.metrics: Sequence[Metric] = ()
+        self.refresh()
+        self._columns = [_SHARE]
+        if self._used is not None or len(self._cores) < len(self._listed):
+            self._columns.append(_HOST)
+        if self._statistics is not None:
+            self._columns.append(_THROTTLED)
+        self._columns += [replace(_CORE, name=f"core{number}/cpu_percent") for number in self._cores]
+        self._names = {metric.name for metric in self._columns}
+        self._describe()
+
+    def refresh(self) -> None:
+        """Read the limits again, and say in the metrics where each comes from."""
+        allowed, quota = self._find_allowed(), self._find_quota()
+        if allowed != self._allowed or quota != self._quota:
+            self._busy = Rate()  # another counter from here on: its first reading has no past
+        self._allowed = allowed
+        if quota != self._quota:
+            self._quota = quota
+            self._open(quota)
+        if self.metrics:
+            self._describe()
+
+    def _find_allowed(self) -> frozenset[int]:
+        """Which of the CPUs that /proc/stat lists this process may use.
+
+        A list without some of them was made for this container (lxcfs) and counts anew from 0: all of it.
+        """
+        allowed = frozenset(scope.cpus())
+        return allowed if allowed <= self._listed else self._listed
+
+    def _find_quota(self) -> scope.CpuQuota | None:
+        """The quota, if it is less than the CPUs have, and if what is used of it is counted."""
+        quota = scope.cpu_quota(self._proc)
+        if quota is None:
+            quota = scope.CpuQuota(hub.limit(hub.CPU, self._environment), hub.CPU, None)
+        return quota if quota.cpus < len(scope.cpus()) else None
+
+    def _open(self, quota: scope.CpuQuota | None) -> None:
+        """Find what counts how much of the quota is used, and how often it is used up."""
+        self._used = self._statistics = None
+        self._throttled = Rate()
+        if quota is None:
+            return
+        try:
+            if quota.source == hub.CPU:
+                tree = Tree(hub.server(hub.CPU, self._proc, self._environment), self._proc)
+                self._used = lambda: tree.read()[0]
+            else:
+                usage = quota.counter()
+                self._used = lambda: self._busy.update(_cpu_seconds(usage.read()), time.monotonic())
+            if quota.statistics is not None:
+                statistics = SystemFile(quota.statistics)
+                self._statistics = statistics if b"nr_periods" in statistics.read() else None
+        except OSError:
+            pass  # without a counter the share is that of the CPUs themselves
+
+    def _describe(self) -> None:
+        stat = f"{self._proc}/stat"
+        if self._quota is None or self._used is None:
+            used = f"{stat}, {len(self._allowed)} CPUs"
+        elif self._quota.source != hub.CPU:
+            used = f"{self._quota.usage} against {self._quota.source}"
+        else:
+            used = f"processes of the notebook server against {self._quota.source}"
+        throttled = str(self._statistics.path) if self._statistics is not None else ""
+        sources = {_SHARE.name: used, _THROTTLED.name: throttled}
+        self.metrics = tuple(
+            replace(metric, source=sources.get(metric.name, stat)) for metric in self._columns
+        )
+
+    def collect(self) -> dict[str, float]:
+        """One reading of its columns in percent; NaN in the first."""
+        content = self._stat.read()
+        values: dict[str, float] = {}
+        busy_allowed = total_allowed = 0
+        for line in _lines(content):
+            name, *fields = line.split(None, 9)
+            number = int(name[3:])
+            rate, allowed = self._cores.get(number), number in self._allowed
+            if rate is None and not allowed:
+                continue
+            busy, total = _times(fields)
+            if rate is not None:
+                values[f"core{number}/cpu_percent"] = 100 * rate.update(busy, total)
+            if allowed:
+                busy_allowed += busy
+                total_allowed += total
+        if _HOST.name in self._names:
+            values[_HOST.name] = 100 * self._host.update(*_times(content.split(None, 9)[1:9]))
+        if self._quota is None or self._used is None:
+            values[_SHARE.name] = 100 * self._busy.update(busy_allowed, total_allowed)
+        else:
+            values[_SHARE.name] = scope.percent(self._used(), self._quota.cpus)
+        if _THROTTLED.name in self._names:
+            self._collect_throttled(values)
+        return values
+
+    def _collect_throttled(self, values: dict[str, float]) -> None:
+        if self._statistics is None:
+            self.errors[_THROTTLED.name] = "the CPU quota was lifted: nothing is throttled any more"
+            return
+        fields = self._statistics.read().split()
+        counts = dict(zip(fields[::2], fields[1::2], strict=True))
+        periods, throttled = int(counts[b"nr_periods"]), int(counts[b"nr_throttled"])
+        share = values[_THROTTLED.name] = 100 * self._throttled.update(throttled, periods)
+        if math.isnan(share):
+            self.errors[_THROTTLED.name] = "no period of the CPU quota has passed since the last reading"
+        else:
+            self.errors.pop(_THROTTLED.name, None)
+
+
+def _lines(stat: bytes) -> list[bytes]:
+    """The lines of /proc/stat that tell about a single CPU."""
+    return stat[: stat.find(b"\nintr")].split(b"\n")[1:]
+
+
+def _times(fields: Sequence[bytes]) -> tuple[int, int]:
+    """The busy and the total time of a line of /proc/stat, in clock ticks."""
+    # Guest time, in the fields after these eight, is contained in the first two.
+    user, nice, system, idle, waiting, interrupt, soft_interrupt, stolen = map(int, fields[:8])
+    busy = user + nice + system + interrupt + soft_interrupt + stolen
+    return busy, busy + idle + waiting
+
+
+def _cpu_seconds(content: bytes) -> float:
+    """The CPU time of a control group: ``cpu.stat`` counts µs beside a name, ``cpuacct.usage`` bare ns."""
+    if content.startswith(b"usage_usec"):
+        return int(content.split(None, 2)[1]) / 1e6
+    return int(content) / 1e9

@@ -1,0 +1,125 @@
+"""Disk: space and traffic where the working directory lies."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from perfmon_widgets.collectors.rate import Rate
+from perfmon_widgets.collectors.system_file import SystemFile
+from perfmon_widgets.metrics import Metric
+
+# The unit in which the OS kernel counts disk traffic, whatever the device's own sectors are.
+_SECTOR = 512
+
+METRICS = (
+    Metric(
+        "disk_percent",
+        "percent",
+        "disk",
+        "Space in use where the working directory lies, as df counts.",
+        source="statvfs",
+    ),
+    Metric("disk_used_bytes", "bytes", "disk", "Space in use.", "disk_limit_bytes", "statvfs"),
+    Metric(
+        "disk_limit_bytes",
+        "bytes",
+        "disk",
+        "Space that is used or free for an ordinary user.",
+        source="statvfs",
+    ),
+    Metric("disk_read_bytes_per_second", "bytes_per_second", "disk", "Read from the disk underneath."),
+    Metric("disk_write_bytes_per_second", "bytes_per_second", "disk", "Written to the disk underneath."),
+)
+_TRAFFIC = tuple(metric.name for metric in METRICS if metric.unit == "bytes_per_second")
+
+
+class Disk:
+    """The disk columns of HostCollector: the file system of the working directory, as ``df .`` prints it."""
+
+    def __init__(self, proc: Path, sys: Path) -> None:
+        self._proc, self._sys = proc, sys
+        self._device = -1
+        self._statistics: SystemFile | None = None
+        self._read, self._written = Rate(), Rate()
+        self.errors: dict[str, str] = {}
+        self.metrics: Sequence[Metric] = METRICS
+
+    def refresh(self) -> None:
+        """Nothing: where the working directory lies is looked up in every reading."""
+
+    def collect(self) -> dict[str, float]:
+        """One reading of its columns, traffic NaN in the first; raises OSError if the directory is gone."""
+        space = os.statvfs(".")
+        used = float(space.f_blocks - space.f_bfree) * space.f_frsize
+        limit = used + float(space.f_bavail) * space.f_frsize
+        values = {"disk_used_bytes": used, "disk_limit_bytes": limit}
+        if limit:
+            values["disk_percent"] = 100 * used / limit
+            self.errors.pop("disk_percent", None)
+        else:
+            self.errors["disk_percent"] = "this file system has no size (it exists only in memory)"
+        device = os.stat(".").st_dev  # noqa: PTH116 - a Path would cost ten times as much
+        if device != self._device:
+            self._device = device
+            self._open(device)
+        if self._statistics is not None:
+            fields = self._statistics.read().split(None, 7)
+            clock = time.monotonic()
+            values["disk_read_bytes_per_second"] = self._read.update(int(fields[2]) * _SECTOR, clock)
+            values["disk_write_bytes_per_second"] = self._written.update(int(fields[6]) * _SECTOR, clock)
+        return values
+
+    def _open(self, device: int) -> None:
+        """Find the counters of the disk below the working directory."""
+        self._read, self._written = Rate(), Rate()
+        self._statistics = None
+        try:
+            block = f"{os.major(device)}:{os.minor(device)}"
+            if os.major(device) == 0:
+                block = _device_behind(self._proc, block)
+            self._statistics = SystemFile(self._sys / "dev" / "block" / block / "stat")
+        except OSError as error:
+            reason = f"no disk counters for the file system of the working directory ({error})"
+            self.errors.update(dict.fromkeys(_TRAFFIC, reason))
+        else:
+            for name in _TRAFFIC:
+                self.errors.pop(name, None)
+        path = self._statistics.path if self._statistics is not None else ""
+        self.metrics = tuple(
+            replace(metric, source=str(path)) if metric.name in _TRAFFIC else metric for metric in METRICS
+        )
+
+
+def _device_behind(proc: Path, anonymous: str) -> str:
+    """The block device ``major:minor`` that a file system without a number of its own (btrfs) lies on.
+
+    Raises OSError where there is none: overlays, network and memory file systems.
+    """
+    mount = _mount_of_working_directory(proc)
+    # From the end, since the mounts made last lie above the others.
+    for line in reversed((proc / "self" / "mountinfo").read_text().splitlines()):
+        head, _, tail = line.partition(" - ")
+        kind, source, _ = tail.split(" ", 2)
+        found, _, device = head.split()[:3]
+        if mount == found if mount else device == anonymous:
+            if source.startswith("/dev/"):
+                number = Path(source).stat().st_rdev
+                return f"{os.major(number)}:{os.minor(number)}"
+            raise FileNotFoundError(f"{kind} has no block device")
+    raise FileNotFoundError(f"device {anonymous} is not in mountinfo")
+
+
+def _mount_of_working_directory(proc: Path) -> str | None:
+    """The number of its mount; btrfs shows another device number in mountinfo than stat does."""
+    directory = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    try:
+        text = (proc / "self" / "fdinfo" / str(directory)).read_text()
+    except OSError:
+        return None
+    finally:
+        os.close(directory)
+    return next((line.split()[1] for line in text.splitlines() if line.startswith("mnt_id:")), None)

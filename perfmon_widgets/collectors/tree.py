@@ -1,0 +1,256 @@
+"""A process and its descendants, timed and weighed together: one number each, never a list."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from perfmon_widgets.collectors import scope
+from perfmon_widgets.collectors.rate import Rate
+from perfmon_widgets.collectors.system_file import SystemFile
+
+# What costs more with every child is done again only once it would use less than this share of one CPU.
+_SHARE = 0.001
+# Children of other threads than the first, and how much memory is shared, are looked for after this many
+# seconds; new children of the first thread are noticed with the next reading.
+_EVERY = 10.0
+# To weigh shared memory the OS kernel walks through all of it, 11 ms a GiB: above this many bytes it is not
+# done, because the readings would wait for it.
+_WEIGHABLE = 16 * 2**30
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Tree:
+    """A process (``root``) and its descendants; raises OSError if that process is not to be found.
+
+    A child that leaves the tree because its parent ends is still counted if it has been seen before. One
+    that has left it earlier (a double fork) is not.
+    """
+
+    def __init__(self, root: int, proc: Path = scope.PROC) -> None:
+        self._root, self._proc = root, proc
+        self._is_this_process = root == os.getpid()
+        self._folder = proc / ("self" if self._is_this_process else str(root))
+        self._memory = SystemFile(self._folder / "statm")
+        self._statistics = None if self._is_this_process else SystemFile(self._folder / "stat")
+        self._own, self._others = Rate(), Rate()
+        self._busy_others = 0.0
+        self._members: dict[int, _Member] = {}
+        self._ignored = 0.0
+        self._unweighed = False
+        self._read_at = 0.0  # seconds since boot
+        self._looking, self._weighing, self._reading = Allowance(_EVERY), Allowance(_EVERY), Allowance()
+        self._first_children: SystemFile | None = None
+        self._listed = b""
+        with contextlib.suppress(OSError):  # an OS kernel built without CONFIG_PROC_CHILDREN
+            self._first_children = SystemFile(proc / str(root) / "task" / str(root) / "children")
+        self.complete = self._first_children is not None
+        """False where the OS kernel does not list children: the root alone is counted."""
+
+    def read(self) -> tuple[float, float]:
+        """CPU seconds used per second since the last reading (NaN in the first), and bytes of memory.
+
+        Time of children that have ended counts once their parent has waited for them. Memory is the resident
+        size of the root and what its children hold beyond that. Raises OSError if the root has ended.
+        """
+        if self._first_children is not None:
+            self._look()
+        busy = self._own.update(self._seconds()[0], time.monotonic())
+        if self._reading.affordable():
+            with self._reading:
+                self._busy_others = self._others.update(self._seconds_of_others(), time.monotonic())
+        if self._members:
+            self._weigh()
+        beyond = sum(member.resident + member.correction for member in self._members.values())
+        return busy + self._busy_others, max(self._resident() + beyond, 0.0)
+
+    def _seconds(self) -> tuple[float, float]:
+        """The CPU seconds of the root, and of all descendants that were waited for."""
+        if self._statistics is None:
+            import resource  # noqa: PLC0415 - there is none on Windows, where this class is not used
+
+            ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return time.process_time(), ended.ru_utime + ended.ru_stime
+        fields = _fields(self._statistics.read())
+        return (int(fields[11]) + int(fields[12])) / _TICKS, (int(fields[13]) + int(fields[14])) / _TICKS
+
+    def _seconds_of_others(self) -> float:
+        """The CPU seconds of the descendants since they have been known, those that have ended included.
+
+        The time of one that ends moves on to the parent that waits for it, so the sum only grows.
+        """
+        for _ in range(3):
+            before = self._seconds()[1]
+            self._read_members()
+            waited_for = self._seconds()[1]
+            if waited_for == before:
+                break  # none has moved its time meanwhile: nothing is missing, or counted twice
+        return waited_for + sum(member.seconds for member in self._members.values()) - self._ignored
+
+    def _resident(self) -> float:
+        return float(int(self._memory.read().split(None, 2)[1]) * _PAGE)
+
+    def _look(self) -> None:
+        """Find the descendants again if it is time to, or if the first thread's children have changed."""
+        assert self._first_children is not None  # noqa: S101 - for mypy
+        listed = self._first_children.read()
+        if not (self._looking.due() or (listed != self._listed and self._looking.affordable())):
+            return
+        self._listed = listed
+        with self._looking:
+            found: dict[int, None] = {}
+            for number in (self._root, *self._members):
+                self._descend(number, found)
+            for number in found.keys() - self._members.keys() - {self._root}:
+                member = self._member(number)
+                if member is not None:
+                    self._members[number] = member
+                    self._unweighed = True
+
+    def _descend(self, number: int, found: dict[int, None]) -> None:
+        for child in children(number, self._proc):
+            if child not in found:
+                found[child] = None
+                self._descend(child, found)
+
+    def _member(self, number: int) -> _Member | None:
+        """A process that was just found; None if it has ended meanwhile."""
+        try:
+            member = _Member(self._proc / str(number) / "stat")
+        except OSError:
+            return None
+        # What it used before the last reading lies before the time that is reported next.
+        if member.started <= self._read_at:
+            self._ignored += member.seconds
+        # Until it is weighed: a fork begins with the memory of its parent, which is counted there.
+        member.correction = -member.resident
+        return member
+
+    def _read_members(self) -> None:
+        for number, member in list(self._members.items()):
+            try:
+                member.read()
+            except OSError:  # it has ended
+                del self._members[number]
+        self._read_at = time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def _weigh(self) -> None:
+        """Find out how much memory the children hold beyond the root's.
+
+        Pages that they share (fork) are resident in each of them. The proportional set size divides them
+        fairly but is too dear for every reading, so it corrects the resident sizes until the next time.
+        """
+        if not (self._weighing.due() or (self._unweighed and self._weighing.affordable())):
+            return
+        root = self._resident()
+        if root + sum(member.resident for member in self._members.values()) > _WEIGHABLE:
+            return
+        self._unweighed = False
+        with self._weighing:
+            total, _ = _weight(self._folder, root)
+            alone = {}
+            for number, member in self._members.items():
+                proportional, alone[number] = _weight(self._proc / str(number), member.resident)
+                total += proportional
+            # Each holds what is its alone, and an equal part of what children share with each other.
+            together = (total - root - sum(alone.values())) / len(alone)
+            for number, member in self._members.items():
+                member.correction = alone[number] + together - member.resident
+
+
+class _Member:
+    """A descendant: what it has used, by its file ``stat``; raises OSError if it has ended.
+
+    The file is not kept open: hundreds of children would use up the files that this process may open.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._identity = b""
+        self.correction = 0.0
+        """What to add to the resident bytes to have what it holds beyond the others."""
+        self.read()
+        self.started = (int(self._identity) + 1) / _TICKS
+        """By when it had begun, in seconds since boot."""
+
+    def read(self) -> None:
+        """Read again its CPU seconds, with those of its children that ended, and its resident bytes."""
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fields = _fields(os.read(descriptor, 4096))
+        finally:
+            os.close(descriptor)
+        if self._identity not in (b"", fields[19]):
+            raise ProcessLookupError(f"{self._path} is another process now")
+        self._identity = fields[19]
+        self.seconds = sum(map(int, fields[11:15])) / _TICKS
+        self.resident = float(int(fields[21]) * _PAGE)
+
+
+@dataclass
+class Allowance:
+    """Keeps work that is done in a ``with`` block below a share of one CPU."""
+
+    every: float = 0.0
+    _spent_until: float = 0.0
+    _due: float = 0.0
+    _started: float = 0.0
+
+    def affordable(self) -> bool:
+        """Whether the last time is far enough back for what it cost."""
+        return time.monotonic() >= self._spent_until
+
+    def due(self) -> bool:
+        """Whether it is also so long ago that it should be done again."""
+        return time.monotonic() >= max(self._due, self._spent_until)
+
+    def __enter__(self) -> None:
+        self._started = time.thread_time()
+
+    def __exit__(self, *exception: object) -> None:
+        now = time.monotonic()
+        self._spent_until = now + (time.thread_time() - self._started) / _SHARE
+        self._due = now + self.every
+
+
+def children(number: int, proc: Path = scope.PROC) -> Iterator[int]:
+    """The process ids of a process's children: every thread of it may have started some."""
+    folder = f"{proc}/{number}/task"
+    try:
+        threads = os.listdir(folder)  # noqa: PTH208 - names are enough
+    except OSError:
+        return  # it has ended meanwhile
+    for thread in threads:
+        try:
+            with open(f"{folder}/{thread}/children", "rb") as file:  # noqa: PTH123 - half the price of a Path
+                text = file.read()
+        except OSError:
+            continue  # the thread has ended, or the OS kernel does not list children
+        yield from map(int, text.split())
+
+
+def _fields(stat: bytes) -> list[bytes]:
+    """The fields of ``/proc/<pid>/stat`` from the third on; the second may hold anything, in brackets."""
+    return stat.rpartition(b")")[2].split(None, 22)
+
+
+def _weight(folder: Path, resident: float) -> tuple[float, float]:
+    """The proportional set size of a process, and the part of it that no other has, in bytes.
+
+    Its resident size for both where the OS kernel does not tell: another user's process, Linux before 4.14.
+    """
+    try:
+        content = (folder / "smaps_rollup").read_bytes()
+    except OSError:
+        return resident, resident
+    sizes = dict(line.split(b":") for line in content.splitlines()[1:])
+    if b"Pss" not in sizes:  # it has ended, and only its parent has not yet noticed
+        return 0.0, 0.0
+    kilobytes = [int(sizes[key].split()[0]) for key in (b"Pss", b"Private_Clean", b"Private_Dirty")]
+    return kilobytes[0] * 1024.0, (kilobytes[1] + kilobytes[2]) * 1024.0

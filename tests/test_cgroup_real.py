@@ -1,0 +1,197 @@
+"""In a real control group with limits, beside the group's own files: the numbers a container shows."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes.real_group import RealGroup
+
+MIB = 2**20
+LIMIT = 768 * MIB
+CPUS = 0.5
+
+# Reads the collectors and, right before and after, the files of the group; told what to do line by line.
+PROGRAM = """
+import json, os, subprocess, sys, threading, time
+from pathlib import Path
+from perfmon_widgets import PerformanceMonitor
+from perfmon_widgets.collectors import host
+from perfmon_widgets.collectors.host import HostCollector
+from perfmon_widgets.collectors.process import ProcessCollector
+
+host._LIMITS_EVERY = 0.5
+version, memory, cpu, accounting = int(sys.argv[1]), *map(Path, sys.argv[2:5])
+file = Path(sys.argv[5])
+
+def number(text, name):
+    return int(text.split(name + " ", 1)[1].split()[0])
+
+def group():
+    statistics = "\\n" + (memory / "memory.stat").read_text()
+    used = int((memory / ("memory.current" if version == 2 else "memory.usage_in_bytes")).read_text())
+    inactive = number(statistics, "\\ninactive_file" if version == 2 else "\\ntotal_inactive_file")
+    periods = (cpu / "cpu.stat").read_text()
+    if version == 2:
+        seconds = number(periods, "usage_usec") / 1e6
+    else:
+        seconds = int((accounting / "cpuacct.usage").read_text()) / 1e9
+    return {"used": used, "inactive": inactive, "seconds": seconds, "clock": time.monotonic(),
+            "periods": number(periods, "nr_periods"), "throttled": number(periods, "nr_throttled")}
+
+monitor = PerformanceMonitor([HostCollector(), ProcessCollector()])
+kept, children = [], []
+for line in sys.stdin:
+    what = line.strip()
+    if what == "memory":
+        kept.append(b"x" * (200 << 20))
+    elif what == "cache":
+        file.write_bytes(bytes(150 << 20))
+        os.sync()
+        for _ in range(2):
+            file.read_bytes()
+    elif what == "work":
+        code = "import time\\nend = time.monotonic() + 30\\nwhile time.monotonic() < end: pass"
+        children.append(subprocess.Popen([sys.executable, "-S", "-c", code]))
+    elif what == "rest":
+        while children:
+            child = children.pop()
+            child.kill()
+            child.wait()
+    monitor.sample()
+    first = group()
+    time.sleep(1.5)
+    before = group()
+    sample = monitor.sample()
+    after = group()
+    sources = {metric.name: metric.source for metric in monitor.metrics}
+    print(json.dumps({"first": first, "before": before, "after": after, "values": dict(sample.values),
+                      "sources": sources}), flush=True)
+"""
+
+
+@pytest.fixture
+def made() -> Iterator[RealGroup]:
+    try:
+        group = RealGroup(f"perfmon-test-{os.getpid()}")
+    except OSError as error:
+        pytest.skip(f"this user may not make control groups here ({error})")
+    try:
+        group.limit_memory(LIMIT)
+        group.limit_cpu(CPUS)
+        yield group
+    finally:
+        group.remove()
+
+
+class Inside:
+    """The program that runs inside the group."""
+
+    def __init__(self, program) -> None:
+        self._program = program
+
+    def do(self, what: str) -> dict:
+        self._program.stdin.write(what + "\n")
+        self._program.stdin.flush()
+        line = self._program.stdout.readline()
+        assert line, "the program has ended"
+        return json.loads(line)
+
+
+def arguments(group: RealGroup, tmp_path: Path) -> list[object]:
+    return [group.version, group.memory, group.cpu, group.accounting, tmp_path / "data"]
+
+
+def working_set(reading: dict) -> int:
+    return reading["used"] - reading["inactive"]
+
+
+def assert_agrees(told: dict) -> None:
+    """The numbers are those of the group's own files, read at nearly the same moment."""
+    values, first, before, after = (told[name] for name in ("values", "first", "before", "after"))
+    sets = working_set(before), working_set(after)
+    assert min(sets) - 8 * MIB <= values["ram_used_bytes"] <= max(sets) + 8 * MIB
+    assert values["ram_percent"] == pytest.approx(100 * values["ram_used_bytes"] / values["ram_limit_bytes"])
+    passed = after["clock"] - first["clock"]
+    share = min(100 * (after["seconds"] - first["seconds"]) / passed / CPUS, 100)
+    assert values["cpu_percent"] == pytest.approx(share, abs=8)
+    periods = after["periods"] - first["periods"]
+    if periods >= 10:  # one more or less, between the one reading and the other, would weigh too much
+        throttled = 100 * (after["throttled"] - first["throttled"]) / periods
+        assert values["cpu_throttled_percent"] == pytest.approx(throttled, abs=15)
+
+
+def test_the_numbers_are_those_of_the_groups_own_files(made, tmp_path):
+    total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
+    with made.running(PROGRAM, *arguments(made, tmp_path)) as program:
+        inside = Inside(program)
+        for what in ("rest", "memory", "cache", "work", "work", "rest"):
+            told = inside.do(what)
+            assert_agrees(told)
+            values = told["values"]
+            assert values["ram_limit_bytes"] == LIMIT
+            assert values["host_ram_limit_bytes"] == total
+            assert 0 < values["host_ram_percent"] < 100
+            assert 0 <= values["host_cpu_percent"] <= 100
+
+
+def test_at_rest_and_at_work(made, tmp_path):
+    with made.running(PROGRAM, *arguments(made, tmp_path)) as program:
+        inside = Inside(program)
+        at_rest = inside.do("rest")["values"]
+        inside.do("work")
+        at_work = inside.do("work")["values"]
+    assert at_rest["cpu_percent"] < 30
+    # Two programs want half a CPU; on a machine that is busy itself they may not even get that.
+    assert at_work["cpu_percent"] > 40
+    # The group holds nothing but this tree.
+    assert at_work["process_cpu_percent"] == pytest.approx(at_work["cpu_percent"], abs=12)
+
+
+def test_memory_that_is_taken_counts_and_file_cache_that_nobody_uses_does_not(made, tmp_path):
+    with made.running(PROGRAM, *arguments(made, tmp_path)) as program:
+        inside = Inside(program)
+        before = inside.do("rest")["values"]["ram_used_bytes"]
+        taken = inside.do("memory")["values"]["ram_used_bytes"]
+        cached = inside.do("cache")
+    assert taken - before == pytest.approx(200 * MIB, abs=16 * MIB)
+    if cached["after"]["inactive"] > 16 * MIB:  # not where the file lies in memory itself
+        assert cached["values"]["ram_used_bytes"] < cached["after"]["used"] - 8 * MIB
+
+
+def test_every_limit_names_its_file(made, tmp_path):
+    with made.running(PROGRAM, *arguments(made, tmp_path)) as program:
+        sources = Inside(program).do("rest")["sources"]
+    memory = "memory.max" if made.version == 2 else "memory.limit_in_bytes"
+    cpu = "cpu.max" if made.version == 2 else "cpu.cfs_quota_us"
+    assert sources["ram_limit_bytes"] == str(made.memory / memory)
+    assert sources["cpu_percent"].endswith(f"against {made.cpu / cpu}")
+    assert sources["cpu_throttled_percent"] == str(made.cpu / "cpu.stat")
+
+
+def test_the_limits_of_the_group_above_hold_below_it(made, tmp_path):
+    """As in Kubernetes: the pod has the limits, the container in it none."""
+    with made.running(PROGRAM, *arguments(made, tmp_path), below=made.below("container")) as program:
+        inside = Inside(program)
+        for what in ("memory", "work"):
+            told = inside.do(what)
+            assert_agrees(told)
+            assert told["values"]["ram_limit_bytes"] == LIMIT
+
+
+def test_a_limit_that_is_changed_is_found_without_a_restart(made, tmp_path):
+    with made.running(PROGRAM, *arguments(made, tmp_path)) as program:
+        inside = Inside(program)
+        assert inside.do("rest")["values"]["ram_limit_bytes"] == LIMIT
+        made.limit_memory(LIMIT // 2)
+        made.limit_cpu(0.1)
+        inside.do("work")
+        told = inside.do("work")
+    assert told["values"]["ram_limit_bytes"] == LIMIT // 2
+    assert told["values"]["cpu_percent"] > 50
+    seconds = told["after"]["seconds"] - told["first"]["seconds"]
+    assert seconds / (told["after"]["clock"] - told["first"]["clock"]) < 0.2
+    assert told["values"]["cpu_throttled_percent"] > 20  # so little is used up even on a busy machine

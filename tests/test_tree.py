@@ -1,0 +1,464 @@
+"""A process tree timed and weighed together: real children that allocate, fork, share and end."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from perfmon_widgets.collectors import tree
+from perfmon_widgets.collectors.process import ProcessCollector
+from perfmon_widgets.collectors.tree import Tree
+
+MIB = 2**20
+PAGE = os.sysconf("SC_PAGE_SIZE")
+TICKS = os.sysconf("SC_CLK_TCK")
+# What an interpreter takes and gives back by itself between two readings.
+SLACK = 30 * MIB
+
+
+@pytest.fixture
+def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children are looked for and weighed at every reading, whatever that costs."""
+    monkeypatch.setattr(tree, "_EVERY", 0.0)
+    monkeypatch.setattr(tree, "_SHARE", math.inf)
+
+
+@contextmanager
+def forked(work: Callable[[], object] = lambda: None) -> Iterator[int]:
+    """A forked child that does the work, says so and then waits; gone at the end."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12, where threads are running
+        number = os.fork()
+    if number == 0:
+        try:
+            os.close(reader)
+            work()
+            os.write(writer, b"x")
+            while True:
+                time.sleep(60)
+        finally:
+            os._exit(1)
+    os.close(writer)
+    try:
+        assert os.read(reader, 1) == b"x"
+        yield number
+    finally:
+        os.kill(number, 9)
+        os.waitpid(number, 0)
+        os.close(reader)
+
+
+@contextmanager
+def program(code: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python program that prints a line when it is ready; killed at the end."""
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as running:
+        assert running.stdout.readline() == b"ready\n"
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def burn(seconds: float) -> float:
+    """Use so much CPU time; returns what was really used."""
+    before = time.process_time()
+    while time.process_time() - before < seconds:
+        pass
+    return time.process_time() - before
+
+
+class Stopwatch:
+    """The seconds that have passed between two readings."""
+
+    def __init__(self) -> None:
+        self._at = time.monotonic()
+
+    def lap(self) -> float:
+        now = time.monotonic()
+        passed, self._at = now - self._at, now
+        return passed
+
+
+# -- memory ------------------------------------------------------------------------------------------------
+
+
+def test_what_a_child_allocates_between_two_weighings_counts_at_once(monkeypatch):
+    monkeypatch.setattr(tree, "_EVERY", 3600.0)
+    watched = Tree(os.getpid())
+    code = f"print('ready', flush=True)\ninput()\nblock = b'x' * {200 * MIB}\nprint(flush=True)\ninput()"
+    with program(code) as child:
+        _, before = watched.read()
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+        child.stdout.readline()
+        time.sleep(0.2)  # so that reading it again costs less than it may
+        _, after = watched.read()
+    assert after - before == pytest.approx(200 * MIB, abs=SLACK)
+
+
+@pytest.mark.usefixtures("look_each_time")
+def test_workers_that_share_the_memory_of_their_parent_count_it_once():
+    block = b"x" * (100 * MIB)
+    watched = Tree(os.getpid())
+    _, before = watched.read()
+    with ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(forked())
+        _, after = watched.read()
+        assert after - before == pytest.approx(0, abs=3 * SLACK)  # and not 800 MiB
+    del block
+
+
+@pytest.mark.usefixtures("look_each_time")
+def test_memory_that_only_children_share_with_each_other_counts_once():
+    def work() -> None:
+        block = b"x" * (200 * MIB)
+        for _ in range(3):
+            if os.fork() == 0:
+                time.sleep(60)
+                os._exit(0)
+        globals()["kept"] = block
+
+    watched = Tree(os.getpid())
+    _, before = watched.read()
+    with forked(lambda: (os.setpgrp(), work())) as child:
+        time.sleep(0.2)
+        _, after = watched.read()
+        os.killpg(child, 9)
+    assert after - before == pytest.approx(200 * MIB, abs=2 * SLACK)  # and not 800 MiB
+
+
+def test_the_memory_of_a_child_that_has_ended_is_gone_at_once_and_the_rest_stays(monkeypatch):
+    """Also what the two shared: it is still there, though nothing has been weighed again."""
+    block = b"x" * (200 * MIB)
+    watched = Tree(os.getpid())
+    watched.read()
+    with forked():
+        _, both = watched.read()
+        monkeypatch.setattr(tree, "_EVERY", 3600.0)
+    time.sleep(0.2)
+    _, alone = watched.read()
+    assert both == pytest.approx(alone, abs=SLACK)
+    assert alone == pytest.approx(int(Path("/proc/self/statm").read_text().split()[1]) * PAGE, abs=SLACK)
+    del block
+
+
+def test_a_fork_that_was_not_yet_weighed_does_not_double_the_memory(monkeypatch):
+    block = b"x" * (200 * MIB)
+    watched = Tree(os.getpid())
+    _, before = watched.read()
+    monkeypatch.setattr(watched, "_weigh", lambda: None)
+    with forked():
+        _, after = watched.read()
+    assert after == pytest.approx(before, abs=SLACK)
+    del block
+
+
+def test_a_tree_too_large_to_weigh_is_not_weighed(monkeypatch):
+    monkeypatch.setattr(tree, "_WEIGHABLE", 1)
+    monkeypatch.setattr(tree, "_weight", lambda *arguments: pytest.fail("this would take seconds"))
+    with forked():
+        assert Tree(os.getpid()).read()[1] > 0
+
+
+# -- CPU time ----------------------------------------------------------------------------------------------
+
+
+def test_a_child_that_ends_between_two_readings_counts_with_all_its_time():
+    watched, stopwatch = Tree(os.getpid()), Stopwatch()
+    watched.read()
+    before = sum(os.times()[:4])
+    subprocess.run([sys.executable, "-S", "-c", "sum(range(20_000_000))"], check=True)
+    busy, _ = watched.read()
+    used = sum(os.times()[:4]) - before
+    assert used > 0.1
+    assert busy == pytest.approx(used / stopwatch.lap(), rel=0.1, abs=0.05)
+
+
+def test_the_time_of_a_child_counts_once_however_it_is_read():
+    """While it lives it is the child's; when it has ended, the parent's who waited for it."""
+    watched, stopwatch = Tree(os.getpid()), Stopwatch()
+    watched.read()
+    total = 0.0
+    before = sum(os.times()[:4])
+    with subprocess.Popen([sys.executable, "-S", "-c", "sum(range(60_000_000))"]) as child:
+        while child.poll() is None:
+            time.sleep(0.1)
+            busy, _ = watched.read()
+            total += busy * stopwatch.lap()
+    busy, _ = watched.read()
+    total += busy * stopwatch.lap()
+    used = sum(os.times()[:4]) - before
+    assert used > 0.3
+    assert total == pytest.approx(used, rel=0.15)
+
+
+def test_what_a_child_used_before_it_was_seen_is_not_this_interval(monkeypatch):
+    """The monitor starts late, beside a child that has worked for long."""
+    monkeypatch.setattr(tree, "_SHARE", math.inf)
+    with forked(lambda: burn(0.4)):
+        watched = Tree(os.getpid())
+        watched._look()
+        watched.read()
+        time.sleep(0.2)
+        assert watched.read()[0] < 0.5
+
+
+@pytest.mark.usefixtures("look_each_time")
+def test_a_child_found_late_does_not_bring_its_past(monkeypatch):
+    watched = Tree(os.getpid())
+    watched.read()
+    hidden = monkeypatch.setattr(watched, "_look", lambda: None)
+    assert hidden is None
+    with forked(lambda: burn(0.4)):
+        watched.read()
+        monkeypatch.undo()
+        time.sleep(0.2)
+        assert watched.read()[0] < 0.5
+
+
+def test_a_new_child_is_noticed_with_the_next_reading():
+    """And not after the ten seconds in which children of other threads are."""
+    watched = Tree(os.getpid())
+    watched.read()
+    time.sleep(0.5)  # so that looking again costs less than it may
+    with forked(), program("print('ready', flush=True)\nwhile True: pass"):
+        stopwatch = Stopwatch()
+        watched.read()
+        stopwatch.lap()
+        time.sleep(0.5)
+        assert watched.read()[0] > 0.2
+
+
+@pytest.mark.usefixtures("look_each_time")
+def test_a_child_is_still_counted_when_its_parent_has_ended():
+    """What ``Popen(shell=True)`` leaves behind when the shell is killed."""
+    code = (
+        "import subprocess, sys, os\n"
+        "busy = subprocess.Popen([sys.executable, '-S', '-c', 'while True: pass'])\n"
+        "print('ready', flush=True)\nprint(busy.pid, flush=True)\ninput()"
+    )
+    watched = Tree(os.getpid())
+    with program(code) as parent:
+        orphan = int(parent.stdout.readline())
+        watched.read()
+    try:
+        watched.read()
+        time.sleep(0.3)
+        assert watched.read()[0] > 0.2
+    finally:
+        os.kill(orphan, 9)
+
+
+@pytest.mark.usefixtures("look_each_time")
+def test_a_double_fork_that_was_never_seen_is_not_counted():
+    """Nothing but its parent's number says whose it was; the docstring says so."""
+    code = (
+        "import subprocess, sys, os\n"
+        "busy = subprocess.Popen([sys.executable, '-S', '-c', 'while True: pass'], start_new_session=True)\n"
+        "print('ready', flush=True)\nprint(busy.pid, flush=True)\ninput()"
+    )
+    watched = Tree(os.getpid())
+    watched.read()
+    with program(code) as parent:
+        orphan = int(parent.stdout.readline())
+    try:
+        watched.read()
+        time.sleep(0.3)
+        assert watched.read()[0] < 0.2
+    finally:
+        os.kill(orphan, 9)
+
+
+@pytest.mark.usefixtures("look_each_time")
+def test_many_short_children_are_no_more_than_the_machine():
+    made = ProcessCollector()
+    made.collect()
+    for _ in range(10):
+        for _ in range(10):
+            with forked():
+                pass
+        percent = made.collect()["process_cpu_percent"]
+        assert math.isnan(percent) or 0 <= percent <= 100
+
+
+def test_the_tree_of_another_process_is_measured_like_ones_own():
+    code = (
+        "import subprocess, sys\nprint('ready', flush=True)\n"
+        f"busy = \"x = b'x' * {100 * MIB}\\nwhile True: pass\"\n"
+        "child = subprocess.Popen([sys.executable, '-S', '-c', busy])\ninput()"
+    )
+    with program(code) as parent:
+        time.sleep(0.5)
+        watched, stopwatch = Tree(parent.pid), Stopwatch()
+        watched.read()
+        stopwatch.lap()
+        time.sleep(0.5)
+        busy, memory = watched.read()
+        children = [int(number) for number in tree.children(parent.pid)]
+        for number in children:
+            os.kill(number, 9)
+    assert 0.2 < busy <= 1.2
+    assert memory > 100 * MIB
+
+
+def test_a_tree_whose_root_has_ended_is_an_os_error():
+    with program("print('ready', flush=True)\ninput()") as parent:
+        watched = Tree(parent.pid)
+    with pytest.raises(OSError, match=r".+"):
+        watched.read()
+
+
+# -- canned files ------------------------------------------------------------------------------------------
+
+
+class FakeTree:
+    """A /proc with this process and what it is told to have as children."""
+
+    def __init__(self, proc: Path) -> None:
+        self.proc = proc
+        self.write(os.getpid(), pages=1000)
+        (proc / "self").symlink_to(str(os.getpid()))
+
+    def write(
+        self, number: int, *, pages: int, children: str = "", seconds: float = 0, began: int = 0
+    ) -> Path:
+        folder = self.proc / str(number)
+        (folder / "task" / str(number)).mkdir(parents=True, exist_ok=True)
+        (folder / "task" / str(number) / "children").write_text(children)
+        (folder / "statm").write_text(f"9999 {pages} 1 1 0 1 0\n")
+        times = f"{seconds * TICKS:.0f} 0 0 0"
+        (folder / "stat").write_text(
+            f"{number} (a ) (b) S 1 1 1 0 -1 0 0 0 0 0 {times} 20 0 1 0 {began} 99999 {pages} 1 1\n"
+        )
+        return folder
+
+    def weigh(self, number: int, *, proportional: int, private: int) -> None:
+        (self.proc / str(number) / "smaps_rollup").write_text(
+            "00400000-7fff [rollup]\n"
+            f"Rss:  1 kB\nPss:      {proportional} kB\nPss_Dirty: 7 kB\nShared_Clean: 1 kB\n"
+            f"Private_Clean:  {private - 4} kB\nPrivate_Dirty:  4 kB\nSwap: 0 kB\n"
+        )
+
+
+def test_what_children_hold_beyond_the_root_is_what_the_proportional_sizes_add_up_to(tmp_path):
+    fake = FakeTree(tmp_path)
+    fake.write(os.getpid(), pages=1000, children="70 71 ")
+    fake.write(70, pages=900)
+    fake.write(71, pages=800)
+    for number, proportional, private in ((os.getpid(), 2000, 500), (70, 1500, 400), (71, 1700, 800)):
+        fake.weigh(number, proportional=proportional, private=private)
+    watched = Tree(os.getpid(), tmp_path)
+    assert watched.read()[1] == (2000 + 1500 + 1700) * 1024
+    # Between two weighings the sizes grow by what becomes resident.
+    fake.write(70, pages=950)
+    time.sleep(0.05)
+    assert watched.read()[1] == (2000 + 1500 + 1700) * 1024 + 50 * PAGE
+
+
+def test_a_child_that_may_not_be_weighed_counts_with_what_is_resident(tmp_path):
+    """hidepid, or a child of another user (sudo): its files are there and cannot be read."""
+    fake = FakeTree(tmp_path)
+    fake.write(os.getpid(), pages=1000, children="70 71 ")
+    fake.write(70, pages=900)
+    (tmp_path / "70" / "smaps_rollup").mkdir()  # reading fails, also for root
+    assert Tree(os.getpid(), tmp_path).read()[1] == 1900 * PAGE  # 71 is hidden altogether
+
+
+def test_a_process_that_has_the_number_of_one_that_ended_is_another(tmp_path):
+    fake = FakeTree(tmp_path)
+    fake.write(os.getpid(), pages=1000, children="70 ")
+    fake.write(70, pages=900, seconds=5, began=100)
+    watched = Tree(os.getpid(), tmp_path)
+    assert watched.read()[1] == 1900 * PAGE
+    fake.write(os.getpid(), pages=1000)
+    fake.write(70, pages=5000, seconds=500, began=200)
+    time.sleep(0.05)
+    assert watched.read()[1] == 1000 * PAGE
+
+
+@pytest.mark.usefixtures("look_each_time")
+def test_time_that_is_lost_with_an_orphan_leaves_one_row_without_a_number_and_says_why(tmp_path):
+    """It was waited for by the process that adopted it, which is not of this tree."""
+    fake = FakeTree(tmp_path)
+    fake.write(os.getpid(), pages=1000, children="70 ")
+    folder = fake.write(70, pages=900, seconds=500)
+    made = ProcessCollector(tmp_path)
+    made.collect()
+    assert made.collect()["process_cpu_percent"] >= 0
+    (folder / "stat").unlink()
+    assert math.isnan(made.collect()["process_cpu_percent"])
+    assert "has ended" in made.errors["process_cpu_percent"]
+    assert made.collect()["process_cpu_percent"] >= 0
+    assert "process_cpu_percent" not in made.errors
+
+
+def test_an_os_kernel_that_does_not_list_children_is_said_in_the_source(tmp_path):
+    own = tmp_path / "self"
+    own.mkdir()
+    (own / "statm").write_text("9999 1000 1 1 0 1 0\n")
+    made = ProcessCollector(tmp_path)
+    assert made.collect()["process_ram_bytes"] == 1000 * PAGE
+    sources = {metric.name: metric.source for metric in made.metrics}
+    assert "does not list children" in sources["process_ram_bytes"]
+    assert "does not list children" in sources["process_cpu_percent"]
+
+
+# -- cost --------------------------------------------------------------------------------------------------
+
+
+def test_no_files_stay_open_for_children():
+    """Hundreds of children would use up what this process may open."""
+    watched = Tree(os.getpid())
+    watched.read()
+    before = len(os.listdir("/proc/self/fd"))
+    with ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(forked())
+        inside = len(os.listdir("/proc/self/fd"))
+        watched.read()
+        assert len(os.listdir("/proc/self/fd")) == inside
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_children_are_walked_and_weighed_seldom(monkeypatch):
+    walked: list[int] = []
+    weighed: list[Path] = []
+    walk, weigh = tree.children, tree._weight
+    monkeypatch.setattr(tree, "children", lambda number, proc: walked.append(number) or walk(number, proc))
+    monkeypatch.setattr(tree, "_weight", lambda folder, size: weighed.append(folder) or weigh(folder, size))
+    with forked():
+        watched = Tree(os.getpid())
+        for _ in range(100):
+            watched.read()
+    assert len(walked) == 2  # this process and its child, once
+    assert len(weighed) == 2
+
+
+def test_reading_many_children_takes_its_share_of_time_and_no_more(monkeypatch):
+    """However often a reading is wanted, children are read only as often as their cost allows."""
+    reads = []
+    read = Tree._read_members
+    monkeypatch.setattr(Tree, "_read_members", lambda self: reads.append(1) or read(self))
+    with ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(forked())
+        watched = Tree(os.getpid())
+        until = time.monotonic() + 0.3
+        count = 0
+        while time.monotonic() < until:
+            watched.read()
+            count += 1
+    assert count > 10 * len(reads)
