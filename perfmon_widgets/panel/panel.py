@@ -63,8 +63,8 @@ class PerformancePanel(ipywidgets.VBox):
         _replace_former(self)
         if monitor is None:
             self.monitor.start()
+        self.monitor.on_sample(self._show)  # before the first look, so that no sample falls in between
         self._show(self.monitor.latest)
-        self.monitor.on_sample(self._show)
 
     # -- what the monitor tells ------------------------------------------------------------------------
 

@@ -40,7 +40,8 @@ def pytest_runtest_makereport(
     return report
 
 
-@pytest.fixture(scope="session")
+# One server for each test file, since it is a child of this process, whose own use other tests measure.
+@pytest.fixture(scope="module")
 def lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
     """A JupyterLab server on this machine, which knows nothing of the developer's own settings."""
     with start_lab(tmp_path_factory.mktemp("lab")) as server:
