@@ -10,6 +10,7 @@ import pytest
 import perfmon_widgets
 from perfmon_widgets.collectors.amd import METRICS as AMD
 from perfmon_widgets.collectors.host import METRICS as HOST
+from perfmon_widgets.collectors.host import OPTIONAL_METRICS as HOST_TOO
 from perfmon_widgets.collectors.nvidia import METRICS as NVIDIA
 from perfmon_widgets.collectors.process import METRICS as PROCESS
 
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 COLUMNS = [
     "coreN/cpu_percent",
-    *(metric.name for metric in (*HOST, *PROCESS)),
+    *(metric.name for metric in (*HOST, *HOST_TOO, *PROCESS)),
     *dict.fromkeys(f"gpuN/{metric.name}" for metric in (*NVIDIA, *AMD)),
 ]
 

@@ -24,7 +24,8 @@ _THROTTLED = Metric(
     "cpu",
     "Share of the quota's periods in which it was used up and the container had to wait.",
 )
-METRICS = (_SHARE, _HOST, _THROTTLED)
+METRICS = (_SHARE,)
+OPTIONAL_METRICS = (_HOST, _THROTTLED)
 
 
 class Cpu:

@@ -17,7 +17,9 @@ SYS = Path("/sys")
 _LIMITS_EVERY = 10.0
 
 METRICS = (*cpu.METRICS, *memory.METRICS, *disk.METRICS)
-"""The columns there can be, besides those of each CPU."""
+"""The columns that are there on every machine, besides those of each CPU."""
+OPTIONAL_METRICS = (*cpu.OPTIONAL_METRICS, *memory.OPTIONAL_METRICS)
+"""The columns that are there where a limit is in force, or where the OS kernel counts what they tell."""
 
 
 class HostCollector:

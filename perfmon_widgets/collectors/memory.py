@@ -16,7 +16,7 @@ from perfmon_widgets.collectors.system_file import SystemFile
 from perfmon_widgets.collectors.tree import Tree
 from perfmon_widgets.metrics import Metric
 
-_SCOPE = (
+METRICS = (
     Metric("ram_percent", "percent", "memory", "Memory in use, against the tightest limit on it."),
     Metric(
         "ram_used_bytes",
@@ -47,7 +47,7 @@ _PRESSURE = Metric(
     "memory",
     "Share of the time in which a program had to wait because memory was short.",
 )
-METRICS = (*_SCOPE, *_HOST, _PRESSURE)
+OPTIONAL_METRICS = (*_HOST, _PRESSURE)
 
 
 class Memory:
@@ -70,7 +70,7 @@ class Memory:
         self.errors: dict[str, str] = {}
         self.metrics: Sequence[Metric] = ()
         self.refresh()
-        self._columns = [*_SCOPE]
+        self._columns = [*METRICS]
         if self._used is not None:
             self._columns += _HOST
         if self._pressure is not None:
