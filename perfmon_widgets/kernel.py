@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, NamedTuple
 
 from IPython.core.getipython import get_ipython
@@ -37,6 +38,48 @@ def hear_widgets_while_busy() -> bool:
         return False
     kernel.control_handlers.setdefault("comm_msg", kernel.comm_manager.comm_msg)
     return True
+
+
+def answer_requests() -> None:
+    """Have ``perfmon_request`` on the control channel answered; nothing outside a Jupyter kernel.
+
+    The content of a request is that of api.Request, its first buffer the body. At once comes a
+    ``perfmon_heard``, by which whoever asks can tell a slow answer from a kernel that does not know the
+    question, and then a ``perfmon_reply`` with status and content type, and the body as a buffer.
+    """
+    kernel = _kernel()
+    handlers = getattr(kernel, "control_handlers", None)
+    if handlers is None:
+        return
+
+    def heard(stream: Any, identity: Any, message: dict[str, Any]) -> None:
+        kernel.session.send(stream, "perfmon_heard", {}, message, ident=identity)
+
+        def respond() -> None:
+            response = _response(message)
+            content = {"status": response.status, "content_type": response.content_type}
+            # A stream belongs to the thread of its loop.
+            stream.io_loop.add_callback(
+                lambda: kernel.session.send(
+                    stream, "perfmon_reply", content, message, ident=identity, buffers=[response.body]
+                )
+            )
+
+        # Not here: this thread also carries interrupts, and a log may lie on a slow disk.
+        threading.Thread(target=respond, name="perfmon-request", daemon=True).start()
+
+    handlers["perfmon_request"] = heard
+
+
+def _response(message: dict[str, Any]) -> Any:
+    # Imported when asked: a kernel in which nobody asks does without.
+    from perfmon_widgets import api  # noqa: PLC0415
+    from perfmon_widgets.monitor import running_monitor  # noqa: PLC0415
+
+    content = message["content"]
+    body = bytes(message["buffers"][0]) if message["buffers"] else b""
+    request = api.Request(content["method"], content["path"], content["query"], body, content["content_type"])
+    return api.answer(running_monitor(), request)
 
 
 def _kernel() -> Any:
