@@ -63,14 +63,15 @@ class Response(NamedTuple):
 class Refusal(Exception):  # noqa: N818 - it is one
     """A request that cannot be met: the HTTP status and a sentence that names the field."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, **more: object) -> None:
         super().__init__(message)
-        self.status = status
+        self._status = status
+        self._more = more
 
     @property
     def response(self) -> Response:
-        """The refusal as every face answers it: ``{"message": …}``."""
-        return _json({"message": str(self)}, self.status)
+        """The refusal as every face answers it: ``{"message": …}``, and what else it may list."""
+        return _json({"message": str(self), **self._more}, self._status)
 
 
 def answer(monitor: PerformanceMonitor | None, request: Request) -> Response:
@@ -79,15 +80,10 @@ def answer(monitor: PerformanceMonitor | None, request: Request) -> Response:
     Reads what the monitor has stored, and never takes a sample.
     """
     try:
-        function = _route(request)
+        check(request)
         if monitor is None:
-            raise Refusal(
-                404,
-                "no monitor is running in this kernel; start one there: "
-                "from perfmon_widgets import PerformanceMonitor; monitor = PerformanceMonitor(); "
-                "monitor.start()",
-            )
-        return function(monitor, request)
+            raise no_monitor()
+        return ROUTES[request.path][request.method](monitor, request)
     except Refusal as refusal:
         return refusal.response
     except Exception:
@@ -96,18 +92,36 @@ def answer(monitor: PerformanceMonitor | None, request: Request) -> Response:
         return _json({"message": "internal error; the log of the kernel has the details"}, 500)
 
 
+def check(request: Request) -> None:
+    """Raises Refusal for what is wrong whatever the monitor: path, method, type and size of the body."""
+    known = methods(request.path)
+    if not known:
+        raise Refusal(404, f"path: nothing is here; there is {', '.join(ROUTES)}")
+    if request.method not in known:
+        raise Refusal(405, f"method: this path answers {' and '.join(known)} only")
+    if len(request.body) > LARGEST_BODY:
+        raise too_long()
+    if request.method == "POST" and request.content_type.partition(";")[0].strip().lower() != JSON:
+        raise Refusal(415, f"Content-Type: must be {JSON}")
+
+
 def methods(path: str) -> tuple[str, ...]:
     """What may be asked of a path, for the header Allow; none for a path that does not exist."""
     return tuple(ROUTES.get(path, ()))
 
 
-def _route(request: Request) -> Callable[[PerformanceMonitor, Request], Response]:
-    functions = ROUTES.get(request.path)
-    if functions is None:
-        raise Refusal(404, f"path: nothing is here; there is {', '.join(ROUTES)}")
-    if request.method not in functions:
-        raise Refusal(405, f"method: this path answers {' and '.join(functions)} only")
-    return functions[request.method]
+def no_monitor() -> Refusal:
+    """Why there is nothing to answer with, and what to do about it."""
+    return Refusal(
+        404,
+        "no monitor is running in this kernel; start one there: "
+        "import perfmon_widgets; monitor = perfmon_widgets.PerformanceMonitor(); monitor.start()",
+    )
+
+
+def too_long() -> Refusal:
+    """Why a body is not read."""
+    return Refusal(413, f"body: must not be longer than {LARGEST_BODY} bytes")
 
 
 # -- the routes ----------------------------------------------------------------------------------------
@@ -233,10 +247,6 @@ def _since(query: Mapping[str, str]) -> Any:
 
 def _wish(request: Request) -> tuple[bool, str | None]:
     """``enabled`` and ``path`` of the body."""
-    if request.content_type.partition(";")[0].strip().lower() != JSON:
-        raise Refusal(415, f"Content-Type: must be {JSON}")
-    if len(request.body) > LARGEST_BODY:
-        raise Refusal(413, f"body: must not be longer than {LARGEST_BODY} bytes")
     try:
         body = json.loads(request.body)
     except (ValueError, RecursionError):

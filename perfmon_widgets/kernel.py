@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from IPython.core.getipython import get_ipython
@@ -43,9 +44,10 @@ def hear_widgets_while_busy() -> bool:
 def answer_requests() -> None:
     """Have ``perfmon_request`` on the control channel answered; nothing outside a Jupyter kernel.
 
-    The content of a request is that of api.Request, its first buffer the body. At once comes a
-    ``perfmon_heard``, by which whoever asks can tell a slow answer from a kernel that does not know the
-    question, and then a ``perfmon_reply`` with status and content type, and the body as a buffer.
+    The content of a request is that of api.Request, its buffer the body. What is only read is answered at
+    once, by a ``perfmon_reply`` with status and content type, and the body as its buffer. Before the reply to
+    a request that changes something comes a ``perfmon_heard``, by which whoever asks can tell a slow answer
+    from a kernel that does not know the question.
     """
     kernel = _kernel()
     handlers = getattr(kernel, "control_handlers", None)
@@ -53,20 +55,23 @@ def answer_requests() -> None:
         return
 
     def heard(stream: Any, identity: Any, message: dict[str, Any]) -> None:
-        kernel.session.send(stream, "perfmon_heard", {}, message, ident=identity)
+        def send(kind: str, content: dict[str, Any], *buffers: bytes) -> None:
+            kernel.session.send(stream, kind, content, message, ident=identity, buffers=list(buffers))
 
-        def respond() -> None:
+        def answered() -> Callable[[], None]:
             response = _response(message)
             content = {"status": response.status, "content_type": response.content_type}
-            # A stream belongs to the thread of its loop.
-            stream.io_loop.add_callback(
-                lambda: kernel.session.send(
-                    stream, "perfmon_reply", content, message, ident=identity, buffers=[response.body]
-                )
-            )
+            return lambda: send("perfmon_reply", content, response.body)
 
-        # Not here: this thread also carries interrupts, and a log may lie on a slow disk.
-        threading.Thread(target=respond, name="perfmon-request", daemon=True).start()
+        if message["content"]["method"] == "GET":
+            answered()()
+            return
+        # This thread also carries interrupts, and a log may lie on a slow disk: switched on another one. The
+        # reply is sent here again, since a stream belongs to the thread of its loop.
+        send("perfmon_heard", {})
+        threading.Thread(
+            target=lambda: stream.io_loop.add_callback(answered()), name="perfmon-request", daemon=True
+        ).start()
 
     handlers["perfmon_request"] = heard
 

@@ -99,7 +99,7 @@ class PerformanceMonitor:
 
     @property
     def rows(self) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
-        """The samples of the window as arrays: times (datetime64[us], UTC), values (float64, rows × columns)."""
+        """The window as arrays: times (datetime64[us], UTC) and values (float64, rows × columns)."""
         _, times, _, values = self._history.read()
         return times, values
 

@@ -170,7 +170,7 @@ class _Handler(web.RequestHandler):
             self._check_token()
             length = self.request.headers.get("Content-Length", "0")
             if length.isdecimal() and int(length) > api.LARGEST_BODY:
-                raise api.Refusal(413, f"body: must not be longer than {api.LARGEST_BODY} bytes")
+                raise api.too_long()
         except api.Refusal as refusal:
             self._respond(refusal.response)
 
