@@ -21,7 +21,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from tornado import httpserver, netutil, web
+from tornado import httpserver, web
 
 from perfmon_widgets import api
 from perfmon_widgets.monitor import shared_monitor
@@ -74,9 +74,9 @@ class PerformanceServer:
     ) -> None:
         self._token = secrets.token_urlsafe(32) if token is None else _usable(token)
         # Here rather than on the thread, so that an address in use is the caller's error.
-        self._sockets = netutil.bind_sockets(port, host)
+        self._socket = _listen(host, port)
         self._host = host
-        self._port: int = self._sockets[0].getsockname()[1]
+        self._port: int = self._socket.getsockname()[1]
         if monitor is None:
             monitor = shared_monitor()
             monitor.start()
@@ -121,7 +121,7 @@ class PerformanceServer:
             # Larger ones are refused by the handler, in words; this is for those that do not say their size.
             max_body_size=1_048_576,
         )
-        server.add_sockets(self._sockets)
+        server.add_socket(self._socket)
         self._ready.set()
         await self._stopping.wait()
         server.stop()
@@ -129,8 +129,7 @@ class PerformanceServer:
 
     def _leave_to_parent(self) -> None:
         """In a forked child, where the thread does not run: a client must not wait here for an answer."""
-        for listening in self._sockets:
-            listening.close()
+        self._socket.close()
 
     def __enter__(self) -> Self:
         return self
@@ -221,6 +220,15 @@ class _Handler(web.RequestHandler):
 
     def compute_etag(self) -> None:
         """None: the next sample changes everything."""
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Not by Tornado, which leaves it open if it cannot be bound."""
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = found[0]
+    listening = socket.create_server(address[:2], family=family, backlog=128)
+    listening.setblocking(False)
+    return listening
 
 
 def _usable(token: str) -> str:
