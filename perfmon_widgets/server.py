@@ -146,9 +146,6 @@ class PerformanceServer:
 class _Handler(web.RequestHandler):
     """One request. Refused before its body is read, if it is refused."""
 
-    # Any method at all: which ones there are is said by the table of the API.
-    SUPPORTED_METHODS = (*web.RequestHandler.SUPPORTED_METHODS, "TRACE", "CONNECT")
-
     def initialize(self, monitor: PerformanceMonitor, token: str, host: str) -> None:
         self._monitor = monitor
         self._right_token = token.encode()
@@ -200,17 +197,22 @@ class _Handler(web.RequestHandler):
         )
         self._respond(api.answer(self._monitor, request))
 
-    get = head = post = delete = patch = put = options = trace = connect = _answer
+    get = head = post = delete = patch = put = options = _answer
 
     def _respond(self, response: api.Response) -> None:
         self.set_status(response.status)
         if response.status == 405:
-            self.set_header("Allow", ", ".join(api.methods(self.request.path)))
+            self._tell_methods()
         self.set_header("Content-Type", response.content_type)
         self.finish(response.body)
 
+    def _tell_methods(self) -> None:
+        self.set_header("Allow", ", ".join(api.methods(self.request.path)))
+
     def write_error(self, status_code: int, **_: Any) -> None:
-        """What Tornado refuses by itself is told in the same shape."""
+        """What Tornado refuses by itself, such as a method it does not know, is told in the same shape."""
+        if status_code == 405:
+            self._tell_methods()
         self.set_header("Content-Type", api.JSON)
         self.finish(json.dumps({"message": self._reason}))
 
