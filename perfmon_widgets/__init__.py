@@ -7,6 +7,7 @@ pays for widgets. Where each comes from:
 from __future__ import annotations
 
 import importlib
+import sys
 
 TYPE_CHECKING = False  # not from typing, whose import costs four times as much as the rest of this file
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from perfmon_widgets.metrics import Sample as Sample
     from perfmon_widgets.monitor import PerformanceMonitor as PerformanceMonitor
     from perfmon_widgets.panel.panel import PerformancePanel as PerformancePanel
+    from perfmon_widgets.server import PerformanceServer as PerformanceServer
+    from perfmon_widgets.server import serve as serve
 
 _HOMES = {
     "Collector": "collectors",
@@ -25,9 +28,11 @@ _HOMES = {
     "Metric": "metrics",
     "PerformanceMonitor": "monitor",
     "PerformancePanel": "panel.panel",
+    "PerformanceServer": "server",
     "Sample": "metrics",
     "default_collectors": "collectors",
     "read_csv": "csv_log",
+    "serve": "server",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - a list of strings it is
@@ -47,3 +52,14 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return [*globals(), *__all__]
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    """Where a Jupyter server finds the HTTP API for the monitors of its kernels."""
+    return [{"module": "perfmon_widgets.server_extension"}]
+
+
+if "ipykernel.kernelbase" in sys.modules:
+    # This may be a Jupyter kernel, and a monitor that is started in it, by whichever import, can be asked for
+    # through the Jupyter server from then on. Here, because the monitor must not know about Jupyter.
+    importlib.import_module(f"{__name__}.kernel").answer_requests()

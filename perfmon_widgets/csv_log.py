@@ -98,15 +98,19 @@ class CsvLog:
         with self._lock:
             self._close()
 
-    def export(self) -> bytes:
-        """What a log that is started now would hold, without writing a file: header and window."""
-        _, lines = self._window()
+    def export(self, after: np.datetime64 | None = None) -> bytes:
+        """What a log that is started now would hold, without writing a file: header and window.
+
+        With a time (UTC), only the rows that are later.
+        """
+        _, lines = self._window(after)
         return _header(self._columns) + b"".join(lines)
 
-    def _window(self) -> tuple[int, list[bytes]]:
-        """The number of the newest row, and the lines of all rows that the window holds."""
+    def _window(self, after: np.datetime64 | None = None) -> tuple[int, list[bytes]]:
+        """The number of the newest row, and the lines of the rows that the window holds."""
         newest, times, values = self._rows()
-        return newest, [_line(time, row) for time, row in zip(times, values, strict=True)]
+        rows = zip(times, values, strict=True)
+        return newest, [_line(time, row) for time, row in rows if after is None or time > after]
 
     def append(
         self, number: int, columns: Sequence[str], time: np.datetime64, values: Sequence[float]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from IPython.core.getipython import get_ipython
@@ -37,6 +39,52 @@ def hear_widgets_while_busy() -> bool:
         return False
     kernel.control_handlers.setdefault("comm_msg", kernel.comm_manager.comm_msg)
     return True
+
+
+def answer_requests() -> None:
+    """Have ``perfmon_request`` on the control channel answered; nothing outside a Jupyter kernel.
+
+    The content of a request is that of api.Request, its buffer the body. What is only read is answered at
+    once, by a ``perfmon_reply`` with status and content type, and the body as its buffer. Before the reply to
+    a request that changes something comes a ``perfmon_heard``, by which whoever asks can tell a slow answer
+    from a kernel that does not know the question.
+    """
+    kernel = _kernel()
+    handlers = getattr(kernel, "control_handlers", None)
+    if handlers is None:
+        return
+
+    def heard(stream: Any, identity: Any, message: dict[str, Any]) -> None:
+        def send(kind: str, content: dict[str, Any], *buffers: bytes) -> None:
+            kernel.session.send(stream, kind, content, message, ident=identity, buffers=list(buffers))
+
+        def answered() -> Callable[[], None]:
+            response = _response(message)
+            content = {"status": response.status, "content_type": response.content_type}
+            return lambda: send("perfmon_reply", content, response.body)
+
+        if message["content"]["method"] == "GET":
+            answered()()
+            return
+        # This thread also carries interrupts, and a log may lie on a slow disk: switched on another one. The
+        # reply is sent here again, since a stream belongs to the thread of its loop.
+        send("perfmon_heard", {})
+        threading.Thread(
+            target=lambda: stream.io_loop.add_callback(answered()), name="perfmon-request", daemon=True
+        ).start()
+
+    handlers["perfmon_request"] = heard
+
+
+def _response(message: dict[str, Any]) -> Any:
+    # Imported when asked: a kernel in which nobody asks does without.
+    from perfmon_widgets import api  # noqa: PLC0415
+    from perfmon_widgets.monitor import running_monitor  # noqa: PLC0415
+
+    content = message["content"]
+    body = bytes(message["buffers"][0]) if message["buffers"] else b""
+    request = api.Request(content["method"], content["path"], content["query"], body, content["content_type"])
+    return api.answer(running_monitor(), request)
 
 
 def _kernel() -> Any:

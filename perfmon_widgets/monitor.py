@@ -19,7 +19,9 @@ from perfmon_widgets.history import History, microseconds
 from perfmon_widgets.metrics import Metric, Sample
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
     from typing_extensions import Self
 
 _logger = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ class PerformanceMonitor:
         self._log = CsvLog(self._columns, self._rows)
         self._latest: Sample | None = None
         self._missed = 0
+        self._started = 0.0
         self._errors: dict[str, str] = {}
         self._callbacks: list[Callable[[Sample], object]] = []
         self._renew_locks()
@@ -93,6 +96,12 @@ class PerformanceMonitor:
             frame.attrs[metric.name] = {"unit": metric.unit, "help": metric.help, "source": metric.source}
         frame.attrs["devices"] = {metric.where: metric.device for metric in self.metrics if metric.device}
         return frame
+
+    @property
+    def rows(self) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
+        """The window as arrays: times (datetime64[us], UTC) and values (float64, rows × columns)."""
+        _, times, _, values = self._history.read()
+        return times, values
 
     @property
     def latest(self) -> Sample | None:
@@ -212,6 +221,7 @@ class PerformanceMonitor:
         with self._switching:
             if not self.running:
                 self._missed = 0
+                self._started = time.monotonic()
                 self._thread = _Sampler(self)
                 self._thread.start()
 
@@ -341,6 +351,12 @@ def shared_monitor() -> PerformanceMonitor:
         if _shared is None:
             _shared = PerformanceMonitor()
         return _shared
+
+
+def running_monitor() -> PerformanceMonitor | None:
+    """The monitor that speaks for this process: of those that run the one started last; None if none runs."""
+    running = [monitor for monitor in tuple(_monitors) if monitor.running]
+    return max(running, key=lambda monitor: monitor._started, default=None)
 
 
 def _named(collectors: Sequence[Collector]) -> dict[str, Collector]:

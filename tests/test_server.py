@@ -1,0 +1,449 @@
+"""serve(): the API from this process, over real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import logging
+import os
+import socket
+import statistics
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from fakes.collectors import FakeCollector
+
+import perfmon_widgets
+from perfmon_widgets import PerformanceMonitor, PerformanceServer, api, serve
+
+CURRENT, HISTORY, LOGGING, METRICS, PROMETHEUS = api.ROUTES
+TOKEN = "a-token-for-tests"
+JSON = {"Content-Type": "application/json"}
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        assert self.headers["Content-Type"] == "application/json"
+        return json.loads(self.body)
+
+
+def ask(
+    server: PerformanceServer,
+    path: str,
+    method: str = "GET",
+    body: bytes | None = None,
+    token: str | None = TOKEN,
+    **headers: str,
+) -> Answer:
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    if token is not None:
+        headers["Authorization"] = f"token {token}"
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=20)
+    try:
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read())
+    finally:
+        connection.close()
+
+
+def switch(server: PerformanceServer, content: object, **headers: str) -> Answer:
+    return ask(
+        server,
+        LOGGING,
+        "POST",
+        json.dumps(content).encode(),
+        **{"Content_Type": "application/json", **headers},
+    )
+
+
+@pytest.fixture
+def monitor(folder: Path) -> Iterator[PerformanceMonitor]:
+    monitor = PerformanceMonitor([FakeCollector("cpu_percent", "gpu0/power_watts")], interval=3600)
+    monitor.sample()
+    yield monitor
+    monitor.stop()
+
+
+@pytest.fixture
+def server(monitor: PerformanceMonitor) -> Iterator[PerformanceServer]:
+    with serve(monitor, token=TOKEN) as server:
+        yield server
+
+
+# -- answering -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", api.ROUTES)
+def test_it_answers_what_the_api_answers(
+    server: PerformanceServer, monitor: PerformanceMonitor, path: str
+) -> None:
+    expected = api.answer(monitor, api.Request("GET", path))
+    answered = ask(server, path)
+    assert (answered.status, answered.headers["Content-Type"], answered.body) == expected
+
+
+def test_the_log_is_switched(server: PerformanceServer, folder: Path) -> None:
+    assert switch(server, {"enabled": True, "path": "run.csv"}).json == {
+        "enabled": True,
+        "path": "run.csv",
+        "rows": 1,
+    }
+    assert switch(server, {"enabled": False}).json["enabled"] is False
+    assert (folder / "run.csv").read_text().count("\n") == 2
+
+
+def test_the_query_is_handed_on(server: PerformanceServer) -> None:
+    newest = ask(server, CURRENT).json["time"]
+    assert ask(server, f"{HISTORY}?since={newest}").json["time"] == []
+    unencoded = newest.replace("Z", "+00:00")
+    assert ask(server, f"{HISTORY}?since={unencoded}").json["time"] == []
+    assert ask(server, f"{HISTORY}?format=csv").headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert "since" in ask(server, f"{HISTORY}?since=").json["message"]
+
+
+def test_a_stopped_monitor_still_answers(server: PerformanceServer, monitor: PerformanceMonitor) -> None:
+    monitor.stop()
+    assert ask(server, CURRENT).status == 200
+
+
+def test_what_is_not_there_is_refused_in_json(server: PerformanceServer) -> None:
+    assert ask(server, "/").json["message"].startswith("path: ")
+    for path in api.ROUTES:
+        for method in ("PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
+            refused = ask(server, path, method)
+            assert refused.status == 405
+            assert refused.headers["Allow"] == ", ".join(api.methods(path))
+            assert refused.json["message"]
+        assert ask(server, path, "HEAD").status == 405
+
+
+# -- who may ask ---------------------------------------------------------------------------------------
+
+
+def each_request() -> list[tuple[str, str]]:
+    """Every route there is, and some that are not: a new one can't be forgotten."""
+    known = [(method, path) for path, methods in api.ROUTES.items() for method in methods]
+    return [*known, ("PUT", CURRENT), ("OPTIONS", CURRENT), ("GET", "/"), ("GET", "/api/nothing")]
+
+
+@pytest.mark.parametrize(("method", "path"), each_request())
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "token wrong"},
+        {"Authorization": "token"},
+        {"Authorization": "token "},
+        {"Authorization": TOKEN},
+        {"Authorization": f"Basic {TOKEN}"},
+        {"Authorization": f"token {TOKEN}x"},
+        {"Authorization": f"token {TOKEN[:-1]}"},
+        {"Authorization": "token \xff"},
+        {"Cookie": f"token={TOKEN}"},
+    ],
+)
+def test_without_the_token_nothing_is_told_or_done(
+    server: PerformanceServer, folder: Path, method: str, path: str, headers: dict[str, str]
+) -> None:
+    refused = ask(server, path, method, b'{"enabled": true}', None, **JSON, **headers)
+    assert refused.status == 401
+    assert refused.headers["WWW-Authenticate"]
+    assert set(refused.json) == {"message"}
+    assert TOKEN not in refused.body.decode()
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("path", api.ROUTES)
+def test_the_token_may_come_in_three_ways(server: PerformanceServer, path: str) -> None:
+    assert ask(server, path, token=None, Authorization=f"Bearer {TOKEN}").status == 200
+    assert ask(server, path, token=None, Authorization=f"TOKEN {TOKEN}").status == 200
+    assert ask(server, f"{path}?token={TOKEN}", token=None).status == 200
+    assert ask(server, f"{path}?token={TOKEN}x", token=None).status == 401
+    # A proxy's own login does not stand in the way.
+    assert ask(server, f"{path}?token={TOKEN}", token=None, Authorization="Basic eDp5").status == 200
+
+
+def test_the_token_is_random_unless_given(monitor: PerformanceMonitor) -> None:
+    with serve(monitor) as one, serve(monitor) as two:
+        assert one.token != two.token
+        assert len(one.token) >= 32
+        assert one.token not in repr(one)
+        assert one.token not in one.url
+        assert ask(two, CURRENT, token=one.token).status == 401
+
+
+@pytest.mark.parametrize("token", ["", " ", "two words", "line\n", "ümlaut", 5, b"bytes"])
+def test_a_token_that_no_header_can_carry_is_refused(monitor: PerformanceMonitor, token: Any) -> None:
+    with pytest.raises(ValueError, match="token"):
+        serve(monitor, token=token)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:80",
+        "localhost.evil.example",
+        "127.0.0.1.nip.io",
+        "10.0.0.1",
+        "",
+        "[::1",
+        "[fe80::1]",
+        "localhost:port",
+        "0.0.0.0",
+        "169.254.169.254",
+    ],
+)
+def test_another_name_is_refused(server: PerformanceServer, host: str) -> None:
+    """DNS rebinding: a foreign page has its own name lead to this machine."""
+    refused = ask(server, CURRENT, Host=host)
+    assert refused.status == 403
+    assert refused.json["message"].startswith("Host: ")
+
+
+def test_our_names_are_accepted(server: PerformanceServer) -> None:
+    port = server.url.rpartition(":")[2]
+    for host in ("localhost", "LOCALHOST:9999", "127.0.0.1", f"127.0.0.1:{port}", "[::1]:80", "127.1.2.3"):
+        assert ask(server, CURRENT, Host=host).status == 200
+
+
+def test_listening_on_all_addresses_it_knows_the_machine(monitor: PerformanceMonitor) -> None:
+    with serve(monitor, host="0.0.0.0", token=TOKEN) as server:
+        assert server.url.startswith("http://127.0.0.1:")
+        assert ask(server, CURRENT, Host="10.0.0.1:80").status == 200
+        assert ask(server, CURRENT, Host=socket.gethostname()).status == 200
+        assert ask(server, CURRENT, Host="evil.example").status == 403
+
+
+def test_only_this_machine_can_reach_it(server: PerformanceServer) -> None:
+    assert server._socket.getsockname()[0] == "127.0.0.1"
+
+
+def test_a_foreign_page_gets_no_leave(server: PerformanceServer) -> None:
+    for method, path in each_request():
+        answered = ask(server, path, method, Origin="https://evil.example")
+        assert not [name for name in answered.headers if name.lower().startswith("access-control")]
+        assert answered.headers["Cache-Control"] == "no-store"
+        assert answered.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_post_needs_json(server: PerformanceServer, folder: Path) -> None:
+    """What a form of a foreign page can send without asking first."""
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        assert switch(server, {"enabled": True}, Content_Type=kind).status == 415
+    assert os.listdir(folder) == []
+
+
+def test_the_token_is_in_no_log_and_no_error(
+    server: PerformanceServer,
+    monitor: PerformanceMonitor,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    ask(server, f"/nothing?token={TOKEN}", token=None)
+    ask(server, f"{HISTORY}?since=x&token={TOKEN}", token=None)
+    ask(server, f"{CURRENT}?token={TOKEN}", "PUT", token=None)
+
+    def fail(*_: object) -> None:
+        raise ValueError("unforeseen")
+
+    monkeypatch.setattr("perfmon_widgets.api.answer", fail)
+    failed = ask(server, f"{CURRENT}?token={TOKEN}", token=None)
+    assert failed.status == 500
+    assert set(failed.json) == {"message"}
+    assert "unforeseen" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+# -- clients that misbehave ----------------------------------------------------------------------------
+
+
+def raw(server: PerformanceServer, content: bytes) -> socket.socket:
+    host, _, port = server.url.removeprefix("http://").rpartition(":")
+    connection = socket.create_connection((host, int(port)), timeout=20)
+    connection.sendall(content)
+    return connection
+
+
+def test_a_long_body_is_not_read(server: PerformanceServer) -> None:
+    lines = [f"POST {LOGGING} HTTP/1.1", "Host: localhost", f"Authorization: token {TOKEN}"]
+    head = "\r\n".join([*lines, "Content-Type: application/json", ""])
+    with raw(server, f"{head}Content-Length: 1000000000\r\n\r\n".encode()) as connection:
+        answered = connection.recv(4096)
+        assert answered.startswith(b"HTTP/1.1 413 ")
+        assert b'"message"' in answered + connection.recv(4096)
+    # The same without saying so: in chunks.
+    chunk = b"4000\r\n" + b" " * 0x4000 + b"\r\n"
+    with raw(
+        server, f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + 2 * chunk + b"0\r\n\r\n"
+    ) as connection:
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
+    with raw(
+        server, f"{head}Content-Length: 1000000000\r\n\r\n".replace(TOKEN, "wrong").encode()
+    ) as connection:
+        assert connection.recv(4096).startswith(b"HTTP/1.1 401 ")
+    assert ask(server, CURRENT).status == 200
+
+
+@pytest.mark.parametrize(
+    "content", [b"\0\xff\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"X: " + b"x" * 70_000]
+)
+def test_what_is_no_http_ends_the_connection(server: PerformanceServer, content: bytes) -> None:
+    with raw(server, content) as connection, contextlib.suppress(ConnectionResetError):
+        assert connection.recv(4096)[:12] in (b"", b"HTTP/1.1 400", b"HTTP/1.1 405")
+    assert ask(server, CURRENT).status == 200
+
+
+def test_a_client_that_does_not_read_delays_nobody(folder: Path) -> None:
+    monitor = PerformanceMonitor([FakeCollector(*(f"x{i}/cpu_percent" for i in range(200)))], interval=0.02)
+    for _ in range(400):
+        monitor.sample()
+    with monitor, serve(monitor, token=TOKEN) as server:
+        request = (
+            f"GET {HISTORY} HTTP/1.1\r\nHost: localhost\r\nAuthorization: token {TOKEN}\r\n\r\n".encode()
+        )
+        sleeping = [raw(server, request) for _ in range(5)]
+        half = [raw(server, request[:50]) for _ in range(5)]
+        before = monitor._history.count
+        deadline = time.monotonic() + 20
+        while monitor._history.count < before + 5:
+            assert time.monotonic() < deadline
+            assert ask(server, CURRENT).status == 200
+        for connection in (*sleeping, *half):
+            connection.close()
+
+
+def test_fifty_clients_cost_no_sample(folder: Path) -> None:
+    """As they would ask each second for four seconds, but all at once."""
+    monitor = PerformanceMonitor([FakeCollector(*(f"x{i}/cpu_percent" for i in range(60)))], interval=0.5)
+    with monitor, serve(monitor, token=TOKEN) as server:
+        before = monitor._history.count
+        with ThreadPoolExecutor(50) as clients:
+            answers = list(clients.map(lambda _: ask(server, CURRENT).status, range(200)))
+        deadline = time.monotonic() + 20
+        while monitor._history.count < before + 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert answers == [200] * 200
+        assert monitor.missed == 0
+
+
+# -- a busy process ------------------------------------------------------------------------------------
+
+
+def test_it_answers_while_the_main_thread_runs_python(
+    server: PerformanceServer, record_property: Callable[[str, object], None]
+) -> None:
+    took: list[float] = []
+    done = threading.Event()
+
+    def client() -> None:
+        try:
+            for path in (CURRENT, HISTORY) * 10:
+                started = time.perf_counter()
+                assert ask(server, path).status == 200
+                took.append(time.perf_counter() - started)
+            assert switch(server, {"enabled": True, "path": "busy.csv"}).json["enabled"] is True
+        finally:
+            done.set()
+
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(client)
+        number = 0
+        while not done.is_set():
+            number += 1  # nothing that would let another thread in of its own accord
+        running.result()
+    record_property("median_milliseconds", 1000 * statistics.median(took))
+
+
+# -- coming and going ----------------------------------------------------------------------------------
+
+
+def servers() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "perfmon-server"]
+
+
+def test_stop_closes_the_port_and_ends_the_thread(monitor: PerformanceMonitor) -> None:
+    server = serve(monitor, token=TOKEN)
+    assert servers() == ["perfmon-server"]
+    assert "running" in repr(server)
+    port = int(server.url.rpartition(":")[2])
+    open_one = raw(server, b"")
+    server.stop()
+    server.stop()
+    assert servers() == []
+    assert "stopped" in repr(server)
+    assert open_one.recv(1) == b""
+    open_one.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=5)
+    with serve(monitor, port=port, token=TOKEN) as again:
+        assert ask(again, CURRENT).status == 200
+
+
+def test_without_a_monitor_it_is_the_shared_one_started(
+    monitor: PerformanceMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perfmon_widgets.monitor._shared", monitor)
+    with serve(token=TOKEN) as server:
+        assert monitor.running
+        assert ask(server, CURRENT).status == 200
+    assert monitor.running
+
+
+def test_an_address_in_use_is_the_callers_error(
+    server: PerformanceServer, monitor: PerformanceMonitor
+) -> None:
+    for address in ({"port": int(server.url.rpartition(":")[2])}, {"host": "192.0.2.1"}):
+        with pytest.raises(OSError, match=r"while attempting to bind"):
+            serve(monitor, **address)
+    assert servers() == ["perfmon-server"]
+
+
+def test_the_sixth_version_of_the_internet(monitor: PerformanceMonitor) -> None:
+    try:
+        server = serve(monitor, host="::1", token=TOKEN)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with server:
+        assert server.url.startswith("http://[::1]:")
+        request = urllib.request.Request(server.url + CURRENT, headers={"Authorization": f"token {TOKEN}"})
+        with urllib.request.urlopen(request, timeout=20) as response:
+            assert response.status == 200
+
+
+def test_a_forked_child_does_not_hold_the_port(
+    server: PerformanceServer, forked: Callable[[Callable[[], object]], Any]
+) -> None:
+    assert forked(lambda: server._socket.fileno()) == -1
+    assert ask(server, CURRENT).status == 200
+
+
+def test_an_interpreter_ends_with_it_running(run_python: Callable[..., Any]) -> None:
+    code = (
+        "from perfmon_widgets import PerformanceMonitor, serve;"
+        "m = PerformanceMonitor(interval=0.05); m.start(); s = serve(m); print(s.url)"
+    )
+    ended = run_python(code)
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("http://127.0.0.1:")
+    assert ended.stderr == ""
+
+
+def test_the_package_loads_it_on_first_use() -> None:
+    assert perfmon_widgets.serve is serve
+    assert perfmon_widgets.PerformanceServer is PerformanceServer
