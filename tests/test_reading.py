@@ -92,19 +92,20 @@ def test_memory_and_disk_say_how_much_of_how_much():
 
 
 @pytest.mark.parametrize(
-    ("source", "container"),
+    ("source", "whose"),
     [
-        ("/sys/fs/cgroup/memory.max", True),
-        ("/sys/fs/cgroup/user.slice/memory.high", True),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", True),
-        ("/proc/meminfo", False),
-        ("", False),
+        ("/sys/fs/cgroup/memory.max", " (container)"),
+        ("/sys/fs/cgroup/user.slice/memory.high", " (container)"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", " (container)"),
+        ("MEM_LIMIT", " (JupyterHub)"),
+        ("/proc/meminfo", ""),
+        ("", ""),
     ],
 )
-def test_memory_says_when_the_limit_is_a_containers(source, container):
+def test_memory_says_when_the_limit_is_not_the_machines(source, whose):
     values = {"ram_percent": 50.0, "ram_used_bytes": GIBIBYTE, "ram_limit_bytes": 2 * GIBIBYTE}
     detail = read(host(ram_limit_bytes=source), values)["RAM"].detail
-    assert detail == ("1 of 2 GiB (container)" if container else "1 of 2 GiB")
+    assert detail == f"1 of 2 GiB{whose}"
 
 
 @pytest.mark.parametrize(

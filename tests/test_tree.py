@@ -229,11 +229,10 @@ def test_what_a_child_used_before_it_was_seen_is_not_this_interval():
 def test_a_child_found_late_does_not_bring_its_past(monkeypatch):
     watched = Tree(os.getpid())
     watched.read()
-    hidden = monkeypatch.setattr(watched, "_look", lambda: None)
-    assert hidden is None
     with forked(lambda: burn(0.4)):
-        watched.read()
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(watched, "_look", lambda: None)
+            watched.read()
         time.sleep(0.2)
         assert watched.read()[0] < 0.5
 

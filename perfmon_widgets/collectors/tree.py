@@ -22,8 +22,9 @@ _EVERY = 10.0
 # done, because the readings would wait for it.
 _WEIGHABLE = 16 * 2**30
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-_TICKS = os.sysconf("SC_CLK_TCK")
+# Windows has no such call, and nothing here is used there; but the module is imported.
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0
 
 
 class Tree:

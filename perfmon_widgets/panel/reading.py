@@ -45,11 +45,17 @@ def readings(
             percent = number(f"{name}_percent")
             detail = used_of_limit(number(f"{name}_used_bytes"), number(f"{name}_limit_bytes"), "bytes")
             limit = known.get(f"{name}_limit_bytes")
-            in_container = limit is not None and PurePath(limit.source).name.startswith("memory.")
-            if in_container and detail != MISSING:
-                detail += " (container)"
+            if limit is not None and detail != MISSING:
+                detail += _whose(limit.source)
             shown[label] = Reading(percent, detail, _level(percent, warning=75, critical=90))
     return {label: _explained(reading, label, errors) for label, reading in shown.items()}
+
+
+def _whose(source: str) -> str:
+    """Whose limit it is that was read there, where it is not the machine's."""
+    if source == "MEM_LIMIT":
+        return " (JupyterHub)"
+    return " (container)" if PurePath(source).name.startswith("memory.") else ""
 
 
 def _gpus(
@@ -72,7 +78,7 @@ def _gpus(
     if shown:
         return shown
     reasons = [errors[column] for columns in names.values() for column in columns if column in errors]
-    reasons += [errors[name] for name in ("gpu", "NvidiaCollector") if name in errors]
+    reasons += [errors[name] for name in ("gpu", "NvidiaCollector", "AmdCollector") if name in errors]
     reasons.append("none in use yet" if names else "none found on this machine")
     return {"GPU": Reading(math.nan, reasons[0])}
 
