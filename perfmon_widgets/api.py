@@ -182,7 +182,7 @@ def _log_state(monitor: PerformanceMonitor, _: Request) -> Response:
     path = log.path
     state = {"enabled": log.running, "path": path.name if path else None, "rows": log.rows}
     if log.error:
-        state["error"] = _without_folder(log.error, path)
+        state["error"] = log.reason
     return _json(state)
 
 
@@ -312,10 +312,3 @@ def _json(content: Mapping[str, object], status: int = 200) -> Response:
 def _number(value: float | None) -> float | None:
     """The value for JSON, which has no NaN and no infinity: null."""
     return value if value is not None and math.isfinite(value) else None
-
-
-def _without_folder(sentence: str, path: Path | None) -> str:
-    """The sentence without the directories of this machine."""
-    if path is None:
-        return sentence
-    return sentence.replace(str(path), path.name).replace(str(path.parent), "its directory")

@@ -51,6 +51,7 @@ class CsvLog:
         self._newest = 0
         self._count = 0
         self._error: str | None = None
+        self._errno: int | None = None
 
     @property
     def running(self) -> bool:
@@ -72,6 +73,11 @@ class CsvLog:
         """Why the log switched itself off or did not start; None after a start that went well."""
         return self._error
 
+    @property
+    def reason(self) -> str | None:
+        """The same in the operating system's own words, which name no directory: for those outside."""
+        return os.strerror(self._errno or errno.EIO) if self._error else None
+
     def start(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write the rows already in the window, then each new one; returns the file that is written.
 
@@ -88,7 +94,7 @@ class CsvLog:
             try:
                 self._open(_absolute(path or f"perfmon-{datetime.now():%Y%m%d-%H%M%S}.csv"))
             except OSError as error:
-                self._error = error.strerror
+                self._error, self._errno = error.strerror, error.errno
                 raise
             assert self._path is not None  # noqa: S101 - for the type checker
             return self._path
@@ -129,7 +135,7 @@ class CsvLog:
                     self._write(_line(time, values), 1)
                     self._newest = number
             except OSError as error:
-                self._error = _sentence(error, self._path)
+                self._error, self._errno = _sentence(error, self._path), error.errno
                 self._close()
 
     def _continue_with(self, columns: Sequence[str]) -> None:

@@ -40,7 +40,7 @@ def test_every_default_column_on_this_machine_is_in_the_table():
 
 
 def test_every_file_that_is_named_is_there():
-    named = re.findall(r"[\w./]*/[\w/]+\.(?:py|js|css|ipynb|png)", README)
+    named = re.findall(r"[\w./]*/[\w/]+\.(?:py|json|js|css|ipynb|png)\b", README)
     assert len(named) > 10
     assert [name for name in named if not (ROOT / name).exists()] == []
 
