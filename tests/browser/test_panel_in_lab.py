@@ -35,6 +35,7 @@ PATIENCE = 30.0  # seconds; for what is due with the next sample
 
 # How far the colour of an element's text is from that of what lies behind it, as WCAG has it.
 CONTRAST_OF = """element => {
+  if (!element.isConnected) return null;  // a table is replaced by the next in every tick
   const parse = text => text.match(/[\\d.]+/g).map(Number);
   const over = (front, back) => {
     const [r, g, b, a = 1] = front;
@@ -127,6 +128,15 @@ def open_panel(
     return notebook, place
 
 
+def contrast(part: Locator) -> dict[str, Any]:
+    """The contrast of a text with what lies behind it, and both colours."""
+    for _ in range(20):
+        found = part.evaluate(CONTRAST_OF)
+        if found is not None:
+            return found
+    raise AssertionError(f"{part} was always just being replaced")
+
+
 def run_busy(notebook: Notebook, index: int) -> None:
     """Start a cell that does not end, and wait until the kernel is in it."""
     notebook.run_cell(index)
@@ -195,7 +205,7 @@ def test_text_can_be_read_in_both_themes(open_notebook):
             "title": place.locator(".bqplot .mainheading:visible").first,
             "section": section(place, "CPU"),
         }
-        measured = {name: part.evaluate(CONTRAST_OF) for name, part in parts.items()}
+        measured = {name: contrast(part) for name, part in parts.items()}
         poor = {name: found for name, found in measured.items() if found["contrast"] < CONTRAST}
         assert poor == {}, theme
         seen[theme] = {name: found["text"] for name, found in measured.items()}
