@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from fakes import nvidia as fakes
 
-from perfmon_widgets.collectors import cuda
+from perfmon_widgets.collectors import cuda, tree
 from perfmon_widgets.collectors.cuda import Gpu, Search, Used, Visible, visible_devices
 from perfmon_widgets.collectors.nvidia import NvidiaCollector, NvidiaUnavailable
 
@@ -284,7 +284,7 @@ def test_a_real_child(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
         search = Search(ALIKE, library=lambda: None, modules={})
-        assert child.pid in search._children_of(os.getpid())
+        assert child.pid in tree.children(os.getpid())
         assert search._opened(child.pid) == frozenset()
         assert search._environment(child.pid).get("PATH") == os.environ.get("PATH")
         assert search.look() == []

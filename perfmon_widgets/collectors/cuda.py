@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from perfmon_widgets.collectors import scope
+from perfmon_widgets.collectors import scope, tree
 
 # Looking at children reads many small files: done after this many seconds, or later where it takes so
 # long that it would use more than this share of one CPU.
@@ -235,7 +235,7 @@ class Search:
             devices = {device for _, device in opened - inherited}
             if "-uvm" in devices:
                 yield from self._likely({int(device) for device in devices - {"-uvm"}}, process)
-        for child in self._children_of(process):
+        for child in tree.children(process, self._proc):
             yield from self._used_by_children(child, opened)
 
     def _likely(self, minors: set[int], process: int) -> Iterator[Used]:
@@ -273,14 +273,6 @@ class Search:
         except OSError:
             return {}
         return {key: value for key, _, value in (entry.partition("=") for entry in text.split("\0"))}
-
-    def _children_of(self, process: int) -> Iterator[int]:
-        """The process ids of the children: every thread may have started some."""
-        for file in (self._proc / str(process) / "task").glob("*/children"):
-            try:
-                yield from map(int, file.read_text().split())
-            except OSError:
-                continue  # the thread ended meanwhile
 
 
 def _target(link: Path) -> str:
