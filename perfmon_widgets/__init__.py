@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from perfmon_widgets.metrics import Sample as Sample
     from perfmon_widgets.monitor import PerformanceMonitor as PerformanceMonitor
     from perfmon_widgets.panel.panel import PerformancePanel as PerformancePanel
+    from perfmon_widgets.panel.plot import plot as plot
     from perfmon_widgets.server import PerformanceServer as PerformanceServer
     from perfmon_widgets.server import serve as serve
+    from perfmon_widgets.span_log import read_spans as read_spans
 
 _HOMES = {
     "Collector": "collectors",
@@ -31,7 +33,9 @@ _HOMES = {
     "PerformanceServer": "server",
     "Sample": "metrics",
     "default_collectors": "collectors",
+    "plot": "panel.plot",
     "read_csv": "csv_log",
+    "read_spans": "span_log",
     "serve": "server",
 }
 
@@ -59,7 +63,18 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
     return [{"module": "perfmon_widgets.server_extension"}]
 
 
-if "ipykernel.kernelbase" in sys.modules:
-    # This may be a Jupyter kernel, and a monitor that is started in it, by whichever import, can be asked for
-    # through the Jupyter server from then on. Here, because the monitor must not know about Jupyter.
+def load_ipython_extension(shell: object) -> None:
+    """``%load_ext perfmon_widgets``: adds the magics ``%perfmon`` and ``%%perfmon``."""
+    importlib.import_module(f"{__name__}.magics").load(shell)
+
+
+def unload_ipython_extension(shell: object) -> None:
+    """``%unload_ext perfmon_widgets``: takes them out again; the monitor goes on."""
+    importlib.import_module(f"{__name__}.magics").unload(shell)
+
+
+if "IPython.core.interactiveshell" in sys.modules:
+    # This may be IPython, and a monitor that is started in it, by whichever import, is told of the cells. If
+    # it is a Jupyter kernel, the monitor can be asked for through the Jupyter server from then on. Here,
+    # because the monitor must not know about either.
     importlib.import_module(f"{__name__}.kernel").answer_requests()

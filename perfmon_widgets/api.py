@@ -151,7 +151,8 @@ def _history(monitor: PerformanceMonitor, request: Request) -> Response:
     if since is not None:
         later = times > since
         times, values = times[later], values[later]
-    columns = [metric.name for metric in monitor.metrics]
+    # A column that was added meanwhile, behind the others, is not in these rows.
+    columns = [metric.name for metric in monitor.metrics][: values.shape[1]]
     table = (list(map(_number, column)) for column in values.T.tolist())
     return _json(
         {

@@ -9,6 +9,9 @@ import csv
 import errno
 import io
 import os
+import re
+import stat
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -22,6 +25,11 @@ if TYPE_CHECKING:
 
 Rows = tuple[int, Iterable["np.datetime64"], Iterable[Sequence[float]]]
 """The number of the newest row, then the times (to the microsecond, UTC) and the values of all rows."""
+
+APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+"""How a log is opened."""
+
+_WITHOUT_ZONE = re.compile(r"[T ]\d\d:\d\d(:\d\d(\.\d+)?)?$")
 
 _WORDS = {
     errno.ENOENT: "the directory {folder} does not exist; create it, or name another",
@@ -109,18 +117,17 @@ class CsvLog:
 
         With a time (UTC), only the rows that are later.
         """
-        _, lines = self._window(after)
-        return _header(self._columns) + b"".join(lines)
+        with self._lock:  # no column is added meanwhile
+            _, lines = self._window(after)
+            return _header(self._columns) + b"".join(lines)
 
     def _window(self, after: np.datetime64 | None = None) -> tuple[int, list[bytes]]:
         """The number of the newest row, and the lines of the rows that the window holds."""
         newest, times, values = self._rows()
         rows = zip(times, values, strict=True)
-        return newest, [_line(time, row) for time, row in rows if after is None or time > after]
+        return newest, [self._line(time, row) for time, row in rows if after is None or time > after]
 
-    def append(
-        self, number: int, columns: Sequence[str], time: np.datetime64, values: Sequence[float]
-    ) -> None:
+    def append(self, number: int, time: np.datetime64, values: Sequence[float]) -> None:
         """Write one row if the log is running. Never raises: what goes wrong switches it off, see ``error``.
 
         ``number`` is the row's in the history: a row that the start has written already is not written twice.
@@ -129,29 +136,70 @@ class CsvLog:
             if self._descriptor is None or number <= self._newest:
                 return
             try:
-                if tuple(columns) != self._columns:
-                    self._continue_with(columns)
-                else:
-                    self._write(_line(time, values), 1)
-                    self._newest = number
+                self._write(self._line(time, values), 1)
+                self._newest = number
             except OSError as error:
-                self._error, self._errno = _sentence(error, self._path), error.errno
-                self._close()
+                self._fail(error)
 
-    def _continue_with(self, columns: Sequence[str]) -> None:
-        """Go on in the next numbered file, since a CSV file has one header."""
-        self._columns = tuple(columns)
-        asked = self._asked
+    def add_columns(self, columns: Sequence[str]) -> None:
+        """Have more columns, behind those there are: the rows that are written already get empty fields.
+
+        The file is written anew beside the old one, which it then replaces, so that at every moment one whole
+        file is there. Never raises: what goes wrong switches the log off, and the file stays as it was.
+        """
+        with self._lock:
+            if self._descriptor is not None:
+                try:
+                    self._widen(columns)
+                except OSError as error:
+                    self._fail(error)
+            self._columns = (*self._columns, *columns)
+
+    def _widen(self, columns: Sequence[str]) -> None:
+        assert self._descriptor is not None  # noqa: S101 - for the type checker
+        assert self._path is not None  # noqa: S101
+        written, beside = tempfile.mkstemp(prefix=f"{self._path.name}.", dir=self._path.parent)
+        try:
+            with os.fdopen(written, "wb") as wider, self._path.open("rb") as file:
+                status = os.fstat(self._descriptor)
+                if not os.path.samestat(status, os.fstat(file.fileno())):
+                    raise FileNotFoundError(errno.ENOENT, "the file was moved while it was being written")
+                header = _header(self._columns)
+                if file.read(len(header)) != header:
+                    file.seek(0)  # somebody has emptied it
+                wider.write(_header((*self._columns, *columns)))
+                for part in iter(lambda: file.read(2**20), b""):
+                    wider.write(part.replace(b"\n", b"," * len(columns) + b"\n"))
+                wider.flush()
+                os.fsync(written)
+                Path(beside).chmod(stat.S_IMODE(status.st_mode))
+            self._close()  # Windows replaces no file that is open
+            Path(beside).replace(self._path)
+            self._descriptor = os.open(self._path, APPEND)
+        except BaseException:
+            Path(beside).unlink(missing_ok=True)
+            raise
+
+    def _fail(self, error: OSError) -> None:
+        self._error, self._errno = sentence(error, self._path), error.errno
         self._close()
-        self._open(asked)
+
+    def _line(self, time: np.datetime64, values: Sequence[float]) -> bytes:
+        """One row: the time to the microsecond, then every number with all its digits."""
+        numbers = ["" if value != value else repr(value) for value in map(float, values)]  # noqa: PLR0124 - NaN
+        # A row of the window may be from before a column was added.
+        numbers += [""] * (len(self._columns) - len(numbers))
+        return ",".join([f"{time}Z", *numbers]).encode() + b"\n"
 
     def _open(self, asked: Path) -> None:
         """Create the file and write what the window holds; all or nothing."""
         try:
             path, descriptor = _create(asked)
         except OSError as error:
-            raise type(error)(error.errno, _sentence(error, asked)) from None
+            raise type(error)(error.errno, sentence(error, asked)) from None
         before = (self._path, self._count, self._newest)
+        # Running before the window is read: a row that was stored while no log ran, and is not handed over by
+        # the monitor therefore, is in the window then.
         self._descriptor, self._path = descriptor, path
         self._count = 0
         try:
@@ -162,7 +210,7 @@ class CsvLog:
             path.unlink(missing_ok=True)
             self._path, self._count, self._newest = before
             if isinstance(error, OSError):
-                raise type(error)(error.errno, _sentence(error, path)) from None
+                raise type(error)(error.errno, sentence(error, path)) from None
             raise
         self._asked, self._newest, self._error = asked, newest, None
 
@@ -179,9 +227,10 @@ class CsvLog:
         self._count += rows
 
     def _close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        # In this order, since an interrupt in between must not have another's file closed later.
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def forget(self) -> None:
         """In a forked child: leave the file to the parent, without having written to it."""
@@ -201,7 +250,9 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     whole = io.BytesIO(content[: content.rfind(b"\n") + 1])
     try:
         columns, times, values = _parse(io.TextIOWrapper(whole, "utf-8", newline=""))
-        index = pd.DatetimeIndex(pd.to_datetime(times, utc=True, format="ISO8601"), name="time")
+        # pandas 2 takes a time without a zone to be in that of the time before it.
+        zoned = [f"{time}Z" if _WITHOUT_ZONE.search(time) else time for time in times]
+        index = pd.DatetimeIndex(pd.to_datetime(zoned, utc=True, format="ISO8601"), name="time")
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path} is not a log of perfmon_widgets: {error}") from None
     table = np.array(values, dtype=float).reshape(len(values), len(columns))
@@ -235,12 +286,6 @@ def _header(columns: Sequence[str]) -> bytes:
     return text.getvalue().removesuffix("\r\n").encode() + b"\n"
 
 
-def _line(time: np.datetime64, values: Iterable[float]) -> bytes:
-    """One row: the time to the microsecond, then every number with all its digits."""
-    numbers = ["" if value != value else repr(value) for value in map(float, values)]  # noqa: PLR0124 - NaN
-    return ",".join([f"{time}Z", *numbers]).encode() + b"\n"
-
-
 def _absolute(path: str | os.PathLike[str]) -> Path:
     """The full path; raises OSError for one that no file can have."""
     try:
@@ -261,14 +306,21 @@ def _create(asked: Path) -> tuple[Path, int]:
     number = 1
     while True:
         path = asked if number == 1 else asked.with_name(f"{asked.stem}-{number}{asked.suffix}")
+        if spans_path(path).exists():  # left over from another log of this name
+            number += 1
+            continue
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
-            return path, os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
+            return path, os.open(path, APPEND | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
             number += 1
 
 
-def _sentence(error: OSError, path: Path | None) -> str:
+def spans_path(path: Path) -> Path:
+    """Where the cells, spans and marks beside this log are written: ``run.spans.csv`` beside ``run.csv``."""
+    return path.with_name(f"{path.stem}.spans{path.suffix}")
+
+
+def sentence(error: OSError, path: Path | None) -> str:
     """What went wrong with a file and what to do about it."""
     words = _WORDS.get(error.errno or 0)
     folder = path.parent if path else Path()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import threading
 import time
@@ -48,11 +49,13 @@ class History:
     def _allocate(self, rows: int) -> None:
         self._row = struct.Struct(f"{len(self.columns)}d")
         self._times = np.empty(rows, dtype="datetime64[us]")
-        self._stamps = self._times.view(np.int64)  # the same memory, quicker to write to
         self._arrived = np.empty(rows)
         self._after_gap = np.empty(rows, dtype=bool)
         self._values = np.empty((rows, len(self.columns)))
-        self._buffer = self._values.data
+        # The same memory, where a single number is quicker read and written.
+        self._stamps: Any = self._times.view(np.int64).data
+        self._arrivals: Any = self._arrived.data
+        self._gaps, self._buffer = self._after_gap.data, self._values.data
 
     def append(self, time: float, values: Sequence[float], after_gap: bool = False) -> int:
         """Add a row, drop those that have left the window, and return the number of the new row.
@@ -62,27 +65,45 @@ class History:
         """
         now = self._clock()
         with self._lock:
-            while self._length and now - self._arrived[self._first] > self.window:
+            while self._length and now - self._arrivals[self._first] > self.window:
                 self._first = (self._first + 1) % len(self._times)
                 self._length -= 1
             if self._length == len(self._times):
                 self._grow()
             at = (self._first + self._length) % len(self._times)
             self._stamps[at] = round(time * 1e6)
-            self._arrived[at] = now
-            self._after_gap[at] = after_gap
+            self._arrivals[at] = now
+            self._gaps[at] = after_gap
             # Five times as fast as an assignment, which would first make an array of the row.
             self._row.pack_into(self._buffer, at * self._row.size, *values)
             self._length += 1
             self.count += 1
             return self.count
 
+    def add_columns(self, columns: Sequence[str]) -> None:
+        """Have more columns, behind those there are; the rows there are have NaN in them."""
+        with self._lock:
+            self.columns = (*self.columns, *columns)
+            self._move(len(self._times))
+
     def _grow(self) -> None:
-        old = [self._oldest_first(array) for array in self._arrays()]
-        self._allocate(2 * len(self._times))
-        for array, before in zip(self._arrays(), old, strict=True):
+        self._move(2 * len(self._times))
+
+    def _move(self, rows: int) -> None:
+        """Make room for so many rows, of the columns there are now."""
+        *others, values = [self._oldest_first(array) for array in self._arrays()]
+        self._allocate(rows)
+        for array, before in zip(self._arrays(), others, strict=False):
             array[: self._length] = before
+        self._values[: self._length, values.shape[1] :] = np.nan
+        self._values[: self._length, : values.shape[1]] = values
         self._first = 0
+
+    @property
+    def oldest(self) -> float:
+        """Since when there are rows, by the clock; for ever as long as none has left the window."""
+        with self._lock:
+            return self._arrivals[self._first] if self.count > self._length else -math.inf
 
     def _arrays(self) -> tuple[NDArray[Any], ...]:
         return self._times, self._arrived, self._after_gap, self._values
@@ -114,10 +135,13 @@ class History:
         import pandas as pd  # noqa: PLC0415 - a program that only samples never pays for it
 
         _, times, after_gap, values = self.read()
-        if self._index is None:
-            self._index = pd.Index(self.columns, dtype=object if not self.columns else None)
+        names = self._index  # which another reader may replace meanwhile
+        if names is None or len(names) != values.shape[1]:
+            # Columns are only ever added behind the others, perhaps since the values were read.
+            columns = self.columns[: values.shape[1]]
+            names = self._index = pd.Index(columns, dtype=object if not columns else None)
         index = pd.DatetimeIndex(times, tz="UTC", name="time")
-        frame: pd.DataFrame = pd.DataFrame(values, index=index, columns=self._index, copy=False)
+        frame: pd.DataFrame = pd.DataFrame(values, index=index, columns=names, copy=False)
         frame.attrs["gaps"] = (times[after_gap].astype(np.int64) / 1e6).tolist()
         return frame
 

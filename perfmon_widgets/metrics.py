@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 # Where a unit is printed with a prefix: the step between prefixes, then the prefixes from 1 upwards.
 _BINARY = (1024.0, ("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
 _DECIMAL = (1000.0, ("B/s", "kB/s", "MB/s", "GB/s", "TB/s"))
 _HERTZ = (1000.0, ("Hz", "kHz", "MHz", "GHz"))
 _PREFIXED = {"bytes": _BINARY, "bytes_per_second": _DECIMAL, "hertz": _HERTZ}
-_SUFFIX = {"percent": "%", "watts": " W", "seconds": " s"}
+_SUFFIX = {"percent": "%", "watts": " W", "seconds": " s", "celsius": " °C"}
+_UNITS = ("bytes_per_second", *_PREFIXED, *_SUFFIX)
+_PER_SECOND = "_per_second"
+
+RECORDED = "recorded"
+"""The group of the series that the user records."""
 
 MISSING = "–"
 """What is printed for a number that is not there."""
@@ -63,13 +69,26 @@ class Sample:
     values: Mapping[str, float]
 
 
+def unit_of(name: str) -> str:
+    """The unit that the end of a column's name tells; empty if it is none that is known.
+
+    ``bytes`` of ``gpu0/memory_used_bytes``, ``tokens_per_second`` of ``train/tokens_per_second``.
+    """
+    what = name.rpartition("/")[2]
+    for unit in _UNITS:
+        if what == unit or what.endswith(f"_{unit}"):
+            return unit
+    counted = what.removesuffix(_PER_SECOND).rpartition("_")[2]
+    return f"{counted}{_PER_SECOND}" if what.endswith(_PER_SECOND) and counted else ""
+
+
 def scale_for(unit: str, largest: float) -> tuple[float, str]:
     """What to divide values of this unit by so that the largest reads well, and the text that follows them.
 
     ``scale_for("bytes", 6e9)`` is ``(1073741824.0, "GiB")``; a unit without prefixes is divided by 1.
     """
     if unit not in _PREFIXED:
-        return 1.0, _SUFFIX.get(unit, f" {unit}").strip()
+        return 1.0, _suffix(unit).strip()
     step, labels = _PREFIXED[unit]
     power = 0
     if math.isfinite(largest) and largest > 0:
@@ -87,7 +106,27 @@ def in_words(value: float, unit: str) -> str:
         # What would round up to the next prefix is printed with that.
         divisor, label = scale_for(unit, abs(value) + 0.5 * divisor)
         return f"{_three_digits(value / divisor)} {label}"
-    return f"{_three_digits(value)}{_SUFFIX.get(unit, f' {unit}' if unit else '')}"
+    # A number without unit may be of any size: a loss, a learning rate.
+    return f"{_three_digits(value)}{_suffix(unit)}" if unit else f"{value:.4g}"
+
+
+def _suffix(unit: str) -> str:
+    """What follows a number in this unit: ``%``, `` W``, `` tokens/s``; nothing where there is no unit."""
+    if unit in _SUFFIX:
+        return _SUFFIX[unit]
+    counted = unit.removesuffix(_PER_SECOND)
+    return f" {counted}/s" if counted != unit else f" {unit}".rstrip()
+
+
+def duration_in_words(seconds: float) -> str:
+    """A length of time for a person to read: ``52 ms``, ``7.9 s``, ``2:05:03``; a dash if it is missing."""
+    if not math.isfinite(seconds):
+        return MISSING
+    if seconds >= 99.5:
+        return str(timedelta(seconds=round(seconds)))
+    if seconds >= 0.0995 or not seconds:
+        return f"{seconds:.2g} s"
+    return f"{seconds * 1e3:.2g} ms" if seconds >= 0.0000995 else f"{seconds * 1e6:.2g} µs"
 
 
 def used_of_limit(used: float, limit: float, unit: str) -> str:

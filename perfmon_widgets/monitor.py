@@ -1,4 +1,4 @@
-"""PerformanceMonitor: the clock, the thread, the stores and the subscribers. The core ends here."""
+"""PerformanceMonitor: the clock, the stores and the subscribers. The core ends here."""
 
 from __future__ import annotations
 
@@ -10,15 +10,24 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from perfmon_widgets.clock import Clock
 from perfmon_widgets.collectors import Collector, default_collectors
+from perfmon_widgets.collectors.recorded import Recorded
 from perfmon_widgets.csv_log import CsvLog, Rows
+from perfmon_widgets.errors import Errors, Subscribers
 from perfmon_widgets.history import History, microseconds
 from perfmon_widgets.metrics import Metric, Sample
+from perfmon_widgets.sources import Sources
+from perfmon_widgets.span_log import SpanLog
+from perfmon_widgets.spans import CELL, MARK, SPAN, Span, Spans, watchers
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
@@ -26,8 +35,11 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-# How long stop() waits for a reading that hangs in a driver before it lets the thread go.
-_PATIENCE = 5.0
+# How many seconds a span waits for the sample that shows the numbers at its start, or at its end: several
+# times what one takes. It goes on without, rather than be kept by a driver that does not answer.
+_FOR_A_SAMPLE = 0.002
+# What lasted so many seconds has a sample at its end; one that is so young will do for the start of the next.
+_WORTH_A_SAMPLE = 0.1
 
 
 class PerformanceMonitor:
@@ -36,7 +48,7 @@ class PerformanceMonitor:
     Args:
         collectors: the sources of readings; by default those that this machine has.
         interval: seconds between samples, greater than 0; may be changed while running.
-        window: seconds of history to keep, greater than 0.
+        window: seconds of history to keep, greater than 0; may be changed while running.
         gpus: indices or UUIDs of the GPUs to watch, instead of those the model is found to use.
 
     Raises ValueError, naming the argument, for a number that makes no sense, for two columns of one name and
@@ -55,18 +67,24 @@ class PerformanceMonitor:
         self._window = _seconds("window", window)
         if collectors is not None and gpus is not None:
             raise ValueError("gpus chooses among the default collectors; leave out one of the two arguments")
-        self._collectors = _named(default_collectors(gpus) if collectors is None else collectors)
+        self._recorded = Recorded()
+        chosen = default_collectors(gpus) if collectors is None else collectors
+        self._errors = Errors()
+        self._sources = Sources([*chosen, self._recorded], self._errors)
         self._columns = tuple(metric.name for metric in self.metrics)
-        repeated = {name for name in self._columns if self._columns.count(name) > 1}
-        if repeated:
-            raise ValueError(f"two metrics have the name {min(repeated)!r}; rename one of them")
         self._history = History(self._columns, self._window)
         self._log = CsvLog(self._columns, self._rows)
+        self._spans = Spans()
+        self._span_log = SpanLog(self._log, self._spans)
+        self._unseen = False  # whether a span ended since the last sample without one of its own
         self._latest: Sample | None = None
-        self._missed = 0
         self._started = 0.0
-        self._errors: dict[str, str] = {}
-        self._callbacks: list[Callable[[Sample], object]] = []
+        self.starts = 0
+        """How often start() was called, whether it had to do anything or not: somebody wants it to run."""
+        self._clocks_differ = math.nan  # by so many seconds when the newest sample was taken
+        self._told_samples: Subscribers[Sample] = Subscribers("on_sample", self._errors)
+        self._told_states: Subscribers[bool] = Subscribers("on_state", self._errors)
+        self._measured = frozenset(self._columns)  # by others than record()
         self._renew_locks()
         _monitors.add(self)
 
@@ -74,14 +92,14 @@ class PerformanceMonitor:
         self._sampling = threading.Lock()  # one reading at a time
         self._switching = threading.Lock()  # one thread at a time
         self._wishes: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
-        self._thread: _Sampler | None = None
+        self._clock: Clock | None = None
 
     # -- reading ---------------------------------------------------------------------------------------
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """What each column means, in the order of the columns."""
-        return tuple(metric for collector in self._collectors.values() for metric in collector.metrics)
+        return self._sources.metrics
 
     @property
     def history(self) -> pd.DataFrame:
@@ -92,7 +110,7 @@ class PerformanceMonitor:
         are missing.
         """
         frame = self._history.frame()
-        for metric in self.metrics:
+        for metric in self.metrics[: frame.shape[1]]:
             frame.attrs[metric.name] = {"unit": metric.unit, "help": metric.help, "source": metric.source}
         frame.attrs["devices"] = {metric.where: metric.device for metric in self.metrics if metric.device}
         return frame
@@ -111,15 +129,16 @@ class PerformanceMonitor:
     @property
     def errors(self) -> dict[str, str]:
         """Why numbers are missing: by collector for a source that failed, by column for a single number."""
-        errors = dict(self._errors)
-        for collector in self._collectors.values():
-            errors.update(getattr(collector, "errors", {}))
-        return errors
+        errors = self._errors.now()
+        if self._span_log.error:
+            errors["span log"] = self._span_log.error
+        return errors | self._sources.reasons
 
     @property
     def missed(self) -> int:
         """How many samples were due since the start but not taken, because the thread came too late."""
-        return self._missed
+        clock = self._clock
+        return 0 if clock is None else clock.missed
 
     @property
     def log(self) -> CsvLog:
@@ -128,8 +147,12 @@ class PerformanceMonitor:
 
     @property
     def window(self) -> float:
-        """How many seconds of history are kept."""
+        """Seconds of history that are kept. Setting it holds from the next row; ValueError unless above 0."""
         return self._window
+
+    @window.setter
+    def window(self, seconds: float) -> None:
+        self._window = self._history.window = _seconds("window", seconds)
 
     # -- sampling --------------------------------------------------------------------------------------
 
@@ -141,60 +164,163 @@ class PerformanceMonitor:
         """
         return self._sample(after_gap=False)
 
-    def _sample(self, *, after_gap: bool) -> Sample:
+    def _sample(self, after_gap: bool) -> Sample:
         with self._sampling:
+            self._add_columns()
+            self._unseen = False
             at = time.time()
+            after_gap |= self._clock_was_set(at)
             values = dict.fromkeys(self._columns, math.nan)
-            for name, collector in self._collectors.items():
-                self._collect(name, collector, values)
+            # Whoever asks for a sample by hand waits for it on their own.
+            self._sources.read_into(values, patiently=threading.current_thread() is self._clock)
             sample = Sample(at, values)
             row = tuple(values.values())
             number = self._history.append(at, row, after_gap)
             self._latest = sample
-            self._log.append(number, self._columns, microseconds(at), row)
-        for callback in tuple(self._callbacks):
-            self._tell(callback, sample)
+            if self._log.running:  # else a start writes this row too
+                self._log.append(number, microseconds(at), row)
+            self._spans.trim(self._history.oldest)
+            clock = self._clock
+            if clock is not None:
+                clock.taken()
+        self._told_samples.tell(sample)
         return sample
 
-    def _collect(self, name: str, collector: Collector, values: dict[str, float]) -> None:
-        try:
-            reading = {column: float(value) for column, value in collector.collect().items()}
-            unknown = reading.keys() - values.keys()
-            if unknown:
-                raise ValueError(f"{min(unknown)!r} is not among its metrics")
-        except Exception as error:  # noqa: BLE001 - whatever a source does wrong, the others go on
-            self._failed(name, error)
-        else:
-            values.update(reading)
-            self._errors.pop(name, None)
+    def _clock_was_set(self, now: float) -> bool:
+        """Whether the time of day moved by more than an interval beside the clock that nobody sets.
 
-    def _tell(self, callback: Callable[[Sample], object], sample: Sample) -> None:
-        name = _name_of(callback)
-        try:
-            callback(sample)
-        except Exception as error:  # noqa: BLE001 - a face that fails must not stop the sampling
-            self._failed(name, error)
-        else:
-            self._errors.pop(name, None)
+        So it does too while the machine is suspended, when that clock stands still.
+        """
+        before, self._clocks_differ = self._clocks_differ, now - time.monotonic()
+        return abs(self._clocks_differ - before) > self._interval
 
-    def _failed(self, name: str, error: Exception) -> None:
-        """Note an error, and log it once for as long as it lasts."""
-        text = str(error) or type(error).__name__
-        if name not in self._errors:
-            _logger.warning("%s: %s", name, text, exc_info=_logger.isEnabledFor(logging.DEBUG))
-        self._errors[name] = text
+    def _add_columns(self) -> None:
+        """Have a column for each series that was recorded for the first time since the last sample."""
+        new = self._recorded.adopt()
+        if new:
+            # The log first: it can write a row that lacks the last columns, but none that is too long.
+            self._log.add_columns(new)
+            self._history.add_columns(new)
+            self._columns = self._history.columns
 
     def on_sample(self, callback: Callable[[Sample], object], remove: bool = False) -> None:
         """Call back with each new sample, on the thread that took it; ``remove=True`` ends that."""
-        if remove:
-            self._errors.pop(_name_of(callback), None)
-            self._callbacks = [known for known in self._callbacks if known != callback]
-        elif callback not in self._callbacks:
-            self._callbacks = [*self._callbacks, callback]
+        self._told_samples.change(callback, remove)
+
+    def on_state(self, callback: Callable[[bool], object], remove: bool = False) -> None:
+        """Call back after each start (True) and stop (False), on the thread that asked for it.
+
+        ``remove=True`` ends that.
+        """
+        self._told_states.change(callback, remove)
 
     def _rows(self) -> Rows:
         number, times, _, values = self._history.read()
         return number, times, values.tolist()
+
+    # -- what the user adds ----------------------------------------------------------------------------
+
+    def mark(self, label: str) -> None:
+        """Put a labelled mark at this moment; raises TypeError or ValueError for a label that is none."""
+        self._spans.mark(label)
+        self._write_spans()
+
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        """``with monitor.span("validation"):`` is a stretch of time with a name; spans may be nested.
+
+        A sample is taken at its start and, if it lasted at least 0.1 s, at its end; where many follow each
+        other, at most ten a second. Raises TypeError or ValueError for a name that is none.
+        """
+        span = self.begin(SPAN, name)
+        try:
+            yield
+        except BaseException:
+            self.end(span, raised=True)
+            raise
+        self.end(span)
+
+    def begin(self, kind: str, name: str, execution_count: int | None = None) -> Span:
+        """Start a span, or a cell, which end() ends: for what cannot be put into a ``with``."""
+        clock = self._running_clock()
+        if clock is not None and (self._unseen or time.monotonic() - clock.newest >= _WORTH_A_SAMPLE):
+            clock.soon(_patience(clock))
+        span = self._spans.begin(kind, name, execution_count)
+        self._write_spans()
+        return span
+
+    def end(self, span: Span, *, raised: bool = False) -> None:
+        """End what begin() started; nothing if it has ended."""
+        self._spans.end(span, raised=raised)
+        clock = self._running_clock()
+        if span.seconds < _WORTH_A_SAMPLE:
+            self._unseen = True
+        elif clock is not None:
+            clock.soon(_patience(clock))  # so that what is freed next counts as the span's no more
+        self._write_spans()
+
+    def record(self, **values: float) -> None:
+        """Add series of your own to the history, the charts and the CSV: ``record(loss=0.31, epoch=3)``.
+
+        The next sample takes the last value of each; rows without one have NaN. The end of a name tells its
+        unit if it is one: ``tokens_per_second``, ``cache_bytes``. All values are recorded, or none: raises
+        TypeError for what is no number, ValueError for a name that another column has or that cannot be one,
+        and for more than 100 names.
+        """
+        self._recorded.record(values, self._measured)
+
+    @property
+    def marks(self) -> pd.DataFrame:
+        """The marks in the window: index ``time`` (UTC), column ``label``; a copy of its own."""
+        return self._spans.frame(MARK)
+
+    @property
+    def spans(self) -> pd.DataFrame:
+        """The spans in the window: ``name``, ``start``, ``end`` (UTC), ``duration_seconds``, ``raised``.
+
+        A copy of its own. While a span goes on, its end is NaT and its duration NaN.
+        """
+        return self._spans.frame(SPAN)
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """The executed cells in the window: ``start``, ``end``, ``duration_seconds``, ``raised``, ``source``.
+
+        A copy of its own, index ``execution_count``; times are UTC, ``source`` is the first line. While a
+        cell runs, its end is NaT and its duration NaN. There are none outside IPython.
+        """
+        return self._spans.frame(CELL)
+
+    def newest_spans(self, most: int) -> list[Span]:
+        """The newest cells, spans and marks, so many of each kind at most: to be looked at, not changed."""
+        return self._spans.newest(most)
+
+    # -- reports ---------------------------------------------------------------------------------------
+
+    def summary(self, since: datetime | float | None = None) -> pd.DataFrame:
+        """One row per column: ``unit``, ``now``, ``mean``, ``min``, ``max``, ``p95``; see analysis.summary.
+
+        ``since``: a time with a zone, or so many seconds before the newest row; by default the window.
+        """
+        from perfmon_widgets.analysis import summary  # noqa: PLC0415 - a program that only samples never pays
+
+        return summary(self.history, since)
+
+    def by_cell(self) -> pd.DataFrame:
+        """What each cell cost: below ``cell`` what ``cells`` has, below each metric its mean, max and change.
+
+        ``by_cell()["process_ram_bytes"]`` is a table of these three; see analysis.by_span for what they are.
+        """
+        return self._by("cell", self.cells)
+
+    def by_span(self) -> pd.DataFrame:
+        """What each span cost: the same as by_cell(), with the table of ``spans`` below ``span``."""
+        return self._by("span", self.spans)
+
+    def _by(self, name: str, stretches: pd.DataFrame) -> pd.DataFrame:
+        from perfmon_widgets.analysis import beside, by_span  # noqa: PLC0415
+
+        return beside(name, stretches, by_span(self.history, stretches))
 
     # -- the clock -------------------------------------------------------------------------------------
 
@@ -206,48 +332,69 @@ class PerformanceMonitor:
     @interval.setter
     def interval(self, seconds: float) -> None:
         self._interval = _seconds("interval", seconds)
-        thread = self._thread
-        if thread is not None:
-            thread.wake.set()
+        clock = self._clock
+        if clock is not None:
+            clock.wake()
 
     @property
     def running(self) -> bool:
         """Whether samples are being taken."""
-        thread = self._thread
-        return thread is not None and thread.is_alive()
+        return self._running_clock() is not None
+
+    def _running_clock(self) -> Clock | None:
+        clock = self._clock
+        return clock if clock is not None and clock.running else None
 
     def start(self) -> None:
         """Begin to sample, at once and then every ``interval`` seconds; nothing if running already."""
         with self._switching:
-            if not self.running:
-                self._missed = 0
-                self._started = time.monotonic()
-                self._thread = _Sampler(self)
-                self._thread.start()
+            self.starts += 1
+            if self.running:
+                return
+            if self._clock is not None:
+                self._clock.wake()  # an interrupted stop may have left it asleep
+            self._started = time.monotonic()
+            clock = self._clock = Clock(
+                self._sample,
+                self._between,
+                self._close_sources,
+                lambda: self._interval,
+                after_gap=self._latest is not None,
+            )
+            try:
+                clock.start()
+            except BaseException:  # an interrupt, or no more threads: none is to begin later on
+                clock.stop()
+                raise
+            self._tell_watchers(True)
+        self._told_states.tell(True)
 
     def stop(self) -> None:
         """Stop sampling and close the log; the history stays readable. Nothing if not running."""
-        with self._switching:
-            thread, self._thread = self._thread, None
+        clock, was_running = self._clock, self.running
+        if was_running:
+            self._tell_watchers(False)
         # Not under the lock: the thread may be about to stop the monitor too, from a subscriber.
-        if thread is not None:
-            thread.stop()
+        if clock is not None:
+            if self._recorded.waiting:
+                clock.soon()  # so that what was recorded last finds a row
+            clock.stop()
         self._fulfil()
         self._log.stop()
-        self._close_collectors()
+        self._span_log.write()
+        if clock is None or not clock.is_alive():
+            self._close_sources()  # else that thread does it, as soon as it can
+        if was_running:
+            self._told_states.tell(False)
 
-    def _close_collectors(self) -> None:
-        # Not in the middle of a reading, unless that one hangs.
-        held = self._sampling.acquire(timeout=_PATIENCE)
-        try:
-            for name, collector in self._collectors.items():
-                try:
-                    getattr(collector, "close", _nothing)()
-                except Exception as error:  # noqa: BLE001 - the others are to be closed too
-                    self._failed(name, error)
-        finally:
-            if held:
-                self._sampling.release()
+    def _tell_watchers(self, running: bool) -> None:
+        for watcher in watchers:
+            with self._errors.of(watcher.__qualname__):
+                watcher(self, running)
+
+    def _close_sources(self) -> None:
+        with self._sampling:  # not in the middle of a reading
+            self._sources.close()
 
     def submit(self, action: Callable[[], object]) -> None:
         """Have the sampling thread do something soon; at once and here if the monitor is not running.
@@ -255,22 +402,33 @@ class PerformanceMonitor:
         For what comes from a browser while a cell runs: the thread that hears it must not be kept.
         """
         self._wishes.put(action)
-        thread = self._thread
-        if thread is not None and thread.is_alive():
-            thread.wake.set()
+        clock = self._running_clock()
+        if clock is not None:
+            clock.wake()
         else:
             self._fulfil()
 
+    def _between(self) -> None:
+        """What else the sampling thread does: after each sample, and when it is woken."""
+        self._fulfil()
+        self._span_log.write()
+
+    def _write_spans(self) -> None:
+        """Have what is new among the spans written soon; here and at once if the monitor is not running."""
+        clock = self._clock
+        if clock is None or not clock.is_alive():
+            self._span_log.write()
+        elif self._log.running:
+            clock.wake()
+
     def _fulfil(self) -> None:
-        while True:
+        while not self._wishes.empty():
             try:
                 action = self._wishes.get_nowait()
-            except queue.Empty:
+            except queue.Empty:  # another thread was quicker
                 return
-            try:
+            with self._errors.of(getattr(action, "__qualname__", str(action))):
                 action()
-            except Exception as error:  # noqa: BLE001 - nobody above could do anything about it
-                self._failed(getattr(action, "__qualname__", str(action)), error)
 
     def __enter__(self) -> Self:
         self.start()
@@ -286,57 +444,10 @@ class PerformanceMonitor:
     def _forget_thread(self) -> None:
         """In a forked child there is no thread, and the log is the parent's."""
         self._renew_locks()
-        self._history.renew_lock()
+        for part in (self._history, self._spans, self._recorded):
+            part.renew_lock()
+        self._span_log.forget()
         self._log.forget()
-
-
-class _Sampler(threading.Thread):
-    """The sampling thread: made for one start, ended by one stop."""
-
-    def __init__(self, monitor: PerformanceMonitor) -> None:
-        super().__init__(name="perfmon-sampler", daemon=True)
-        self.wake = threading.Event()
-        self._stopping = False
-        self._monitor = monitor
-
-    def stop(self) -> None:
-        self._stopping = True
-        self.wake.set()
-        if threading.current_thread() is not self:
-            self.join(_PATIENCE)
-
-    def run(self) -> None:
-        monitor, interval = self._monitor, self._monitor.interval
-        due = time.monotonic()
-        after_gap = monitor.latest is not None
-        while not self._stopping:
-            if time.monotonic() >= due:
-                # What was missed while this thread could not run lies before this row, what is missed
-                # while the sources answer lies before the next.
-                following, missed = next_due(due, time.monotonic(), interval)
-                monitor._sample(after_gap=after_gap or missed > 0)
-                due, late = next_due(following - interval, time.monotonic(), interval)
-                monitor._missed += missed + late
-                after_gap = late > 0
-            monitor._fulfil()
-            if monitor.interval != interval:
-                # What a shorter interval would have made due before is not missed: nobody asked for it.
-                due = max(due - interval + monitor.interval, time.monotonic())
-                interval = monitor.interval
-            self.wake.wait(max(0.0, due - time.monotonic()))
-            self.wake.clear()
-
-
-def next_due(due: float, now: float, interval: float) -> tuple[float, int]:
-    """When the next sample is due after the one that was due at ``due``, and how many were missed by ``now``.
-
-    The grid is kept, so that lateness does not add up; what is past is skipped, never made up for.
-    """
-    following = due + interval
-    if following > now:
-        return following, 0
-    missed = int((now - following) // interval) + 1
-    return following + missed * interval, missed
 
 
 _shared: PerformanceMonitor | None = None
@@ -359,27 +470,9 @@ def running_monitor() -> PerformanceMonitor | None:
     return max(running, key=lambda monitor: monitor._started, default=None)
 
 
-def _named(collectors: Sequence[Collector]) -> dict[str, Collector]:
-    """Each collector under the name of its class, numbered where there are several."""
-    named: dict[str, Collector] = {}
-    for collector in collectors:
-        if not isinstance(collector, Collector):
-            raise TypeError(f"{collector!r} is no collector: it needs `metrics` and `collect()`")
-        name = kind = type(collector).__name__
-        number = 1
-        while name in named:
-            number += 1
-            name = f"{kind} {number}"
-        named[name] = collector
-    return named
-
-
-def _nothing() -> None:
-    """What a collector without a close() does at the end."""
-
-
-def _name_of(callback: Callable[[Sample], object]) -> str:
-    return f"on_sample {getattr(callback, '__qualname__', callback)}"
+def _patience(clock: Clock) -> float:
+    """How long to wait for a sample; not at all on the thread that takes it."""
+    return 0.0 if clock is threading.current_thread() else _FOR_A_SAMPLE
 
 
 def _seconds(name: str, value: float) -> float:

@@ -103,6 +103,11 @@ class PerformanceServer:
         """What every request must bring along: ``Authorization: token …``, or ``?token=`` in the URL."""
         return self._token
 
+    @property
+    def running(self) -> bool:
+        """Whether it answers."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Close the port and all connections, and end the thread. Nothing if stopped already."""
         loop = self._loop
@@ -138,7 +143,7 @@ class PerformanceServer:
         self.stop()
 
     def __repr__(self) -> str:
-        state = "running" if self._thread.is_alive() else "stopped"
+        state = "running" if self.running else "stopped"
         return f"<PerformanceServer {state}, {self.url}>"
 
 

@@ -20,7 +20,9 @@ OPEN_FILES = Path("/proc/self/fd")
 
 
 def _perfmon_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("perfmon")]
+    # Of a start that was interrupted Python may list a thread that never began.
+    threads = [thread for thread in threading.enumerate() if thread.is_alive()]
+    return [thread for thread in threads if thread.name.startswith("perfmon")]
 
 
 def _perfmon_files() -> list[str]:

@@ -325,6 +325,17 @@ def test_what_others_use_does_not_count(machine, made):
     assert made().collect() == {}
 
 
+def test_of_another_process_it_is_what_that_one_and_its_children_use(machine, made):
+    machine.gpu(FIRST, DISCRETE)
+    machine.gpu(SECOND, DISCRETE)
+    machine.opens(ME, FIRST, client=7, vram="2 GiB")
+    machine.process(4242, children="4243 ")
+    machine.process(4243)
+    machine.opens(4243, SECOND, client=9, vram="2 GiB")
+    values = made(root=4242).collect()
+    assert {name.split("/")[0] for name in values} == {"gpu1"}
+
+
 def test_a_card_of_another_driver_does_not_count(machine, made):
     machine.gpu(FIRST, DISCRETE)
     machine.opens(ME, FIRST, client=9, vram="2 GiB", driver="i915")
@@ -493,8 +504,8 @@ def test_the_gpus_a_user_names_are_shared_out_on_a_mixed_machine(machine, monkey
     among, asked_nvidia, asked_amd = amd.among, [], []
     monkeypatch.setattr("perfmon_widgets.collectors.cuda.known_gpus", lambda: [None, None])
     monkeypatch.setattr(amd, "among", lambda gpus, first: among(gpus, first, machine.sys))
-    monkeypatch.setattr(collectors, "_nvidia", lambda gpus: asked_nvidia.append(gpus) or [])
-    monkeypatch.setattr(collectors, "_amd", lambda gpus, first: asked_amd.append(gpus) or [])
+    monkeypatch.setattr(collectors, "_nvidia", lambda gpus, root: asked_nvidia.append(gpus) or [])
+    monkeypatch.setattr(collectors, "_amd", lambda gpus, first, root: asked_amd.append(gpus) or [])
     collectors.default_collectors(named)
     assert (asked_nvidia, asked_amd) == (theirs, ours)
 

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,45 @@ def test_history_as_csv_is_what_the_log_writes(monitor: PerformanceMonitor, fold
     assert read_csv(folder / "later.csv").equals(monitor.history.iloc[1:])
 
 
+def test_a_series_that_was_recorded_is_a_column_like_the_others(monitor: PerformanceMonitor) -> None:
+    monitor.sample()
+    monitor.record(**{"train/loss": 0.5})
+    # Known, but no row has it yet: what is answered fits together all the same.
+    assert "train/loss" not in content(get(monitor, HISTORY))["columns"]
+    assert get(monitor, HISTORY, format="csv").body.count(b"loss") == 0
+    monitor.sample()
+    answered = content(get(monitor, HISTORY))
+    assert answered["columns"][-1] == "train/loss"
+    assert answered["values"]["train/loss"] == [None, 0.5]
+    assert content(get(monitor, CURRENT))["values"]["train/loss"] == 0.5
+    assert content(get(monitor, METRICS))["metrics"]["train/loss"]["group"] == "recorded"
+    header, first, second = get(monitor, HISTORY, format="csv").body.decode().splitlines()
+    assert header.endswith(",train/loss")
+    assert first.endswith(",")
+    assert second.endswith(",0.5")
+    assert 'perfmon_loss{where="train"} 0.5' in get(monitor, PROMETHEUS).body.decode()
+
+
+def test_columns_that_are_added_under_fire_never_spoil_an_answer(monitor: PerformanceMonitor) -> None:
+    done = threading.Event()
+
+    def add() -> None:
+        for number in range(80):
+            monitor.record(**{f"series{number}": number})
+            monitor.sample()
+        done.set()
+
+    adding = threading.Thread(target=add)
+    adding.start()
+    while not done.is_set():
+        answered = content(get(monitor, HISTORY))
+        assert all(len(values) == len(answered["time"]) for values in answered["values"].values())
+        header, *lines = get(monitor, HISTORY, format="csv").body.decode().splitlines()
+        assert {line.count(",") for line in lines} <= {header.count(",")}
+        assert get(monitor, PROMETHEUS).status == 200
+    adding.join()
+
+
 @pytest.mark.parametrize("kind", ["", "xml", "CSV"])
 def test_another_format_is_refused(monitor: PerformanceMonitor, kind: str) -> None:
     assert message(get(monitor, HISTORY, format=kind), 400).startswith("format: ")
@@ -198,7 +238,7 @@ def test_metrics_say_what_the_columns_mean() -> None:
 
 
 def test_a_reader_never_samples(monitor: PerformanceMonitor) -> None:
-    collector = monitor._collectors["FakeCollector"]
+    collector = monitor._sources._collectors["FakeCollector"]
     monitor.sample()
     for path, methods in api.ROUTES.items():
         for method in methods:

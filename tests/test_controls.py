@@ -14,6 +14,7 @@ from fakes.comm import Wire
 from perfmon_widgets.csv_log import CsvLog
 from perfmon_widgets.panel import controls
 from perfmon_widgets.panel.controls import ExportButton, interval_choice, offer_interval, window_choice
+from perfmon_widgets.panel.link import Link
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_a_log_that_failed_says_why(folder):
     log = log_of(2)
     path = log.start("run.csv")
     path.unlink()
-    log.append(3, ["a_percent"], np.datetime64(3, "us"), [1.0])
+    log.append(3, np.datetime64(3, "us"), [1.0])
     state = controls.log_state(log)
     assert "perfmon-error" in state
     assert 'role="alert"' in state
@@ -153,7 +154,7 @@ def test_the_windows_are_five_and_ten_minutes_as_far_as_they_are_kept(kept, offe
 
 
 def test_a_browser_that_asks_for_the_file_gets_it(wire):
-    button = ExportButton()
+    button = ExportButton(link=Link())
     button.on_export(lambda send: send(b"time,a\n"))
     wire.clear()
     wire.ask(button, export="17")
@@ -167,7 +168,7 @@ def test_a_browser_that_asks_for_the_file_gets_it(wire):
 
 def test_the_file_may_be_sent_later(wire):
     asked: list[Callable[[bytes], None]] = []
-    button = ExportButton()
+    button = ExportButton(link=Link())
     button.on_export(asked.append)
     wire.ask(button, export="1")
     wire.ask(button, export="2")
@@ -178,7 +179,7 @@ def test_the_file_may_be_sent_later(wire):
 
 
 def test_another_message_is_not_answered(wire):
-    button = ExportButton()
+    button = ExportButton(link=Link())
     button.on_export(lambda send: send(b""))
     wire.clear()
     wire.ask(button, something="else")
@@ -186,9 +187,9 @@ def test_another_message_is_not_answered(wire):
 
 
 def test_the_controls_to_be_heard_are_named_to_the_browser(wire):
-    button, box = ExportButton(), ipywidgets.Checkbox()
+    link, box = Link(), ipywidgets.Checkbox()
     wire.clear()
-    button.controls = [box]
+    link.controls = [box]
     [message] = wire.messages
     assert message.state == {"controls": [f"IPY_MODEL_{box.comm.comm_id}"]}
 
@@ -202,4 +203,4 @@ def test_scripts_and_styles_are_files_of_the_package_and_need_no_network():
 
 
 def test_the_button_has_a_representation_that_is_the_same_each_time():
-    assert repr(ExportButton()) == "<ExportButton>"
+    assert repr(ExportButton(link=Link())) == "<ExportButton>"

@@ -9,10 +9,12 @@ import os
 import re
 import select
 import signal
+import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -45,7 +47,11 @@ class Logged:
     def add(self, *values: float) -> None:
         self.time += 1
         number = self.history.append(self.time, values)
-        self.log.append(number, self.columns, microseconds(self.time), values)
+        self.log.append(number, microseconds(self.time), values)
+
+    def widen(self, *columns: str) -> None:
+        self.log.add_columns(columns)
+        self.history.add_columns(columns)
 
 
 @pytest.fixture
@@ -219,19 +225,118 @@ def test_the_path_stays_the_same_when_the_working_directory_changes(logged, fold
     assert len(read_csv(path)) == 1
 
 
-def test_changed_columns_go_on_in_the_next_numbered_file(logged, folder):
-    logged.add(1, 1)
-    first = logged.log.start("run.csv")
-    logged.add(2, 2)
-    logged.history = History(("a_percent", "c_percent"), 1e9, lambda: 0.0)
-    logged.history.count = 2
-    logged.columns = ("a_percent", "c_percent")
-    logged.add(3, 3)
-    logged.add(4, 4)
-    assert logged.log.path == folder / "run-2.csv"
-    assert logged.log.rows == 2
-    assert read_csv(first)["a_percent"].tolist() == [1.0, 2.0]
-    assert read_csv(folder / "run-2.csv").to_dict("list") == {"a_percent": [3.0, 4.0], "c_percent": [3, 4]}
+# -- columns that are added --------------------------------------------------------------------------------
+
+
+def test_a_column_that_is_added_widens_the_file_that_is_there(logged, folder):
+    logged.add(1, 2)
+    path = logged.log.start("run.csv")
+    path.chmod(0o640)
+    logged.add(3, 4)
+    logged.widen("loss", "train/loss")
+    assert path.read_text().count("\n") == 3  # the file is whole before the next row, too
+    logged.add(5, 6, 0.5, 7)
+    logged.widen("third")
+    logged.add(7, 8, 0.25, 8, 9)
+    frame = pd.read_csv(path, index_col="time")
+    assert list(frame.columns) == ["a_percent", "b_bytes", "loss", "train/loss", "third"]
+    assert frame["a_percent"].tolist() == [1, 3, 5, 7]
+    assert frame["loss"].tolist() == pytest.approx([np.nan, np.nan, 0.5, 0.25], nan_ok=True)
+    assert frame["third"].tolist() == pytest.approx([np.nan] * 3 + [9], nan_ok=True)
+    pd.testing.assert_frame_equal(read_csv(path), logged.history.frame())
+    assert [each.name for each in folder.iterdir()] == ["run.csv"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert logged.log.rows == 4
+
+
+def test_a_long_file_is_widened_whole(logged):
+    path = logged.log.start("run.csv")
+    for number in range(40_000):
+        logged.add(number / 7, number)
+    assert path.stat().st_size > 2**20  # more than is copied at once
+    logged.widen("loss")
+    logged.add(1, 2, 3)
+    frame = read_csv(path)
+    assert frame["b_bytes"].tolist() == [*range(40_000), 2]
+    assert frame["loss"].notna().sum() == 1
+
+
+def test_a_log_that_is_started_after_a_column_was_added_has_it_from_the_start(logged):
+    logged.add(1, 2)
+    logged.widen("loss")
+    logged.add(3, 4, 5)
+    assert logged.log.export().splitlines()[0] == b"time,a_percent,b_bytes,loss"
+    frame = read_csv(logged.log.start("run.csv"))
+    assert frame["loss"].tolist() == pytest.approx([np.nan, 5], nan_ok=True)
+
+
+def test_a_row_that_is_older_than_a_column_is_written_with_an_empty_field(logged):
+    """A log may be started after it knows of the column, and before the history does."""
+    logged.add(1, 2)
+    logged.log.add_columns(["loss"])
+    frame = read_csv(logged.log.start("run.csv"))
+    assert frame.iloc[0].tolist() == pytest.approx([1, 2, np.nan], nan_ok=True)
+
+
+def test_a_disk_without_room_for_a_wider_file_keeps_the_one_there_is(tiny_disk):
+    logged = Logged()
+    path = logged.log.start(tiny_disk / "run.csv")
+    while path.stat().st_size < 40_000:  # of 64 KiB
+        logged.add(1.5, 2.5)
+    before = path.read_bytes()
+    logged.widen("loss")
+    assert not logged.log.running
+    assert (
+        logged.log.error
+        == f"cannot log to {path}: the disk is full; free some space, then switch the log on again"
+    )
+    assert path.read_bytes() == before
+    assert [each.name for each in tiny_disk.iterdir()] == ["run.csv"]
+    logged.add(1, 2, 3)  # sampling goes on
+
+
+def test_a_file_that_was_moved_is_not_widened_over_another_one(logged, folder):
+    path = logged.log.start("run.csv")
+    logged.add(1, 2)
+    path.rename(folder / "old.csv")
+    path.write_text("somebody else's")
+    logged.widen("loss")
+    assert not logged.log.running
+    assert "the file was moved" in logged.log.error
+    assert path.read_text() == "somebody else's"
+    assert len(read_csv(folder / "old.csv")) == 1
+
+
+def test_a_file_that_was_emptied_is_widened_with_all_it_holds(logged):
+    path = logged.log.start("run.csv")
+    logged.add(1, 2)
+    os.truncate(path, 0)
+    logged.add(3, 4)
+    logged.widen("loss")
+    logged.add(5, 6, 7)
+    assert read_csv(path)["a_percent"].tolist() == [3, 5]
+
+
+def test_a_reader_sees_a_whole_file_at_every_moment_while_it_is_widened(logged):
+    path = logged.log.start("run.csv")
+    for number in range(2000):
+        logged.add(number, number)
+    seen: set[int] = set()
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            frame = read_csv(path)
+            assert len(frame) == 2000
+            seen.add(frame.shape[1])
+
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(read)
+        for number in range(20):
+            logged.widen(f"more{number}")
+        done.set()
+        reader.result(timeout=30)
+    assert seen <= set(range(2, 23))
 
 
 # -- no row twice, none lost -------------------------------------------------------------------------------

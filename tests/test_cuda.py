@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 from fakes import nvidia as fakes
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from perfmon_widgets.collectors import cuda, tree
 from perfmon_widgets.collectors.cuda import Gpu, Search, Used, Visible, visible_devices
@@ -57,6 +59,9 @@ TWINS = [Gpu("", 0, "GPU-12ab", "T4"), Gpu("", 1, "GPU-12cd", "T4")]
         ("GPU-12", TWINS, ()),  # could be either
         ("GPU-12cd,GPU-12", TWINS, (1,)),
         ("gpu-1", ALIKE, ()),
+        ("0,18446744073709551616", ALIKE, (0,)),  # more than strtoul can tell
+        ("0001", ALIKE, (1,)),
+        ("\u0661", ALIKE, ()),  # a digit, but none that strtoul knows
     ],
 )
 def test_visible_devices(text: str | None, gpus: list[Gpu], expected: tuple[int, ...]) -> None:
@@ -88,10 +93,45 @@ def test_visible_devices_that_can_be_trusted(text: str, gpus: list[Gpu], order: 
         ("MIG-5", ALIKE[:1], Visible((0,), True, "MIG-5")),
         ("MIG-5,MIG-6", ALIKE, Visible((), False, "MIG-5")),  # on which GPU cannot be told from here
         ("MIG-GPU-2aaa/3/0,MIG-6", ALIKE, Visible((2,), True, "MIG-GPU-2aaa/3/0")),
+        ("MIG-", UNKNOWN, Visible((), False, "MIG-")),  # a GPU without a known UUID has not an empty one
     ],
 )
 def test_visible_slice(text: str, gpus: list[Gpu], expected: Visible) -> None:
     assert visible_devices(text, gpus) == expected
+
+
+MACHINES = st.sampled_from([ALIKE, DIFFERENT, UNKNOWN, TWINS, ALIKE[:1], []])
+# Of parts that mean something, and of anything.
+TEXTS = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+    st.lists(
+        st.sampled_from(
+            ["0", "1", "3", "-1", "+", " ", ",", ",,", "GPU-", "GPU-1", "MIG-", "MIG-GPU-2aaa/3/0", "x"]
+        )
+    ).map("".join),
+)
+
+
+@settings(deadline=None)
+@given(TEXTS, MACHINES, st.sampled_from(["", "PCI_BUS_ID", "FASTEST_FIRST"]))
+@example("9" * 5000, ALIKE, "")
+def test_whatever_is_set_leaves_some_of_the_gpus_each_once(text: str, gpus: list[Gpu], order: str) -> None:
+    visible = visible_devices(text, gpus, order)
+    assert set(visible.indices) <= set(range(len(gpus)))
+    assert len(set(visible.indices)) == len(visible.indices)
+
+
+@settings(deadline=None)
+@given(st.permutations(range(4)), st.integers(0, 4), st.data())
+def test_what_was_meant_is_what_is_visible(order: list[int], count: int, data: st.DataObject) -> None:
+    """Each GPU written in one of the ways that CUDA reads, the numbers apart from the UUIDs."""
+    chosen = order[:count]
+    spaces = st.text(" \t", max_size=2)
+    for written in ("{}", "+{}", "00{}", "GPU-{}aaa", "GPU-{}"):
+        entries = [data.draw(spaces) + written.format(index) + data.draw(spaces) for index in chosen]
+        assert visible_devices(",".join(entries), ALIKE) == Visible(tuple(chosen))
+        # What stands behind the first entry that is no device does not count.
+        assert visible_devices(",".join([*entries, "-1", "0"]), ALIKE) == Visible(tuple(chosen))
 
 
 def test_known_gpus(tmp_path: Path) -> None:
@@ -231,6 +271,24 @@ def test_child_with_cuda(tmp_path: Path, children: Callable[[], list[int]]) -> N
     fakes.process(tmp_path, 8000002, children="8000003", opened={})
     fakes.process(tmp_path, 8000003, opened=UVM | {5: "/dev/nvidia2", 6: "/dev/nvidia2"})
     assert children() == [2]
+
+
+def test_another_process_is_looked_at_from_outside_with_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def library() -> None:
+        raise AssertionError("what this process has loaded says nothing about another one")
+
+    fakes.process(tmp_path, os.getpid(), children="8000001 8000004", opened={})
+    fakes.process(tmp_path, 8000001, children="8000002", opened=UVM | {5: "/dev/nvidia1"})
+    fakes.process(
+        tmp_path, 8000002, opened=UVM | {5: "/dev/nvidia1", 7: "/dev/nvidia-uvm", 8: "/dev/nvidia3"}
+    )
+    fakes.process(tmp_path, 8000004, opened=UVM | {5: "/dev/nvidia0"})
+    search = Search(ALIKE, root=8000001, proc=tmp_path, library=library, modules={})
+    assert [used.index for used in search.look()] == [1, 3]
 
 
 def test_child_that_only_watches(tmp_path: Path, children: Callable[[], list[int]]) -> None:

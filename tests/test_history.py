@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 
@@ -236,6 +237,37 @@ def test_readers_never_see_a_torn_row_while_rows_are_written():
     assert torn == []
     assert reads[0] > 10
     assert number > 100
+
+
+def test_readers_at_the_same_time_each_have_the_columns_of_their_rows():
+    history = History(["c0_percent"], 1000, Clock())
+    history.append(START, [0.0])
+    done = threading.Event()
+    wrong: list[str] = []
+
+    def read() -> None:
+        while not done.is_set():
+            try:
+                frame = history.frame()
+                names = [f"c{number}_percent" for number in range(frame.shape[1])]
+                if list(frame.columns) != names:
+                    wrong.append(f"{frame.shape[1]} columns: {list(frame.columns)}")
+            except Exception as error:
+                wrong.append(str(error))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(1, 300):
+        history.add_columns([f"c{number}_percent"])
+        time.sleep(0.001)
+    done.set()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+    assert wrong == []
 
 
 @given(st.floats(0, 4e9))

@@ -14,6 +14,7 @@ from fakes.collectors import FakeMachine, group
 from perfmon_widgets import PerformanceMonitor
 from perfmon_widgets.collectors import Collector, cpu, default_collectors, disk, host, memory, scope
 from perfmon_widgets.collectors.host import HostCollector
+from perfmon_widgets.collectors.system_file import SystemFile
 
 KIB = 1024
 #        user nice system idle iowait irq softirq steal guest guest_nice
@@ -472,6 +473,15 @@ def test_a_file_system_without_a_block_device_has_space_but_no_traffic_and_says_
     assert f"{kind} has no block device" in made.errors["disk_write_bytes_per_second"]
 
 
+@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "a\fb", "a\u2028b", "a\\ b"])
+def test_the_names_of_other_mounts_may_be_of_any_bytes(machine, shm, name):
+    machine.mount("overlay", shm, device=device_of(shm))
+    machine.mount("ext4", machine.proc.parent / name, device="8:1")
+    made = collector(machine)
+    assert made.collect()["disk_percent"] >= 0
+    assert "overlay has no block device" in made.errors["disk_read_bytes_per_second"]
+
+
 def test_btrfs_is_counted_by_the_device_it_lies_on(machine, shm, clock):
     """Its files have a device number that is not the one in mountinfo either [seen with Linux 6.18]."""
     (machine.proc / "self" / "fdinfo").symlink_to("/proc/self/fdinfo")
@@ -547,3 +557,21 @@ def test_this_machine_can_be_read():
     assert 0 < values["ram_percent"] <= 100
     assert 0 < values["disk_percent"] <= 100
     assert values["ram_used_bytes"] < values["ram_limit_bytes"]
+
+
+def test_a_sample_reads_each_file_once(monkeypatch):
+    """With the default collectors, in a process without children: what else there was cost as much again."""
+    paths = []
+    read = SystemFile.read
+
+    def counted(file):
+        paths.append(str(file.path))
+        return read(file)
+
+    monitor = PerformanceMonitor()
+    monitor.sample()
+    monkeypatch.setattr(SystemFile, "read", counted)
+    monitor.sample()
+    assert "/proc/stat" in paths
+    assert "/proc/meminfo" in paths
+    assert len(paths) == len(set(paths))

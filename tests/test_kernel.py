@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import queue
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,13 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jupyter_client.blocking.client import BlockingKernelClient
-from jupyter_client.manager import KernelManager
+from real_kernel import DEADLINE, Kernel
 
 from perfmon_widgets import read_csv
 from perfmon_widgets.kernel import hear_widgets_while_busy, running_cell
-
-DEADLINE = 20.0  # seconds, for what takes a fraction of one
 
 PANEL = """
 from perfmon_widgets import PerformancePanel
@@ -26,119 +20,6 @@ panel = PerformancePanel()
 panel.monitor.interval = 0.1
 panel
 """
-BUSY = """
-import time
-end = time.monotonic() + 60
-while time.monotonic() < end:
-    pass
-"""
-
-
-class Kernel:
-    """A real ipykernel and a client of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.errors = folder / "stderr.txt"
-        self._manager = KernelManager(kernel_name="python3")
-        with self.errors.open("wb") as errors:
-            # Not stdout too: the kernel's own output goes over the wire.
-            self._manager.start_kernel(cwd=str(folder), stdout=subprocess.DEVNULL, stderr=errors)
-        self._client: BlockingKernelClient = self._manager.client()
-        self._client.start_channels()
-        self._client.wait_for_ready(timeout=60)
-
-    def start(self, code: str, cell: str | None = None) -> str:
-        """Begin to execute code, as the cell of that id; returns the id of the request."""
-        content = {
-            "code": code,
-            "silent": False,
-            "store_history": True,
-            "user_expressions": {},
-            "allow_stdin": False,
-            "stop_on_error": True,
-        }
-        metadata = {} if cell is None else {"cellId": cell}
-        message = self._client.session.msg("execute_request", content, metadata=metadata)
-        self._client.shell_channel.send(message)
-        return str(message["header"]["msg_id"])
-
-    def finish(self, request: str) -> dict[str, Any]:
-        """The reply to a request, waited for."""
-        while True:
-            reply = self._client.get_shell_msg(timeout=DEADLINE)
-            if reply["parent_header"].get("msg_id") == request:
-                return dict(reply["content"])
-
-    def run(self, code: str, cell: str | None = None) -> Any:
-        """What the last expression of the code is, a literal; fails the test if the code fails."""
-        before, _, last = code.strip().rpartition("\n")
-        request = self.start(f"{before}\nprint(repr(({last})))", cell)
-        printed = [
-            message["content"]["text"]
-            for message in self.messages(request)
-            if message["msg_type"] == "stream" and message["parent_header"].get("msg_id") == request
-        ]
-        reply = self.finish(request)
-        assert reply["status"] == "ok", "\n".join(reply.get("traceback", ()))
-        return ast.literal_eval("".join(printed))
-
-    def execute(self, code: str, cell: str | None = None) -> None:
-        """Execute code as it stands, until it has ended; fails the test if it fails."""
-        reply = self.finish(self.start(code, cell))
-        assert reply["status"] == "ok", "\n".join(reply.get("traceback", ()))
-
-    def messages(self, request: str) -> Iterator[dict[str, Any]]:
-        """What the kernel publishes until that request has been executed, of others too."""
-        while True:
-            message = self._client.get_iopub_msg(timeout=DEADLINE)
-            yield message
-            done = message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
-            if done and message["parent_header"].get("msg_id") == request:
-                return
-
-    def forget_messages(self) -> None:
-        """Leave out what has been published so far."""
-        try:
-            while True:
-                self._client.get_iopub_msg(timeout=0)
-        except queue.Empty:
-            pass
-
-    def published(self, wanted: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
-        """The next message like this, waited for."""
-        deadline = time.monotonic() + DEADLINE
-        while time.monotonic() < deadline:
-            try:
-                message = self._client.get_iopub_msg(timeout=0.5)
-            except queue.Empty:
-                continue
-            if wanted(message):
-                return dict(message)
-        raise AssertionError(f"{what} was not published within {DEADLINE} s")
-
-    def tell(self, channel: str, widget: str, **data: object) -> None:
-        """What a browser sends to a widget (its comm_id), over that channel."""
-        message = self._client.session.msg("comm_msg", {"comm_id": widget, "data": data})
-        {"control": self._client.control_channel, "shell": self._client.shell_channel}[channel].send(message)
-
-    def change(self, channel: str, widget: str, **state: object) -> None:
-        """What a browser sends when a person changes a control."""
-        self.tell(channel, widget, method="update", state=state, buffer_paths=[])
-
-    def has_answered(self) -> bool:
-        """Whether a reply waits to be read."""
-        return bool(self._client.shell_channel.msg_ready())
-
-    def interrupt(self) -> None:
-        self._manager.interrupt_kernel()
-
-    def shut_down(self) -> int:
-        """Ask the kernel to end, as closing a notebook does; its exit status."""
-        process = self._manager.provisioner.process
-        self._client.stop_channels()
-        self._manager.shutdown_kernel(now=False)
-        return int(process.returncode)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +47,7 @@ def wait_until(condition: Callable[[], Any], what: str) -> Any:
 
 def rows(folder: Path) -> int:
     """How many rows the one log in the folder has; 0 before there is one."""
-    paths = list(folder.glob("perfmon-*.csv"))
+    paths = [path for path in folder.glob("perfmon-*.csv") if ".spans" not in path.suffixes]
     assert len(paths) <= 1
     return paths[0].read_bytes().count(b"\n") - 1 if paths else 0
 
@@ -199,7 +80,7 @@ ids |= {"every": choices["every"]}
 @pytest.fixture
 def busy(kernel: Kernel, controls: dict[str, str]) -> Iterator[str]:
     """A cell that runs Python code without end."""
-    request = kernel.start(BUSY, "training")
+    request = kernel.start_busy()
     yield request
     assert not kernel.has_answered(), "the cell had ended already"
     kernel.interrupt()
@@ -256,7 +137,7 @@ def watch():
 threading.Thread(target=watch, daemon=True).start()
 """)
     options = kernel.run("[value for _, value in choices['every'].options]")
-    request = kernel.start(BUSY, "training")
+    request = kernel.start_busy()
     kernel.change("control", controls["every"], index=options.index(6.0))
     wait_until((kernel.folder / "heard.txt").exists, "changing the interval")
     assert not kernel.has_answered()
@@ -285,6 +166,29 @@ def test_the_control_channel_is_still_free_for_what_it_is_for(kernel, controls, 
     for value in (True, False) * 5:
         kernel.change("control", controls["log"], value=value)
     wait_until(lambda: list(kernel.folder.glob("*.csv")), "hearing the clicks")
+
+
+READ = {"method": "GET", "path": "/api/performance/current", "query": {}, "body": None, "content_type": ""}
+
+
+def test_the_kernel_does_not_look_idle_because_it_is_asked(kernel, controls, busy):
+    """Front ends show the last status that was published, whatever it was about."""
+    kernel.forget_messages()
+    request = kernel.ask("perfmon_request", READ)
+    last = kernel.ask("kernel_info_request", {})
+    reply = kernel.replies(last)[request]
+    assert (reply["msg_type"], reply["content"]["status"]) == ("perfmon_reply", 200)
+    asked = [message["parent_header"].get("msg_id") for message in kernel.messages(last)]
+    assert last in asked
+    assert request not in asked
+
+
+def test_a_request_that_is_not_signed_is_not_answered(kernel, controls):
+    kernel.execute("import perfmon_widgets")
+    forged = kernel.ask("perfmon_request", READ, key=b"another")
+    last = kernel.ask("perfmon_request", READ)
+    assert forged not in kernel.replies(last)
+    assert "Invalid Control Message" in kernel.errors.read_text()
 
 
 # -- cells -------------------------------------------------------------------------------------------------
@@ -339,14 +243,14 @@ for each in list(_instances.values()):
 def test_running_a_cell_again_leaves_one_live_panel_and_one_thread(kernel, cell):
     for _ in range(5):
         kernel.execute(PANEL, cell)
-    gauges = kernel.run("[gauge.comm.comm_id for gauge in panel.gauges.children]")
+    gauges = kernel.run("[panel.gauges.children[0].link.comm.comm_id]")
     kernel.forget_messages()
     time.sleep(0.35)
     request = kernel.start("pass")
     told: Counter[str] = Counter(
         message["content"]["comm_id"]
         for message in kernel.messages(request)
-        if message["msg_type"] == "comm_msg" and "reading" in message["content"]["data"].get("state", {})
+        if message["msg_type"] == "comm_msg" and "readings" in message["content"]["data"].get("state", {})
     )
     kernel.finish(request)
     assert set(told) == set(gauges)
@@ -389,3 +293,35 @@ def test_a_kernel_with_a_running_monitor_ends_cleanly(tmp_path):
     assert "Exception" not in said
     assert len(read_csv(tmp_path / "run.csv")) >= 3
     assert (tmp_path / "run.csv").read_bytes().endswith(b"\n")
+
+
+# -- what a notebook stores --------------------------------------------------------------------------------
+
+
+def outputs(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """The kinds of the outputs with HTML, and their captions."""
+    return [
+        (message["msg_type"], message["content"]["data"]["text/html"].partition("<caption>")[2][:11])
+        for message in messages
+        if "text/html" in message["content"].get("data", {})
+    ]
+
+
+@pytest.mark.usefixtures("no_panels")
+def test_a_table_of_last_values_is_an_output_that_each_cell_makes_anew(kernel):
+    kernel.execute("from perfmon_widgets import PerformanceMonitor, PerformancePanel")
+    show = """
+monitor = PerformanceMonitor()
+monitor.sample()
+panel = PerformancePanel(monitor)
+panel
+"""
+    kernel.forget_messages()
+    request = kernel.start(show)
+    assert outputs(list(kernel.messages(request))) == [("display_data", "Last values")]
+    request = kernel.start("monitor.sample()")
+    assert outputs(list(kernel.messages(request))) == [("update_display_data", "Last values")]
+    request = kernel.start("1 / 0  # a cell that fails has ended too")
+    assert outputs(list(kernel.messages(request))) == []  # nothing is new
+    request = kernel.start("panel.close(); monitor.sample()")
+    assert outputs(list(kernel.messages(request))) == []

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfmon_widgets import Metric, Sample
-from perfmon_widgets.metrics import in_words, scale_for, used_of_limit
+from perfmon_widgets.metrics import duration_in_words, in_words, scale_for, used_of_limit
 
 KIB, MIB, GIB, TIB = 2.0**10, 2.0**20, 2.0**30, 2.0**40
 
@@ -178,3 +178,25 @@ def test_an_amount_beside_its_limit_has_the_limits_prefix(used, limit, text):
 
 def test_watts_beside_their_limit():
     assert used_of_limit(249.6, 300.0, "watts") == "250 of 300 W"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0000031, "3.1 µs"),
+        (0.0000996, "0.1 ms"),
+        (0.0521, "52 ms"),
+        (0.0994, "99 ms"),
+        (0.0996, "0.1 s"),
+        (0, "0 s"),
+        (7.94, "7.9 s"),
+        (42.4, "42 s"),
+        (99.4, "99 s"),
+        (99.6, "0:01:40"),
+        (7503.2, "2:05:03"),
+        (90000, "1 day, 1:00:00"),
+        (float("nan"), "–"),
+    ],
+)
+def test_a_length_of_time_is_as_short_as_it_is_clear(seconds, text):
+    assert duration_in_words(seconds) == text

@@ -20,14 +20,15 @@ from hypothesis import strategies as st
 
 from perfmon_widgets import CsvLog, PerformanceMonitor, Sample, read_csv
 from perfmon_widgets import monitor as monitor_module
-from perfmon_widgets.monitor import next_due, shared_monitor
+from perfmon_widgets.clock import PATIENCE, Clock, next_due
+from perfmon_widgets.monitor import shared_monitor
 
 FAST = 0.01
 NEVER = 3600.0
 
 
 def samplers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("perfmon")]
+    return [thread for thread in threading.enumerate() if isinstance(thread, Clock) and thread.is_alive()]
 
 
 def fails(text: str = "broken") -> dict[str, float]:
@@ -67,6 +68,21 @@ def test_interval_and_window_can_be_chosen():
 def test_a_time_that_makes_no_sense_is_refused_by_name(argument, value):
     with pytest.raises(ValueError, match=f"^{argument} must be a number of seconds greater than 0"):
         PerformanceMonitor([], **{argument: value})
+
+
+def test_a_window_that_is_set_holds_from_the_next_row():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], window=0.05)
+    monitor.sample()
+    monitor.window = 60
+    time.sleep(0.1)
+    monitor.sample()
+    assert len(monitor.history) == 2
+    with pytest.raises(ValueError, match="^window must be a number of seconds greater than 0, not 0$"):
+        monitor.window = 0
+    assert monitor.window == 60
+    monitor.window = 0.05
+    monitor.sample()
+    assert len(monitor.history) < 3
 
 
 @pytest.mark.parametrize("value", [0, -0.5, math.nan, math.inf, "soon", None])
@@ -207,7 +223,7 @@ def test_samples_taken_by_several_threads_are_all_kept():
 def test_a_source_that_fails_costs_its_own_columns_and_the_others_go_on():
     monitor = PerformanceMonitor([FakeCollector("a_percent", read=fails), OtherCollector("b_percent")])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logging.getLogger("perfmon_widgets.monitor"), "disabled", True)
+        patch.setattr(logging.getLogger("perfmon_widgets.errors"), "disabled", True)
         sample = monitor.sample()
     assert math.isnan(sample.values["a_percent"])
     assert sample.values["b_percent"] == 0.0
@@ -480,7 +496,7 @@ def test_a_subscriber_and_another_thread_may_stop_the_monitor_at_the_same_time()
     monitor.stop()
     took = time.monotonic() - started
     thread.join(10)
-    assert took < monitor_module._PATIENCE / 2  # neither waited for the other
+    assert took < PATIENCE / 2  # neither waited for the other
 
 
 def test_a_subscriber_may_start_the_monitor_again():
@@ -917,3 +933,63 @@ def test_the_shared_monitor_is_one_and_does_not_run_by_itself(monkeypatch):
     assert shared_monitor() is monitor
     assert not monitor.running
     assert (monitor.interval, monitor.window) == (5.0, 600.0)
+
+
+# -- started and stopped -----------------------------------------------------------------------------------
+
+
+def test_faces_are_told_of_a_start_and_a_stop():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
+    told: list[tuple[bool, bool]] = []
+    monitor.on_state(lambda running: told.append((running, monitor.running)))
+    monitor.start()
+    monitor.start()
+    monitor.stop()
+    monitor.stop()
+    assert told == [(True, True), (False, False)]
+
+
+def test_a_face_that_took_itself_out_is_told_no_more():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
+    told: list[bool] = []
+    monitor.on_state(told.append)
+    monitor.on_state(told.append)  # known already
+    with monitor:
+        pass
+    monitor.on_state(told.append, remove=True)
+    with monitor:
+        pass
+    assert told == [True, False]
+
+
+def test_a_face_that_fails_when_told_keeps_nobody_from_starting_and_stopping():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
+    told: list[bool] = []
+
+    def fail(_: bool) -> None:
+        raise RuntimeError("broken face")
+
+    monitor.on_state(fail)
+    monitor.on_state(told.append)
+    with monitor:
+        assert monitor.running
+    assert told == [True, False]
+    assert "broken face" in monitor.errors.values()
+
+
+def test_the_monitor_may_be_stopped_by_who_gets_a_sample():
+    """Then it is the sampling thread that tells."""
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
+    told = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def note(running: bool) -> None:
+        if not running:
+            threads.append(threading.current_thread())
+            told.set()
+
+    monitor.on_state(note)
+    monitor.on_sample(lambda _: monitor.stop())
+    monitor.start()
+    assert told.wait(10)
+    assert threads[0] is not threading.current_thread()

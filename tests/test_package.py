@@ -151,8 +151,15 @@ LAYERS = {
     "history.py": {"metrics"},
     "csv_log.py": {"metrics"},
     "spans.py": {"metrics"},
+    "span_log.py": {"spans", "csv_log"},
     "analysis.py": {"metrics"},
-    "monitor.py": {"metrics", "collectors", "history", "csv_log", "spans", "analysis"},
+    "clock.py": set(),
+    "errors.py": set(),
+    "sources.py": {"clock", "collectors", "errors", "metrics"},
+    "monitor.py": {
+        *("clock", "metrics", "collectors", "history", "csv_log", "spans", "span_log", "analysis"),
+        *("errors", "sources"),
+    },
 }
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import re
 import threading
 import time
 import weakref
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 import ipywidgets
 import numpy as np
+import pandas as pd
 import pytest
 from fakes.collectors import FakeCollector, Samples
 from fakes.comm import Message, Wire
@@ -26,6 +29,7 @@ from perfmon_widgets.collectors.host import METRICS as HOST
 from perfmon_widgets.kernel import Cell
 from perfmon_widgets.panel import panel as panel_module
 from perfmon_widgets.panel.gauge import Gauge
+from perfmon_widgets.panel.snapshot import charts
 
 GIBIBYTE = 2.0**30
 FAST = 0.01
@@ -71,6 +75,30 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
     return Wire(monkeypatch)
 
 
+class Outputs:
+    """What a cell of a Jupyter kernel would get for an output beside the panel."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[str, str, bool]] = []
+        self.after_cell: list[Callable[..., object]] = []
+
+    def show_html(self, text: str, name: str, *, again: bool) -> None:
+        self.shown.append((text, name, again))
+
+    def after_each_cell(self, callback: Callable[..., object], remove: bool = False) -> None:
+        self.after_cell.remove(callback) if remove else self.after_cell.append(callback)
+
+
+@pytest.fixture
+def in_kernel(monkeypatch: pytest.MonkeyPatch) -> Outputs:
+    """The panel's cell runs in a Jupyter kernel."""
+    outputs = Outputs()
+    monkeypatch.setattr(panel_module.kernel, "is_jupyter_kernel", lambda: True)
+    monkeypatch.setattr(panel_module.kernel, "show_html", outputs.show_html)
+    monkeypatch.setattr(panel_module.kernel, "after_each_cell", outputs.after_each_cell)
+    return outputs
+
+
 @pytest.fixture
 def machine() -> Machine:
     return Machine()
@@ -91,6 +119,7 @@ def show(wire: Wire) -> Iterator[Callable[..., PerformancePanel]]:
 
     def make(*arguments: PerformanceMonitor) -> PerformancePanel:
         panels.append(PerformancePanel(*arguments))
+        look_at(wire, panels[-1])
         return panels[-1]
 
     yield make
@@ -105,6 +134,11 @@ def panel(show: Callable[..., PerformancePanel], monitor: PerformanceMonitor) ->
     for _ in range(3):
         monitor.sample()
     return panel
+
+
+def look_at(wire: Wire, panel: PerformancePanel, *, page: str = "page", views: int = 1) -> None:
+    """What a browser says of the views that it has."""
+    wire.ask(panel._link, page=page, views=views)
 
 
 def elsewhere(function: Callable[[], object]) -> None:
@@ -167,7 +201,7 @@ def once(*widgets: ipywidgets.Widget) -> Counter[str]:
 
 def drawn_by(section: ipywidgets.VBox) -> list[ipywidgets.Widget]:
     """What a section sends in a tick: the marks of its charts, and its table."""
-    return [*(chart.marks[0] for chart in section.charts), section.children[-1]]
+    return [*(chart.marks[0] for chart in section.charts), section.table]
 
 
 def csv_files(folder: Path) -> list[Path]:
@@ -215,12 +249,11 @@ def test_a_gauge_says_number_detail_and_level(panel, machine, monitor):
     shown = gauges(panel)
     assert shown["RAM"] == {
         "value": 80.0,
-        "text": "80%",
         "detail": "5.2 of 16 GiB",
         "level": "warning",
-        "time": sample.time,
-        "interval": NEVER,
     }
+    assert panel._link.readings["time"] == sample.time
+    assert panel._link.readings["interval"] == NEVER
     assert shown["CPU"]["value"] == 12.5
     assert shown["CPU"]["detail"] == "this kernel 8%"
     assert shown["Disk"]["detail"] == "50 of 100 GiB"
@@ -231,15 +264,14 @@ def test_a_missing_number_is_shown_as_missing_and_never_as_zero(panel, machine, 
     machine.values = {name: float("nan")}
     monitor.sample()
     reading = gauges(panel)[{"cpu": "CPU", "ram": "RAM", "disk": "Disk"}[name.partition("_")[0]]]
-    assert reading["value"] is None
-    assert reading["text"] == "–"
+    assert "value" not in reading
 
 
 def test_a_source_that_fails_is_named_where_its_numbers_are_missing(panel, machine, monitor):
     machine.read = lambda: {}["no such key"]  # type: ignore[assignment]
     machine.errors = {"cpu_percent": "the counters are gone"}
     monitor.sample()
-    assert gauges(panel)["CPU"]["value"] is None
+    assert gauges(panel)["CPU"].get("value") is None
     assert gauges(panel)["CPU"]["detail"] == "the counters are gone"
 
 
@@ -253,7 +285,7 @@ def test_the_representation_before_the_first_sample_is_one_line_too(show, monito
     assert repr(show(monitor)) == "<PerformancePanel: GPU –, CPU –, RAM –, Disk –>"
 
 
-def test_what_a_notebook_stores_is_the_same_each_time(show, monitor):
+def test_what_a_notebook_stores_is_the_same_each_time(show, monitor, in_kernel):
     """Notebooks are compared, and their outputs are kept in git."""
     panel = show(monitor)
     bundles = [panel._repr_mimebundle_()]
@@ -272,6 +304,14 @@ def test_a_panel_does_not_start_the_monitor_that_it_is_given(show, monitor):
     panel = show(monitor)
     assert panel.monitor is monitor
     assert not monitor.running
+
+
+def test_what_is_no_monitor_is_refused_and_leaves_nothing():
+    before = set(_instances)
+    with pytest.raises(TypeError, match="monitor must be a PerformanceMonitor, not str"):
+        PerformancePanel("gpu")
+    gc.collect()  # an error in its end would be one of this test
+    assert set(_instances) == before
 
 
 def test_without_an_argument_it_is_the_shared_monitor_and_it_runs(show, monkeypatch):
@@ -348,15 +388,280 @@ def test_a_sample_taken_while_the_panel_is_made_is_not_missed(show, monitor, mon
     assert gauges(show(monitor))["CPU"].get("value") is not None
 
 
+def states(panel: PerformancePanel) -> str:
+    return str(panel._link.readings["state"])
+
+
+@pytest.mark.parametrize("thread", ["main", "other"])
+def test_a_monitor_that_is_stopped_says_so_at_once_and_keeps_the_numbers(panel, monitor, wire, thread):
+    monitor.start()
+    wait_until(lambda: len(monitor.history) == 4)
+    before = gauges(panel)
+    wire.clear()
+    monitor.stop() if thread == "main" else elsewhere(monitor.stop)
+    assert states(panel) == "stopped"
+    assert gauges(panel) == before
+    [message] = wire.to(panel._link)
+    assert message.state["readings"]["state"] == "stopped"
+
+
+def test_a_monitor_that_is_started_again_is_live_again(panel, monitor, wire):
+    monitor.start()
+    monitor.stop()
+    samples = Samples()
+    monitor.on_sample(samples)
+    monitor.start()
+    sample = samples.next()
+    assert states(panel) == "live"
+    assert panel._link.readings["time"] == sample.time
+
+
+def test_a_monitor_driven_by_hand_is_not_called_stopped(panel, monitor):
+    monitor.start()
+    monitor.stop()
+    monitor.sample()
+    assert states(panel) == "live"
+
+
+def test_a_stopped_monitor_with_numbers_is_shown_as_stopped(show, monitor):
+    monitor.sample()
+    panel = show(monitor)
+    panel._show_state(running=False)
+    assert states(panel) == "stopped"
+    assert gauges(panel)["CPU"]["value"] is not None
+
+
+def test_a_closed_panel_is_told_of_no_stop(panel, monitor, wire):
+    panel.close()
+    wire.clear()
+    with monitor:
+        pass
+    assert wire.messages == []
+
+
+# -- who looks ---------------------------------------------------------------------------------------------
+
+
+def test_a_panel_that_nobody_looks_at_is_sent_nothing(monitor, wire):
+    panel = PerformancePanel(monitor)
+    wire.set(panel.advanced, selected_index=0)
+    wire.clear()
+    for _ in range(3):
+        monitor.sample()
+    assert wire.messages == []
+    panel.close()
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_who_comes_is_sent_the_present_state_at_once(monitor, wire, busy):
+    panel = PerformancePanel(monitor)
+    wire.set(panel.advanced, selected_index=0)
+    for _ in range(3):
+        monitor.sample()
+    wire.clear()
+
+    def come() -> None:
+        look_at(wire, panel)
+
+    elsewhere(come) if busy else come()
+    assert gauges(panel)["CPU"]["value"] == monitor.latest.values["cpu_percent"]
+    assert panel.advanced.children[0].charts[0].marks[0].y.shape[-1] == 3
+    wire.clear()
+    monitor.sample()
+    assert wire.count() == once(panel._link, *drawn_by(panel.advanced.children[0]))
+    panel.close()
+
+
+def test_who_says_again_that_he_is_there_is_sent_nothing_for_it(panel, wire):
+    wire.clear()
+    look_at(wire, panel)
+    assert wire.messages == []
+
+
+def test_a_panel_whose_output_was_cleared_is_sent_nothing(panel, monitor, wire):
+    look_at(wire, panel, views=0)
+    wire.clear()
+    monitor.sample()
+    assert wire.messages == []
+    look_at(wire, panel)
+    assert gauges(panel)["CPU"]["value"] == monitor.latest.values["cpu_percent"]
+
+
+def test_a_panel_is_shown_while_one_of_two_pages_shows_it(panel, monitor, wire):
+    look_at(wire, panel, page="other")
+    look_at(wire, panel, views=0)
+    wire.clear()
+    monitor.sample()
+    assert wire.count() == once(panel._link)
+
+
+def test_a_browser_that_is_silent_is_sent_one_update_a_minute(panel, monitor, wire, monkeypatch):
+    """A closed laptop: the Jupyter server would keep every message in its memory."""
+    wire.set(panel.advanced, selected_index=0)
+    monitor.interval = 5.0
+    monitor.sample()  # shows the new interval
+    now = [time.monotonic()]
+    panel._audience._clock = lambda: now[0]
+    sent = Counter()
+    for second in range(0, 2 * 3600, 5):
+        wire.clear()
+        now[0] += 5
+        monitor.sample()
+        sent["early" if second < 800 else "late" if second > 1000 else "between"] += len(wire.messages)
+    assert sent["early"] == 160 * 3  # the gauges, a chart and the table
+    assert sent["late"] <= 3 * (7200 - 1000) / 60 + 3
+    assert panel._link.readings["interval"] >= 60  # so that the browser does not take it for a silence
+    wire.clear()
+    look_at(wire, panel)
+    assert wire.to(panel._link)
+    assert panel._link.readings["interval"] == monitor.interval
+    wire.clear()
+    monitor.sample()
+    assert wire.count() == once(panel._link, *drawn_by(panel.advanced.children[0]))
+
+
+def test_a_panel_that_is_an_output_is_sent_before_a_browser_was_heard(monitor, wire, in_kernel):
+    """Where there is only the shell channel, the browser is heard when the cell has ended."""
+    panel = PerformancePanel(monitor)
+    panel._repr_mimebundle_()
+    wire.clear()
+    monitor.sample()
+    assert wire.count() == once(panel._link)
+    panel.close()
+
+
+# -- what is stored beside it ------------------------------------------------------------------------------
+
+
+def test_a_table_of_the_last_values_is_an_output_beside_the_panel(show, monitor, in_kernel):
+    panel = show(monitor)
+    monitor.sample()
+    panel._repr_mimebundle_()
+    [(text, name, again)] = in_kernel.shown
+    assert not again
+    assert name.endswith(panel._link.model_id)
+    assert f'<div class="perfmon-snapshot {name}"><table>' in text
+    assert f"<td>{monitor.latest.values['cpu_percent']:.0f}%</td>" in text
+
+
+def test_the_table_is_made_anew_when_a_cell_has_ended(show, monitor, in_kernel):
+    panel = show(monitor)
+    panel._repr_mimebundle_()
+    monitor.sample()
+    monitor.sample()
+    [after_cell] = in_kernel.after_cell
+    after_cell()
+    after_cell()  # with nothing new
+    assert [again for _, _, again in in_kernel.shown] == [False, True]
+    assert f"<td>{monitor.latest.values['cpu_percent']:.0f}%</td>" in in_kernel.shown[-1][0]
+
+
+def test_the_charts_are_beside_it_with_those_that_are_open_unfolded(show, monitor, in_kernel):
+    panel = show(monitor)
+    panel.advanced.selected_index = [*panel._groups].index("memory")
+    for _ in range(2):
+        monitor.sample()
+    panel._repr_mimebundle_()
+    [(text, _, _)] = in_kernel.shown
+    assert re.findall("<details open><summary>(.*?)<", text) == ["Memory"]
+    assert "<details><summary>CPU<" in text
+
+
+def test_the_charts_do_not_slow_down_a_notebook_of_quick_cells(show, monitor, in_kernel, monkeypatch):
+    """At most a twentieth of the time is spent on them."""
+    costs = []
+
+    def draw(*arguments: Any) -> str:
+        began = time.thread_time()
+        text = charts(*arguments)
+        costs.append(time.thread_time() - began)
+        return text
+
+    monkeypatch.setattr("perfmon_widgets.panel.snapshot.charts", draw)
+    panel = show(monitor)
+    panel._repr_mimebundle_()
+    [after_cell] = in_kernel.after_cell
+    began, cells = time.monotonic(), 0
+    costs.clear()
+    while time.monotonic() - began < 0.5:
+        monitor.sample()
+        after_cell()
+        cells += 1
+    assert 1 <= len(costs) < cells
+    assert sum(costs[:-1]) <= (time.monotonic() - began) / 20  # the last was perhaps a moment ago
+    assert len(in_kernel.shown) == 1 + cells  # the table is that of the moment
+    panel.close()
+    newest = pd.Timestamp(monitor.latest.time, unit="s", tz="UTC")
+    drawn = map(b64decode, re.findall(r";base64,([^\"]*)", in_kernel.shown[-1][0]))
+    assert any(f"{newest:%H:%M:%S} UTC</text>".encode() in picture for picture in drawn)
+
+
+def test_the_table_is_made_anew_when_the_monitor_stops_and_when_the_panel_closes(show, monitor, in_kernel):
+    panel = show(monitor)
+    panel._repr_mimebundle_()
+    with monitor:
+        wait_until(lambda: monitor.latest is not None)
+    assert [again for _, _, again in in_kernel.shown] == [False, True]
+    monitor.sample()
+    panel.close()
+    assert [again for _, _, again in in_kernel.shown] == [False, True, True]
+    assert in_kernel.after_cell == []
+
+
+def test_a_panel_shown_twice_has_one_table_that_is_kept(show, monitor, in_kernel):
+    panel = show(monitor)
+    panel._repr_mimebundle_()
+    panel._repr_mimebundle_()
+    assert len(in_kernel.after_cell) == 1
+    assert len({name for _, name, _ in in_kernel.shown}) == 1
+
+
+def test_a_panel_that_was_never_an_output_leaves_none(show, monitor, in_kernel):
+    panel = show(monitor)
+    monitor.sample()
+    panel.close()
+    assert in_kernel.shown == []
+
+
+def test_widgets_that_are_stored_without_a_browser_have_the_last_values(monitor, wire, in_kernel):
+    """As by nbconvert --execute, whose browser never comes."""
+    panel = PerformancePanel(monitor)
+    panel._repr_mimebundle_()
+    panel._audience.heard("a", 1)
+    panel._audience.heard("a", 0)
+    monitor.sample()
+    assert gauges(panel)["CPU"].get("value") is None
+    [after_cell] = in_kernel.after_cell
+    after_cell()
+    assert gauges(panel)["CPU"]["value"] == monitor.latest.values["cpu_percent"]
+    panel.close()
+
+
+def test_a_panel_that_becomes_an_output_has_the_newest_values(monitor, wire, in_kernel):
+    panel = PerformancePanel(monitor)
+    monitor.sample()
+    assert gauges(panel)["CPU"].get("value") is None
+    panel._repr_mimebundle_()
+    assert gauges(panel)["CPU"]["value"] == monitor.latest.values["cpu_percent"]
+    panel.close()
+
+
+def test_in_a_terminal_the_panel_is_one_line_of_values(panel, monitor, machine):
+    machine.values = {"cpu_percent": 9.0, "ram_percent": 22.0, "disk_percent": 50.0}
+    monitor.sample()
+    text = panel._repr_mimebundle_()["text/plain"]
+    assert text == "<PerformancePanel: GPU –, CPU 9%, RAM 22%, Disk 50%>"
+
+
 # -- how many messages -------------------------------------------------------------------------------------
 
 
-def test_a_tick_of_the_basic_view_is_one_message_per_gauge_and_nothing_else(panel, monitor, wire):
+def test_a_tick_of_the_basic_view_is_one_message_for_all_gauges_and_nothing_else(panel, monitor, wire):
     for _ in range(5):
         wire.clear()
         monitor.sample()
-        assert wire.count() == once(*panel.gauges.children)
-        assert all(set(message.state) == {"reading"} for message in wire.messages)
+        assert wire.count() == once(panel._link)
+        assert all(set(message.state) == {"readings"} for message in wire.messages)
 
 
 def test_a_reading_that_did_not_change_is_sent_all_the_same(panel, machine, monitor, wire):
@@ -367,7 +672,7 @@ def test_a_reading_that_did_not_change_is_sent_all_the_same(panel, machine, moni
     for _ in range(3):
         wire.clear()
         monitor.sample()
-        assert wire.count() == once(*panel.gauges.children)
+        assert wire.count() == once(panel._link)
 
 
 def test_a_reading_that_is_missing_is_sent_all_the_same(panel, machine, monitor, wire):
@@ -375,7 +680,7 @@ def test_a_reading_that_is_missing_is_sent_all_the_same(panel, machine, monitor,
     monitor.sample()
     wire.clear()
     monitor.sample()
-    assert wire.count() == once(*panel.gauges.children)
+    assert wire.count() == once(panel._link)
 
 
 @pytest.mark.parametrize("number", range(len(SECTIONS)), ids=SECTIONS)
@@ -387,7 +692,7 @@ def test_a_tick_with_an_open_section_is_one_more_per_chart_and_one_for_the_table
     for _ in range(3):
         wire.clear()
         monitor.sample()
-        assert wire.count() == once(*panel.gauges.children, *drawn_by(panel.advanced.children[number]))
+        assert wire.count() == once(panel._link, *drawn_by(panel.advanced.children[number]))
 
 
 def test_a_section_that_was_closed_is_sent_no_more(panel, monitor, wire):
@@ -395,7 +700,7 @@ def test_a_section_that_was_closed_is_sent_no_more(panel, monitor, wire):
     wire.set(panel.advanced, selected_index=None)
     wire.clear()
     monitor.sample()
-    assert wire.count() == once(*panel.gauges.children)
+    assert wire.count() == once(panel._link)
 
 
 def test_only_the_section_that_is_open_now_is_sent(panel, monitor, wire):
@@ -404,7 +709,7 @@ def test_only_the_section_that_is_open_now_is_sent(panel, monitor, wire):
     monitor.sample()
     wire.clear()
     monitor.sample()
-    assert wire.count() == once(*panel.gauges.children, *drawn_by(panel.advanced.children[1]))
+    assert wire.count() == once(panel._link, *drawn_by(panel.advanced.children[1]))
 
 
 def test_the_log_is_one_message_more_only_while_it_runs(panel, monitor, wire, folder):
@@ -414,12 +719,12 @@ def test_the_log_is_one_message_more_only_while_it_runs(panel, monitor, wire, fo
     for _ in range(3):
         wire.clear()
         monitor.sample()
-        assert wire.count() == once(*panel.gauges.children, *beside)
+        assert wire.count() == once(panel._link, *beside)
     monitor.log.stop()
     monitor.sample()
     wire.clear()
     monitor.sample()
-    assert wire.count() == once(*panel.gauges.children)
+    assert wire.count() == once(panel._link)
 
 
 def test_a_tick_of_the_gauges_is_small(panel, monitor, wire):
@@ -434,7 +739,7 @@ def test_each_panel_sends_its_own(show, monitor, wire, panels):
     monitor.sample()
     wire.clear()
     monitor.sample()
-    assert wire.count() == once(*(gauge for panel in shown for gauge in panel.gauges.children))
+    assert wire.count() == once(*(panel._link for panel in shown))
 
 
 def test_a_closed_panel_sends_nothing(panel, monitor, wire, folder):
@@ -461,15 +766,19 @@ def test_an_open_section_has_the_whole_window_at_once(panel, monitor, wire, numb
     for chart in section.charts:
         assert chart.marks[0].y.shape[-1] == rows
         assert "y" in wire.to(chart.marks[0])[-1].state
-    assert section.children[-1].value.count("<tr") > 1
+    assert len(section.table.values["cells"]) > 1
 
 
 def test_an_open_section_has_the_whole_window_at_once_while_the_kernel_is_busy(panel, monitor, wire):
     monitor.start()
     wait_until(lambda: len(monitor.history) == 4)
     elsewhere(lambda: wire.set(panel.advanced, selected_index=0))
-    [chart] = panel.advanced.children[0].charts
-    wait_until(lambda: np.isfinite(chart.marks[0].y[-1]).sum() == 4, "drawing before the next sample")
+    section = panel.advanced.children[0]
+
+    def drawn() -> bool:
+        return bool(section.charts) and np.isfinite(section.charts[0].marks[0].y[-1]).sum() == 4
+
+    wait_until(drawn, "drawing before the next sample")
     assert len(monitor.history) == 4
 
 
@@ -506,7 +815,7 @@ def test_a_gap_in_the_samples_is_a_gap_in_the_line(panel, monitor, wire):
     assert np.isnan(y).all(axis=0).tolist() == [False, False, False, True, False, False]
 
 
-def test_sixty_four_cores_fit_into_one_message(show, wire):
+def test_sixty_four_cores_are_one_message(show, wire):
     cores = [Metric(f"core{number}/cpu_percent", "percent", "cpu", "One core.") for number in range(4, 64)]
     monitor = PerformanceMonitor([Machine(*cores)])
     panel = show(monitor)
@@ -515,10 +824,9 @@ def test_sixty_four_cores_fit_into_one_message(show, wire):
         monitor.sample()
     wire.clear()
     monitor.sample()
-    assert wire.count() == once(*panel.gauges.children, *drawn_by(panel.advanced.children[0]))
-    lines = [metric for metric in monitor.metrics if metric.group == "cpu"]
-    assert len(lines) > 60
-    assert panel.advanced.children[0].charts[0].marks[0].y.shape == (len(lines), 4)
+    section = panel.advanced.children[0]
+    assert wire.count() == once(panel._link, *drawn_by(section))
+    assert section.charts[1].marks[0].color.shape[0] == 64
 
 
 # -- the window and the interval ---------------------------------------------------------------------------
@@ -914,7 +1222,6 @@ def test_a_gpu_has_its_gauge_from_the_moment_that_the_model_touches_it(show, wir
     monitor.sample()
     assert list(gauges(panel)) == ["GPU", "CPU", "RAM", "Disk"]
     assert gauges(panel)["GPU"]["detail"] == "not used by this kernel yet"
-    assert gauges(panel)["GPU"]["text"] == "–"
     gpus.use(1)
     monitor.sample()
     assert list(gauges(panel)) == ["GPU 1", "CPU", "RAM", "Disk"]
@@ -925,7 +1232,7 @@ def test_a_gpu_has_its_gauge_from_the_moment_that_the_model_touches_it(show, wir
     assert gauges(panel)["GPU 0"]["detail"] == "8 of 16 GiB"
     wire.clear()
     monitor.sample()
-    assert wire.count() == once(*panel.gauges.children)
+    assert wire.count() == once(panel._link)
     gpus.use()
     monitor.sample()
     assert list(gauges(panel)) == ["GPU", "CPU", "RAM", "Disk"]
@@ -937,13 +1244,12 @@ def test_a_single_gpu_is_the_gpu(show):
     panel = show(monitor)
     gpus.use(0)
     monitor.sample()
-    assert {label: reading["text"] for label, reading in gauges(panel).items()} == {"GPU": "80%"}
+    assert {label: reading["value"] for label, reading in gauges(panel).items()} == {"GPU": 80.0}
 
 
 def test_a_machine_without_gpu_says_so(panel):
-    assert gauges(panel)["GPU"]["text"] == "–"
     assert gauges(panel)["GPU"]["detail"] == "none found on this machine"
-    assert gauges(panel)["GPU"]["value"] is None
+    assert gauges(panel)["GPU"].get("value") is None
 
 
 def test_eight_gpus_are_eight_messages_and_one_per_chart(show, wire):
@@ -958,7 +1264,7 @@ def test_eight_gpus_are_eight_messages_and_one_per_chart(show, wire):
     gpus.values["gpu0/memory_percent"] = 60.0
     monitor.sample()
     assert len(panel.gauges.children) == 8
-    expected = once(*panel.gauges.children, *drawn_by(panel.advanced.children[0]))
+    expected = once(panel._link, *drawn_by(panel.advanced.children[0]))
     assert wire.count() == expected
 
 
@@ -966,10 +1272,8 @@ def test_eight_gpus_are_eight_messages_and_one_per_chart(show, wire):
 
 
 def test_a_message_that_cannot_be_sent_does_not_stop_the_sampling(panel, monitor, wire):
-    [cpu] = [gauge for gauge in panel.gauges.children if gauge.label == "CPU"]
-
     def fail(message: Message) -> None:
-        if message.comm_id == cpu.comm.comm_id:
+        if message.comm_id == panel._link.comm.comm_id:
             raise OSError("the socket is closed")
 
     wire.on_send = fail
@@ -981,7 +1285,7 @@ def test_a_message_that_cannot_be_sent_does_not_stop_the_sampling(panel, monitor
     wire.clear()
     monitor.sample()
     assert "the socket is closed" not in monitor.errors.values()
-    assert wire.count() == once(*panel.gauges.children)
+    assert wire.count() == once(panel._link)
 
 
 def test_the_sampling_thread_survives_what_cannot_be_sent(show, machine, wire):
@@ -1024,7 +1328,6 @@ def test_column_names_and_errors_are_text_and_not_html(show, wire):
     wire.set(panel.advanced, selected_index=0)
     monitor.sample()
     texts = [part.value for part in parts(panel) if isinstance(part, ipywidgets.HTML)]
-    assert any("&lt;img" in text for text in texts)
     assert not any("<img" in text for text in texts)
 
 
@@ -1066,6 +1369,24 @@ def test_close_ends_the_gauges_that_were_shown_before_too(widgets_before):
     monitor.sample()
     panel.close()
     assert left_since(widgets_before) == []
+
+
+def test_a_closed_panel_that_is_kept_keeps_no_charts(machine, wire):
+    """IPython keeps what a cell has shown, in Out: a cell that is run fifty times, fifty panels."""
+    kept = []
+    charts: list[weakref.ref[Any]] = []
+    for _ in range(3):
+        monitor = PerformanceMonitor([machine])
+        panel = PerformancePanel(monitor)
+        monitor.sample()
+        panel.advanced.selected_index = 0
+        charts += [weakref.ref(chart) for chart in panel.advanced.children[0].charts]
+        panel.close()
+        kept.append(panel)
+    del panel
+    gc.collect()
+    assert len(charts) == 3
+    assert [chart() for chart in charts] == [None] * 3
 
 
 def test_a_closed_panel_leaves_the_memory(machine, wire):
@@ -1140,7 +1461,7 @@ def cell(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     monkeypatch.setattr(panel_module, "_former", {})
 
     def run(identity: str, execution: str) -> None:
-        monkeypatch.setattr(panel_module, "running_cell", lambda: Cell(identity, execution))
+        monkeypatch.setattr(panel_module.kernel, "running_cell", lambda: Cell(identity, execution))
 
     return run
 
@@ -1151,7 +1472,7 @@ def test_running_a_cell_again_replaces_its_panel(show, monitor, wire, cell, widg
         panel = show(monitor)
     wire.clear()
     monitor.sample()
-    assert wire.count() == once(*panel.gauges.children)
+    assert wire.count() == once(panel._link)
 
 
 def test_running_a_cell_again_leaves_no_more_widgets_than_running_it_once(
@@ -1174,7 +1495,7 @@ def test_two_panels_of_one_execution_both_live(show, monitor, wire, cell):
     monitor.sample()
     wire.clear()
     monitor.sample()
-    assert wire.count() == once(*(gauge for panel in panels for gauge in panel.gauges.children))
+    assert wire.count() == once(*(panel._link for panel in panels))
 
 
 def test_panels_of_different_cells_both_live(show, monitor, wire, cell):
@@ -1185,7 +1506,7 @@ def test_panels_of_different_cells_both_live(show, monitor, wire, cell):
     monitor.sample()
     wire.clear()
     monitor.sample()
-    assert wire.count() == once(*first.gauges.children, *second.gauges.children)
+    assert wire.count() == once(first._link, second._link)
 
 
 def test_a_panel_that_its_owner_closed_is_no_trouble_for_the_next_run(show, monitor, cell):
@@ -1202,4 +1523,4 @@ def test_outside_a_jupyter_kernel_nothing_is_replaced(show, monitor, wire):
     monitor.sample()
     wire.clear()
     monitor.sample()
-    assert wire.count() == once(*(gauge for panel in panels for gauge in panel.gauges.children))
+    assert wire.count() == once(*(panel._link for panel in panels))

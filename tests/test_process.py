@@ -143,6 +143,55 @@ def test_a_quota_below_the_cpus_is_what_the_share_is_of(monkeypatch):
     assert made.collect()["process_cpu_percent"] == pytest.approx(expected, rel=0.1)
 
 
+def test_another_process_is_measured_and_this_one_is_not():
+    block = b"x" * (100 * MIB)
+    with child(BUSY) as other:
+        made = ProcessCollector(root=other.pid)
+        made.collect()
+        cpu = time.process_time()
+        while time.process_time() - cpu < 0.2:
+            pass
+        values = made.collect()
+        assert 0 < values["process_cpu_percent"] <= 130 / len(scope.cpus())  # both would be twice as much
+        assert 0 < values["process_ram_bytes"] < 50 * MIB
+        assert values["process_read_bytes_per_second"] >= 0
+    del block
+
+
+def test_another_process_that_is_not_there_is_an_error():
+    with pytest.raises(FileNotFoundError):
+        ProcessCollector(root=2**22 + 1)
+
+
+def test_of_a_process_that_has_ended_the_last_cpu_time_is_there_and_memory_is_missing():
+    ending = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    made = ProcessCollector(root=ending.pid)
+    assert made.collect()["process_ram_bytes"] > 0
+    ending.stdin.close()
+    os.waitid(os.P_PID, ending.pid, os.WEXITED | os.WNOWAIT)
+    values = made.collect()
+    assert math.isnan(values["process_ram_bytes"])
+    assert made.errors["process_ram_bytes"] == "the process has ended"
+    assert values["process_cpu_percent"] >= 0
+    assert values["process_read_bytes_per_second"] >= 0
+    ending.wait()
+
+
+def test_traffic_that_may_not_be_seen_any_more_costs_its_own_columns(monkeypatch):
+    made = ProcessCollector()
+    made.collect()
+
+    class Forbidden:
+        def read(self):
+            raise PermissionError(13, "Permission denied")  # as of a process that has become another user's
+
+    monkeypatch.setattr(made, "_traffic", Forbidden())
+    values = made.collect()
+    assert values["process_ram_bytes"] > 0
+    assert "process_read_bytes_per_second" not in values
+    assert "does not tell" in made.errors["process_write_bytes_per_second"]
+
+
 def test_an_idle_process_is_idle():
     made = ProcessCollector()
     made.collect()
@@ -318,14 +367,17 @@ def test_a_forked_child_measures_itself(forked):
     made.collect()
     made.collect()
 
-    def in_child() -> tuple[bool, float]:
+    def in_child() -> tuple[bool, float, float, float]:
         first = made.collect()
         own = bytearray(b"y") * (100 * MIB)
-        after = made.collect()
+        after, there = made.collect(), resident()
         del own
-        return math.isnan(first["process_cpu_percent"]), after["process_ram_bytes"]
+        grown = after["process_ram_bytes"] - first["process_ram_bytes"]
+        return math.isnan(first["process_cpu_percent"]), grown, after["process_ram_bytes"], there
 
-    first_is_missing, memory = forked(in_child)
+    # Not held against the parent's memory: of that the child has all but the files that were mapped.
+    first_is_missing, grown, memory, there = forked(in_child)
     assert first_is_missing
-    assert memory == pytest.approx(resident() + 100 * MIB, abs=2 * SLACK)
+    assert grown == pytest.approx(100 * MIB, abs=SLACK)
+    assert memory == pytest.approx(there, abs=SLACK)
     del block

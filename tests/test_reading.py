@@ -68,13 +68,13 @@ def test_the_gauges_are_the_same_before_the_first_sample():
 
 def test_cpu_says_this_kernels_share():
     assert read([*HOST, PROCESS], {"cpu_percent": 43.4, "process_cpu_percent": 12.25})["CPU"] == Reading(
-        43.4, "this kernel 12%", "normal"
+        43.4, "this kernel 12%", "normal", "cpu_percent"
     )
 
 
 @pytest.mark.parametrize("metrics", [list(HOST), [*HOST, PROCESS]])
 def test_cpu_without_this_kernels_share_says_nothing_more(metrics):
-    assert read(metrics, {"cpu_percent": 43.4})["CPU"] == Reading(43.4, "", "normal")
+    assert read(metrics, {"cpu_percent": 43.4})["CPU"] == Reading(43.4, "", "normal", "cpu_percent")
 
 
 def test_memory_and_disk_say_how_much_of_how_much():
@@ -87,8 +87,8 @@ def test_memory_and_disk_say_how_much_of_how_much():
         "disk_limit_bytes": 1000 * GIBIBYTE,
     }
     shown = read(list(HOST), values)
-    assert shown["RAM"] == Reading(32.5, "5.2 of 16 GiB", "normal")
-    assert shown["Disk"] == Reading(50.0, "500 of 1000 GiB", "normal")
+    assert shown["RAM"] == Reading(32.5, "5.2 of 16 GiB", "normal", "ram_percent")
+    assert shown["Disk"] == Reading(50.0, "500 of 1000 GiB", "normal", "disk_percent")
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_the_reason_is_told_in_a_container_too():
 
 def test_an_amount_is_told_though_its_percentage_is_missing():
     assert read(list(HOST), {"ram_used_bytes": GIBIBYTE})["RAM"] == Reading(
-        pytest.approx(math.nan, nan_ok=True), "1 GiB", "normal"
+        pytest.approx(math.nan, nan_ok=True), "1 GiB", "normal", "ram_percent"
     )
 
 
@@ -203,7 +203,9 @@ def test_a_single_gpu_has_no_number():
         "gpu0/memory_used_bytes": 12 * GIBIBYTE,
         "gpu0/memory_limit_bytes": 24 * GIBIBYTE,
     }
-    assert read(gpu("gpu0"), values) == {"GPU": Reading(87.0, "12 of 24 GiB", "normal")}
+    assert read(gpu("gpu0"), values) == {
+        "GPU": Reading(87.0, "12 of 24 GiB", "normal", "gpu0/utilization_percent")
+    }
 
 
 def test_each_gpu_in_use_has_a_gauge():

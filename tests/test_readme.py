@@ -53,6 +53,15 @@ def test_every_module_has_a_line_in_where_to_change_what():
     assert [name for name in names if f"{name}`" not in section] == []
 
 
+def test_every_form_of_the_magic_is_in_its_table():
+    source = (ROOT / "perfmon_widgets" / "magics.py").read_text()
+    choices = re.search(r"choices=\[([^\]]+)\]", source)[1].replace('"', "").replace(" ", "").split(",")
+    table = README.partition("### Magics")[2].partition("\n### ")[0]
+    assert len(choices) > 5
+    assert [form for form in choices if form != "panel" and f"`%perfmon {form}" not in table] == []
+    assert "`%%perfmon`" in table
+
+
 def test_both_commands_stand_as_they_are_run():
     assert 'pip install ".[lab]" && jupyter lab notebooks/quickstart.ipynb' in README
     assert 'pip install ".[test]" && pytest' in README

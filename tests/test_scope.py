@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from fakes.collectors import group
+from fakes.collectors import FakeMachine, group
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from perfmon_widgets.collectors import scope
 from perfmon_widgets.collectors.scope import cpu_quota, cpus, memory_limit
@@ -274,3 +278,74 @@ def test_the_limits_of_this_machine_can_be_read():
     assert limit is None or limit.usage().read() <= limit.limit
     assert quota is None or quota.cpus > 0
     assert set(scope.cpus()) <= set(range(os.cpu_count() or 1))
+
+
+# -- any text ----------------------------------------------------------------------------------------------
+
+# Parts that mean something, and any bytes.
+WORDS = ["0::/", "2:memory:/", "3:cpu,cpuacct:/a", "/..", "30 1 0:30 / ", " - cgroup2 x rw", "\\040", "\f"]
+MORE = ["\n", ":", " ", " - ", " - cgroup cgroup rw,memory", "max", "max 100000", "-1", "0", "7" * 400]
+PARTS = st.sampled_from([word.encode() for word in WORDS + MORE])
+CONTENT = st.lists(st.one_of(PARTS, st.binary(max_size=8)), max_size=12).map(b"".join)
+
+
+@settings(deadline=None)
+@given(CONTENT, CONTENT, CONTENT)
+@example(b"0::/" + b"a" * 300, b"", b"1 0")
+@example(b"0::/\n", b"", b"100000 0")
+@example(b"0::/\n", b"", b"7" * 5000)
+def test_whatever_the_files_say_there_is_a_limit_above_0_or_none(groups, mounted, limits):
+    with TemporaryDirectory() as folder:
+        proc, hierarchy = Path(folder, "proc"), Path(folder, "groups")
+        (proc / "self").mkdir(parents=True)
+        (proc / "self" / "cgroup").write_bytes(groups)
+        line = b"29 1 0:29 / %s rw - cgroup%s rw,memory,cpu\n"
+        lines = [mounted, line % (bytes(hierarchy), b"2 cgroup2"), line % (bytes(hierarchy), b" cgroup")]
+        (proc / "self" / "mountinfo").write_bytes(b"\n".join(lines))
+        hierarchy.mkdir()
+        for name in ("memory.max", "cpu.max", "memory.limit_in_bytes", "cpu.cfs_quota_us"):
+            (hierarchy / name).write_bytes(limits)
+        (hierarchy / "cpu.cfs_period_us").write_bytes(b"100000\n")
+        limit, quota = memory_limit(proc), cpu_quota(proc)
+    assert limit is None or limit.limit > 0
+    assert quota is None or quota.cpus > 0
+
+
+# What the name of a directory may be made of; the OS kernel refuses a line's end in that of a control group.
+NAMES = (
+    st.binary(min_size=1, max_size=20)
+    .map(lambda name: os.fsdecode(name.translate(None, b"\0/\n")))
+    .filter(lambda name: name not in ("", ".", ".."))
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(NAMES, min_size=1, max_size=3),
+    NAMES,
+    st.integers(1, 2**53),  # bytes; more than that a float cannot tell one by one
+    st.integers(1000, 10**9),
+    st.integers(1000, 10**6),
+    st.sampled_from([1, 2]),
+)
+@example([" a\\040#", "b\x0c\u2028"], "\t\\\x85", GIB, 150_000, 100_000, 2)
+def test_limits_are_found_whatever_the_names_are(names, mount, memory, quota, period, version):
+    with TemporaryDirectory() as folder:
+        machine = FakeMachine(Path(folder))
+        machine.groups = Path(folder, mount, "sub")
+        path = "/" + "/".join(names)
+        if version == 2:
+            inner = group(machine.version_2(path) / path[1:], memory_max=memory, cpu_max=f"{quota} {period}")
+        else:
+            by_memory, by_cpu, _ = machine.version_1(path)
+            inner = group(by_memory / path[1:], memory_limit_in_bytes=memory)
+            group(by_cpu / path[1:], cpu_cfs_quota_us=quota, cpu_cfs_period_us=period)
+        limit, found = memory_limit(machine.proc), cpu_quota(machine.proc)
+    assert (limit.limit, limit.directory, limit.version) == (memory, inner, version)
+    assert found.cpus == quota / period
+
+
+def test_a_control_group_that_may_not_be_entered_limits_by_what_can_be_seen(machine):
+    mount = machine.version_2("/" + "a" * 300)  # nor can it be looked for, but as another error
+    group(mount, memory_max=GIB)
+    assert memory_limit(machine.proc).directory == mount

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ipykernels import NEWEST, OLDER, install_kernelspecs
 from prometheus_client.parser import text_string_to_metric_families
 
 from perfmon_widgets import _jupyter_server_extension_points, api, server_extension
@@ -84,8 +85,8 @@ def start_kernel(jp_serverapp: Any, jp_asyncio_loop: Any) -> Iterator[StartKerne
     kernels: list[Kernel] = []
     manager = jp_serverapp.kernel_manager
 
-    async def start(code: str = START) -> Kernel:
-        kernel = Kernel(manager, await manager.start_kernel(kernel_name="python3"))
+    async def start(code: str = START, name: str = "python3") -> Kernel:
+        kernel = Kernel(manager, await manager.start_kernel(kernel_name=name))
         kernels.append(kernel)
         await kernel.run(code)
         return kernel
@@ -124,7 +125,7 @@ async def test_it_answers_for_the_kernel(start_kernel: StartKernel, ask: Any) ->
     for query in ({}, {"kernel_id": kernel.id}):
         current = content(await ask(CURRENT, params=query))
         assert current["values"]["ram_used_bytes"] > 0
-        assert content(await ask(HISTORY, params=query))["time"] == [current["time"]]
+        assert content(await ask(HISTORY, params=query))["time"][-1] == current["time"]
         later = await ask(HISTORY, params={**query, "since": current["time"]})
         assert content(later)["time"] == []
         assert list(content(await ask(METRICS, params=query))["metrics"]) == list(current["values"])
@@ -138,9 +139,11 @@ async def test_the_log_is_switched(start_kernel: StartKernel, ask: Any, tmp_path
     await start_kernel(f"import os; os.chdir({str(tmp_path)!r}){START}")
     assert content(await ask(LOGGING)) == {"enabled": False, "path": None, "rows": 0}
     on = content(await ask(LOGGING, "POST", {"enabled": True, "path": "run.csv"}))
-    assert on == {"enabled": True, "path": "run.csv", "rows": 1}
+    rows = on.pop("rows")
+    assert on == {"enabled": True, "path": "run.csv"}
+    assert rows >= 1  # one when it began, one more where the cell that began it took long
     assert content(await ask(LOGGING, "POST", {"enabled": False}))["enabled"] is False
-    assert len(read_csv(tmp_path / "run.csv")) == 1
+    assert len(read_csv(tmp_path / "run.csv")) == rows
     for bad in ("../x.csv", "/dev/null", "x\0.csv"):
         refused = content(await ask(LOGGING, "POST", {"enabled": True, "path": bad}), 400)
         assert refused["message"].startswith("path: ")
@@ -150,17 +153,27 @@ async def test_the_log_is_switched(start_kernel: StartKernel, ask: Any, tmp_path
     assert str(tmp_path) not in told
 
 
+@pytest.mark.parametrize("version", [*OLDER, NEWEST])
 async def test_a_busy_kernel_answers(
-    start_kernel: StartKernel, ask: Any, tmp_path: Path, record_property: Any
+    start_kernel: StartKernel,
+    ask: Any,
+    tmp_path: Path,
+    jp_data_dir: Path,
+    pytestconfig: pytest.Config,
+    record_property: Any,
+    version: str,
 ) -> None:
-    kernel = await start_kernel(f"import os; os.chdir({str(tmp_path)!r}){START}")
+    names = install_kernelspecs(jp_data_dir, pytestconfig.cache)
+    right = f"import ipykernel; assert ipykernel.__version__ == {version!r}, ipykernel.__version__"
+    kernel = await start_kernel(f"import os; os.chdir({str(tmp_path)!r})\n{right}{START}", names[version])
+    assert content(await ask(CURRENT))["values"]["ram_used_bytes"] > 0
     await kernel.begin("while True: pass")
     took = []
     for _ in range(20):
         started = time.perf_counter()
         content(await ask(CURRENT))
         took.append(time.perf_counter() - started)
-    assert content(await ask(LOGGING, "POST", {"enabled": True, "path": "run.csv"}))["rows"] == 1
+    assert content(await ask(LOGGING, "POST", {"enabled": True, "path": "run.csv"}))["rows"] >= 1
     assert content(await ask(LOGGING))["enabled"] is True
     record_property("median_milliseconds", 1000 * statistics.median(took))
     # The server's own word on the kernel is still right: being asked is no work.

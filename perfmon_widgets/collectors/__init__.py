@@ -31,13 +31,16 @@ class Collector(Protocol):
         ...
 
 
-def default_collectors(gpus: Sequence[int | str] | None = None) -> list[Collector]:
+def default_collectors(
+    gpus: Sequence[int | str] | None = None, *, root: int | None = None
+) -> list[Collector]:
     """The sources this machine has: the host, this process, and its GPUs if there are any.
 
-    ``gpus`` (indices or UUIDs) overrules the search for the GPUs in use. Raises ValueError if one of them
-    does not exist.
+    ``gpus`` (indices or UUIDs) overrules the search for the GPUs in use. ``root`` is the id of another
+    process to watch, with its children, instead of this one; Linux only. Raises ValueError if one of the GPUs
+    does not exist, OSError if that process does not.
     """
-    return [*_host(), *_gpus(gpus)]
+    return [*_host(root), *_gpus(gpus, root)]
 
 
 class Broken:
@@ -53,35 +56,40 @@ class Broken:
         return {}
 
 
-def _host() -> list[Collector]:
+def _host(root: int | None) -> list[Collector]:
     # Imported here, as below: each is for some machines only.
     if Path("/proc/self/statm").exists():
         from perfmon_widgets.collectors.host import HostCollector  # noqa: PLC0415
         from perfmon_widgets.collectors.process import ProcessCollector  # noqa: PLC0415
 
-        return [HostCollector(), ProcessCollector()]
+        return [HostCollector(), ProcessCollector(root=root)]
+    if root is not None:
+        raise OSError("another process can be watched on Linux only")
     from perfmon_widgets.collectors.portable import PortableCollector  # noqa: PLC0415
 
     return [PortableCollector()]
 
 
-def _gpus(gpus: Sequence[int | str] | None) -> list[Collector]:
+def _gpus(gpus: Sequence[int | str] | None, root: int | None) -> list[Collector]:
     from perfmon_widgets.collectors.amd import among  # noqa: PLC0415
     from perfmon_widgets.collectors.cuda import known_gpus  # noqa: PLC0415
 
     first_amd = len(known_gpus())  # NVIDIA's have the numbers below
     if gpus is None:
-        return [*_nvidia(None), *_amd(None, first_amd)]
+        return [*_nvidia(None, root), *_amd(None, first_amd, root)]
     amd = among(gpus, first_amd)
     nvidia = [gpu for gpu in gpus if gpu not in amd]
-    return [*(_nvidia(nvidia) if nvidia or not amd else []), *(_amd(amd, first_amd) if amd else [])]
+    return [
+        *(_nvidia(nvidia, root) if nvidia or not amd else []),
+        *(_amd(amd, first_amd, root) if amd else []),
+    ]
 
 
-def _nvidia(gpus: Sequence[int | str] | None) -> list[Collector]:
+def _nvidia(gpus: Sequence[int | str] | None, root: int | None) -> list[Collector]:
     from perfmon_widgets.collectors.nvidia import NvidiaCollector, NvidiaUnavailable  # noqa: PLC0415
 
     try:
-        return [NvidiaCollector(gpus)]
+        return [NvidiaCollector(gpus, root=root)]
     except NvidiaUnavailable as error:
         if gpus is not None:
             raise ValueError(f"there are no GPUs to choose from: {error}") from None
@@ -89,11 +97,11 @@ def _nvidia(gpus: Sequence[int | str] | None) -> list[Collector]:
         return [Broken("gpu", str(error))] if error.broken else []
 
 
-def _amd(gpus: Sequence[int | str] | None, first: int) -> list[Collector]:
+def _amd(gpus: Sequence[int | str] | None, first: int, root: int | None) -> list[Collector]:
     from perfmon_widgets.collectors.amd import AmdCollector  # noqa: PLC0415
 
     try:
-        return [AmdCollector(gpus, first=first)]
+        return [AmdCollector(gpus, first=first, root=root)]
     except FileNotFoundError as error:
         _logger.info("%s", error)
         return []

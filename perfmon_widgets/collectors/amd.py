@@ -181,6 +181,7 @@ class AmdCollector:
 
     ``gpus`` names the GPUs (the N of ``gpuN``, or the ``GPU-…`` that rocminfo prints) and overrules the
     search for those in use. ``first`` is the N of the first one, where NVIDIA GPUs have the numbers below.
+    ``root`` is another process to find the GPUs of, instead of this one.
     Raises FileNotFoundError if no AMD GPU is visible, ValueError if a named one does not exist.
 
     ``metrics`` has the columns of every GPU that ROCR_VISIBLE_DEVICES and HIP_VISIBLE_DEVICES leave; they are
@@ -192,6 +193,7 @@ class AmdCollector:
         gpus: Sequence[int | str] | None = None,
         *,
         first: int = 0,
+        root: int | None = None,
         sys: Path = SYS,
         proc: Path = scope.PROC,
         dev: Path = DEV,
@@ -215,7 +217,7 @@ class AmdCollector:
             self._devices = list(dict.fromkeys(_named(gpu, numbered) for gpu in gpus))
             for device in self._devices:
                 device.in_use = True
-        self._search = Search(proc) if gpus is None else None
+        self._search = Search(proc, root) if gpus is None else None
         self.errors: Mapping[str, str] = {}
         self._describe()
         self._names = [metric.name for metric in self.metrics]

@@ -143,10 +143,10 @@ def _hip(text: str, uuids: Sequence[str]) -> Iterator[int]:
 
 
 class Search:
-    """Looks for the GPUs on which this process and its children hold memory."""
+    """Looks for the GPUs on which this process, or another one (``root``), and its children hold memory."""
 
-    def __init__(self, proc: Path = scope.PROC) -> None:
-        self._proc = proc
+    def __init__(self, proc: Path = scope.PROC, root: int | None = None) -> None:
+        self._proc, self._root = proc, root
         self._allowance = tree.Allowance(_SEARCH_EVERY)
         self._found: set[str] = set()
 
@@ -159,7 +159,7 @@ class Search:
         if self._allowance.due():
             with self._allowance:
                 held: dict[tuple[str, bytes], int] = {}
-                self._search(os.getpid(), held, set())
+                self._search(self._root or os.getpid(), held, set())
                 totals: dict[str, int] = {}
                 for (pci, _), size in held.items():
                     totals[pci] = totals.get(pci, 0) + size

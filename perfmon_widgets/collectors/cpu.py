@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import time
@@ -41,8 +42,10 @@ class Cpu:
         self._proc, self._environment = proc, environment
         self._stat = SystemFile(proc / "stat")
         self._listed = frozenset(int(line[3 : line.index(b" ")]) for line in _lines(self._stat.read()))
+        if not self._listed:
+            raise _empty(self._stat)
         self._allowed = self._find_allowed()
-        self._cores = {number: Rate() for number in sorted(self._allowed)}
+        self._cores = {n: (f"core{n}/cpu_percent", Rate()) for n in sorted(self._allowed)}
         self._busy, self._host, self._throttled = Rate(), Rate(), Rate()
         self._quota: scope.CpuQuota | None = None
         self._used: Callable[[], float] | None = None
@@ -55,7 +58,7 @@ class Cpu:
             self._columns.append(_HOST)
         if self._statistics is not None:
             self._columns.append(_THROTTLED)
-        self._columns += [replace(_CORE, name=f"core{number}/cpu_percent") for number in self._cores]
+        self._columns += [replace(_CORE, name=name) for name, _ in self._cores.values()]
         self._names = {metric.name for metric in self._columns}
         self._describe()
 
@@ -122,22 +125,24 @@ class Cpu:
     def collect(self) -> dict[str, float]:
         """One reading of its columns in percent; NaN in the first."""
         content = self._stat.read()
+        if not content:
+            raise _empty(self._stat)
         values: dict[str, float] = {}
         busy_allowed = total_allowed = 0
         for line in _lines(content):
-            name, *fields = line.split(None, 9)
-            number = int(name[3:])
-            rate, allowed = self._cores.get(number), number in self._allowed
-            if rate is None and not allowed:
+            number = int(line[3 : line.index(b" ")])
+            core, allowed = self._cores.get(number), number in self._allowed
+            if core is None and not allowed:
                 continue
-            busy, total = _times(fields)
-            if rate is not None:
-                values[f"core{number}/cpu_percent"] = 100 * rate.update(busy, total)
+            busy, total = _times(line)
+            if core is not None:
+                name, rate = core
+                values[name] = 100 * rate.update(busy, total)
             if allowed:
                 busy_allowed += busy
                 total_allowed += total
         if _HOST.name in self._names:
-            values[_HOST.name] = 100 * self._host.update(*_times(content.split(None, 9)[1:9]))
+            values[_HOST.name] = 100 * self._host.update(*_times(content))
         if self._quota is None or self._used is None:
             values[_SHARE.name] = 100 * self._busy.update(busy_allowed, total_allowed)
         else:
@@ -160,15 +165,19 @@ class Cpu:
             self.errors.pop(_THROTTLED.name, None)
 
 
+def _empty(file: SystemFile) -> OSError:
+    return OSError(errno.ENODATA, f"{file.path} is empty")
+
+
 def _lines(stat: bytes) -> list[bytes]:
     """The lines of /proc/stat that tell about a single CPU."""
     return stat[: stat.find(b"\nintr")].split(b"\n")[1:]
 
 
-def _times(fields: Sequence[bytes]) -> tuple[int, int]:
+def _times(line: bytes) -> tuple[int, int]:
     """The busy and the total time of a line of /proc/stat, in clock ticks."""
     # Guest time, in the fields after these eight, is contained in the first two.
-    user, nice, system, idle, waiting, interrupt, soft_interrupt, stolen = map(int, fields[:8])
+    user, nice, system, idle, waiting, interrupt, soft_interrupt, stolen = map(int, line.split(None, 9)[1:9])
     busy = user + nice + system + interrupt + soft_interrupt + stolen
     return busy, busy + idle + waiting
 

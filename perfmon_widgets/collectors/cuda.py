@@ -28,7 +28,7 @@ _PROBE_EVERY = 2.0
 
 # NVML opens only the first kind. CUDA opens the second too, for its memory.
 _DEVICE_FILE = re.compile(r"/dev/nvidia(\d+|-uvm)$")
-_NUMBER = re.compile(r"\s*\+?(\d+)")
+_NUMBER = re.compile(r"\s*\+?0*(\d{1,9})(?!\d)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def visible_devices(text: str | None, gpus: Sequence[Gpu], order: str = "") -> V
     if entries[0].startswith("MIG-"):
         # The older form MIG-GPU-<uuid>/<gpu instance>/<compute instance> names its GPU.
         parent = entries[0].removeprefix("MIG-").partition("/")[0]
-        indices = tuple(index for index, gpu in enumerate(gpus) if gpu.uuid == parent)
+        indices = tuple(index for index, gpu in enumerate(gpus) if gpu.uuid and gpu.uuid == parent)
         if len(gpus) == 1:
             indices = (0,)
         return Visible(indices, bool(indices), entries[0])
@@ -159,17 +159,22 @@ def mapped_library() -> ctypes.CDLL | None:
 
 
 class Search:
-    """Looks for the GPUs that this process and its children use: first what is exact, then what is likely."""
+    """Looks for the GPUs that this process and its children use: first what is exact, then what is likely.
+
+    Of another process (``root``) nothing is exact: it is looked at from outside, like a child.
+    """
 
     def __init__(
         self,
         gpus: Sequence[Gpu],
         *,
+        root: int | None = None,
         proc: Path = scope.PROC,
         library: Callable[[], ctypes.CDLL | None] = mapped_library,
         modules: Mapping[str, Any] = sys.modules,
     ) -> None:
         self._gpus = gpus
+        self._root = root
         self._proc = proc
         self._find_library = library
         self._modules = modules
@@ -181,12 +186,12 @@ class Search:
     def look(self) -> list[Used]:
         """The GPUs in use now, exact findings first; costs microseconds except when children are due."""
         now = time.monotonic()
-        if now >= self._own_due:
+        if self._root is None and now >= self._own_due:
             self._own = self._this_process()
             self._own_due = now + _PROBE_EVERY if self._own else 0.0
         if now >= self._children_due:
             started = time.thread_time()
-            self._children = list(self._used_by_children(os.getpid()))
+            self._children = list(self._used_by_children(self._root or os.getpid()))
             cost = time.thread_time() - started
             self._children_due = now + max(_CHILDREN_EVERY, cost / _CHILDREN_SHARE)
         return self._own + self._children

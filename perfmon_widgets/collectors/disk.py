@@ -8,9 +8,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from perfmon_widgets.collectors import scope
+from perfmon_widgets.collectors.patient_thread import NoAnswerError, PatientThread
 from perfmon_widgets.collectors.rate import Rate
 from perfmon_widgets.collectors.system_file import SystemFile
 from perfmon_widgets.metrics import Metric
+
+# Those without a disk of their own that answer at once. Any other may ask a server, and hang for as long as
+# that is away.
+_LOCAL = frozenset(("bcachefs", "btrfs", "overlay", "ramfs", "tmpfs", "zfs"))
+# Seconds to wait for such an answer.
+_PATIENCE = 1.0
 
 # The unit in which the OS kernel counts disk traffic, whatever the device's own sectors are.
 _SECTOR = 512
@@ -43,6 +51,7 @@ class Disk:
     def __init__(self, proc: Path, sys: Path) -> None:
         self._proc, self._sys = proc, sys
         self._device = -1
+        self._thread: PatientThread | None = PatientThread("perfmon-disk")  # until it is known to be local
         self._statistics: SystemFile | None = None
         self._read, self._written = Rate(), Rate()
         self.errors: dict[str, str] = {}
@@ -52,8 +61,11 @@ class Disk:
         """Nothing: where the working directory lies is looked up in every reading."""
 
     def collect(self) -> dict[str, float]:
-        """One reading of its columns, traffic NaN in the first; raises OSError if the directory is gone."""
-        space = os.statvfs(".")
+        """One reading of its columns, traffic NaN in the first.
+
+        Raises OSError if the directory is gone, and TimeoutError if a server does not answer for it.
+        """
+        space, device = self._look()
         used = float(space.f_blocks - space.f_bfree) * space.f_frsize
         limit = used + float(space.f_bavail) * space.f_frsize
         values = {"disk_used_bytes": used, "disk_limit_bytes": limit}
@@ -62,7 +74,6 @@ class Disk:
             self.errors.pop("disk_percent", None)
         else:
             self.errors["disk_percent"] = "this file system has no size (it exists only in memory)"
-        device = os.stat(".").st_dev  # noqa: PTH116 - a Path would cost ten times as much
         if device != self._device:
             self._device = device
             self._open(device)
@@ -73,14 +84,42 @@ class Disk:
             values["disk_write_bytes_per_second"] = self._written.update(int(fields[6]) * _SECTOR, clock)
         return values
 
+    def _look(self) -> tuple[os.statvfs_result, int]:
+        """The space of the file system and the number of its device."""
+        if self._thread is None:
+            return _space()
+        try:
+            answer: tuple[os.statvfs_result, int] = self._thread.ask(_space, _PATIENCE)
+        except NoAnswerError:
+            raise TimeoutError("the file system of the working directory does not answer") from None
+        return answer
+
+    def _wait_for(self, kind: str) -> None:
+        """From now on ask such a file system on another thread, if it may not answer at once."""
+        if kind and kind not in _LOCAL:
+            self._thread = self._thread or PatientThread("perfmon-disk")
+        else:
+            self.close()
+            self._thread = None
+
+    def close(self) -> None:
+        """End the thread that waits for a remote file system, if there is one."""
+        if self._thread is not None:
+            self._thread.close()
+            self._thread.join(_PATIENCE)
+
     def _open(self, device: int) -> None:
         """Find the counters of the disk below the working directory."""
         self._read, self._written = Rate(), Rate()
         self._statistics = None
+        block, kind, source = f"{os.major(device)}:{os.minor(device)}", "", ""
         try:
-            block = f"{os.major(device)}:{os.minor(device)}"
-            if os.major(device) == 0:
-                block = _device_behind(self._proc, block)
+            if os.major(device) == 0:  # btrfs, but also overlays, network and memory file systems
+                kind, source = _mounted(self._proc, block)
+                if not source.startswith("/dev/"):
+                    raise FileNotFoundError(f"{kind} has no block device")
+                number = Path(source).stat().st_rdev
+                block = f"{os.major(number)}:{os.minor(number)}"
             self._statistics = SystemFile(self._sys / "dev" / "block" / block / "stat")
         except OSError as error:
             reason = f"no disk counters for the file system of the working directory ({error})"
@@ -88,28 +127,27 @@ class Disk:
         else:
             for name in _TRAFFIC:
                 self.errors.pop(name, None)
+        self._wait_for(kind)
         path = self._statistics.path if self._statistics is not None else ""
         self.metrics = tuple(
             replace(metric, source=str(path)) if metric.name in _TRAFFIC else metric for metric in METRICS
         )
 
 
-def _device_behind(proc: Path, anonymous: str) -> str:
-    """The block device ``major:minor`` that a file system without a number of its own (btrfs) lies on.
+def _space() -> tuple[os.statvfs_result, int]:
+    return os.statvfs("."), os.stat(".").st_dev  # noqa: PTH116 - a Path would cost ten times as much
 
-    Raises OSError where there is none: overlays, network and memory file systems.
+
+def _mounted(proc: Path, anonymous: str) -> tuple[str, str]:
+    """What kind of file system that is mounted without a number of its own, and on what.
+
+    Raises OSError where it is not listed.
     """
-    mount = _mount_of_working_directory(proc)
+    number = _mount_of_working_directory(proc)
     # From the end, since the mounts made last lie above the others.
-    for line in reversed((proc / "self" / "mountinfo").read_text().splitlines()):
-        head, _, tail = line.partition(" - ")
-        kind, source, _ = tail.split(" ", 2)
-        found, _, device = head.split()[:3]
-        if mount == found if mount else device == anonymous:
-            if source.startswith("/dev/"):
-                number = Path(source).stat().st_rdev
-                return f"{os.major(number)}:{os.minor(number)}"
-            raise FileNotFoundError(f"{kind} has no block device")
+    for mount in reversed(scope.mounts(proc)):
+        if mount.number == number if number else mount.device == anonymous:
+            return mount.kind, mount.source
     raise FileNotFoundError(f"device {anonymous} is not in mountinfo")
 
 

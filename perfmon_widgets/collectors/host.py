@@ -22,6 +22,21 @@ OPTIONAL_METRICS = (*cpu.OPTIONAL_METRICS, *memory.OPTIONAL_METRICS)
 """The columns that are there where a limit is in force, or where the OS kernel counts what they tell."""
 
 
+class _Unreadable:
+    """Stands for a part that could not be read at the start: its columns, and why they stay empty."""
+
+    def __init__(self, metrics: Sequence[Metric], reason: str) -> None:
+        self.metrics = metrics
+        self.errors = {metric.name: reason for metric in metrics}
+
+    def refresh(self) -> None:
+        """Nothing."""
+
+    def collect(self) -> Mapping[str, float]:
+        """Nothing."""
+        return {}
+
+
 class HostCollector:
     """CPU, RAM, swap and disk of the scope: what this process may use of the machine.
 
@@ -34,7 +49,17 @@ class HostCollector:
     def __init__(
         self, proc: Path = scope.PROC, sys: Path = SYS, *, environment: Mapping[str, str] = os.environ
     ) -> None:
-        self._parts = (cpu.Cpu(proc, environment), memory.Memory(proc, environment), disk.Disk(proc, sys))
+        self._disk = disk.Disk(proc, sys)
+        first: OSError | None = None
+        self._parts: list[cpu.Cpu | memory.Memory | disk.Disk | _Unreadable] = [self._disk]
+        for kind, metrics in ((memory.Memory, memory.METRICS), (cpu.Cpu, cpu.METRICS)):
+            try:
+                self._parts.insert(0, kind(proc, environment))
+            except OSError as error:
+                if first is not None:
+                    raise  # it is not only one file that is missing
+                first = error
+                self._parts.insert(0, _Unreadable(metrics, str(error)))
         self._limits_due = time.monotonic() + _LIMITS_EVERY
         self._failed: dict[str, str] = {}
 
@@ -51,6 +76,10 @@ class HostCollector:
         for part in self._parts:
             errors.update(part.errors)
         return errors
+
+    def close(self) -> None:
+        """End what waits for a file server."""
+        self._disk.close()
 
     def collect(self) -> Mapping[str, float]:
         """One reading of every column; rates and shares are NaN in the first.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import time
@@ -109,8 +110,10 @@ class Memory:
                 return
             try:
                 pressure = SystemFile(file)
-                pressure.read()  # where it is switched off, this is what fails
+                told = pressure.read()  # where it is switched off, this is what fails
             except OSError:
+                continue
+            if b"total=" not in told:
                 continue
             self._pressure, self._waiting = pressure, Rate()
             return
@@ -168,6 +171,8 @@ class Memory:
 
 
 def _bytes(meminfo: bytes, name: bytes) -> float:
-    """A line of /proc/meminfo, which counts in KiB, as bytes."""
-    start = meminfo.index(name) + len(name)
+    """A line of /proc/meminfo, which counts in KiB, as bytes; raises OSError if there is none."""
+    start = meminfo.find(name) + len(name)
+    if start < len(name):
+        raise OSError(errno.ENODATA, f"no {name.decode()} in /proc/meminfo")
     return float(meminfo[start : meminfo.index(b"kB", start)]) * 1024

@@ -12,7 +12,6 @@ import math
 import os
 import time
 import warnings
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,8 +77,8 @@ class NvidiaCollector:
     """NVIDIA GPUs that this process and its children use.
 
     ``gpus`` names the GPUs (index as in nvidia-smi, UUID, or the UUID of a MIG slice) and overrules the
-    search for those in use; ``search`` replaces that search. Raises NvidiaUnavailable if there is no GPU to
-    read, ValueError if a named one does not exist.
+    search for those in use; ``search`` replaces that search, ``root`` is another process to search instead of
+    this one. Raises NvidiaUnavailable if there is no GPU to read, ValueError if a named one does not exist.
 
     ``metrics`` has the columns of every visible GPU; they are NaN until it is in use. A guess that a GPU is
     in use is marked "likely" in ``Metric.device``. Where a MIG slice is in use, the columns of its GPU are
@@ -91,6 +90,7 @@ class NvidiaCollector:
         gpus: Sequence[int | str] | None = None,
         *,
         search: Callable[[], Sequence[cuda.Used]] | None = None,
+        root: int | None = None,
         proc: Path = scope.PROC,
     ) -> None:
         with warnings.catch_warnings():
@@ -106,8 +106,6 @@ class NvidiaCollector:
         self._seen: dict[str | int, Device | None] = {}
         self._trouble: dict[str | int, str] = {}
         self._thread = PatientThread("perfmon-nvidia")
-        # This only signals: joining could happen on the very thread that drops the last reference.
-        weakref.finalize(self, self._thread.close).atexit = False
         try:
             self._thread.ask(lambda: self._open(gpus, proc), _OPENING)
         except NoAnswerError:
@@ -116,7 +114,7 @@ class NvidiaCollector:
         finally:
             self.close()
         if search is not None or gpus is None:
-            self._search = search or cuda.Search(self._known, proc=proc).look
+            self._search = search or cuda.Search(self._known, root=root, proc=proc).look
         else:
             self._search = list  # named GPUs are in use because the user says so: nothing to find
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError  # the built-in one only from Python 3.11
@@ -19,8 +20,8 @@ class NoAnswerError(Exception):
 class PatientThread:
     """Runs functions one after the other on a thread of its own, and waits for each only so long.
 
-    The thread starts with the first question and ends with ``close``; after that a question starts a new one.
-    A child of a fork gets one of its own.
+    The thread starts with the first question and ends with ``close``, or when this is dropped; a question
+    after that starts a new one. A child of a fork gets one of its own.
     """
 
     def __init__(self, name: str) -> None:
@@ -48,6 +49,9 @@ class PatientThread:
             self._questions = SimpleQueue()
             self._thread = Thread(target=_answer, args=(self._questions,), name=self._name, daemon=True)
             self._thread.start()
+            # Who drops this ends the thread, which knows only the queue. This only signals: joining could
+            # happen on the very thread that drops the last reference.
+            weakref.finalize(self, self._questions.put, None).atexit = False
         future: Future[Any] = Future()
         self._last, self._asked = future, time.monotonic()
         self._questions.put((future, question))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -9,8 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from perfmon_widgets.collectors import hub, scope
-from perfmon_widgets.collectors.rate import Rate
-from perfmon_widgets.collectors.system_file import SystemFile
+from perfmon_widgets.collectors.traffic import Traffic
 from perfmon_widgets.collectors.tree import Tree
 from perfmon_widgets.metrics import Metric
 
@@ -36,40 +36,45 @@ METRICS = (
         "process_read_bytes_per_second",
         "bytes_per_second",
         "process",
-        "Read from disks by this kernel.",
-        source="/proc/self/io",
+        "Read from disks by this kernel and its children.",
+        source="/proc/self/io; /proc/<child>/io",
     ),
     Metric(
         "process_write_bytes_per_second",
         "bytes_per_second",
         "process",
-        "Written to disks by this kernel.",
-        source="/proc/self/io",
+        "Written to disks by this kernel and its children.",
+        source="/proc/self/io; /proc/<child>/io",
     ),
 )
 
+_TRAFFIC = tuple(metric.name for metric in METRICS if metric.unit == "bytes_per_second")
+_ENDED = "the process has ended"
 _ENDED_UNSEEN = "a process that this kernel started has ended where its CPU time is lost; the next row has it"
 
 
 class ProcessCollector:
-    """CPU, memory and disk traffic of this process and its children; raises OSError without /proc."""
+    """CPU, memory and disk traffic of this process and its children, or of another one (``root``).
 
-    def __init__(self, proc: Path = scope.PROC) -> None:
+    Raises OSError without /proc, or if there is no such process.
+    """
+
+    def __init__(self, proc: Path = scope.PROC, root: int | None = None) -> None:
         self.errors: dict[str, str] = {}
         self._proc = proc
+        self._other = root
         self._open()
 
     def _open(self) -> None:
         """Begin with this process; a forked child is another one than its parent."""
         self._process = os.getpid()
-        self._tree = Tree(self._process, self._proc)
-        self._traffic: SystemFile | None = None
-        names = ("process_read_bytes_per_second", "process_write_bytes_per_second")
+        root = self._process if self._other is None else self._other
+        self._tree = Tree(root, self._proc)
+        self._traffic: Traffic | None = None
         try:
-            self._traffic = SystemFile(self._proc / "self" / "io")
+            self._traffic = Traffic(self._tree, self._proc)
         except OSError as error:
-            self.errors.update(dict.fromkeys(names, f"the OS kernel does not count this ({error})"))
-        self._read, self._written = Rate(), Rate()
+            self.errors.update(dict.fromkeys(_TRAFFIC, f"the OS kernel does not count this ({error})"))
         self._first = True
         self._limits()
 
@@ -98,11 +103,18 @@ class ProcessCollector:
         else:
             self.errors["process_cpu_percent"] = _ENDED_UNSEEN
         self._first = False
-        if self._traffic is not None:
-            fields = dict(line.split(b":") for line in self._traffic.read().splitlines())
-            clock = time.monotonic()
-            values["process_read_bytes_per_second"] = self._read.update(int(fields[b"read_bytes"]), clock)
-            values["process_write_bytes_per_second"] = self._written.update(
-                int(fields[b"write_bytes"]), clock
-            )
+        if not memory:  # its end can be seen from outside only, and until its parent has noticed
+            values["process_ram_bytes"] = math.nan
+            self.errors["process_ram_bytes"] = _ENDED
+        values.update(self._read_traffic())
         return values
+
+    def _read_traffic(self) -> dict[str, float]:
+        """Bytes read and written per second; nothing where they are not counted, or may not be seen."""
+        if self._traffic is None:
+            return {}
+        try:
+            return dict(zip(_TRAFFIC, self._traffic.read(), strict=True))
+        except PermissionError as error:  # it has become another user's: sudo
+            self.errors.update(dict.fromkeys(_TRAFFIC, f"the OS kernel does not tell ({error})"))
+            return {}

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from perfmon_widgets.collectors.system_file import SystemFile
 
@@ -19,6 +21,8 @@ PROC = Path("/proc")
 _MEMORY_LIMIT = ("memory.max", "memory.limit_in_bytes")
 _MEMORY_USED = ("memory.current", "memory.usage_in_bytes")
 _INACTIVE_FILE = (b"inactive_file ", b"total_inactive_file ")
+
+_OCTAL = re.compile(r"\\([01][0-7]{2})")
 
 
 def cpus() -> tuple[int, ...]:
@@ -108,7 +112,7 @@ def memory_limit(proc: Path = PROC) -> MemoryLimit | None:
     version, groups = _groups("memory", proc)
     found: MemoryLimit | None = None
     for group in groups:
-        limit = _number(group / _MEMORY_LIMIT[2 - version])
+        limit = _above_0(_text(group / _MEMORY_LIMIT[2 - version]))
         # Version 1 spells "no limit" as the largest multiple of a page.
         if limit is not None and limit < 2**60 and (found is None or limit < found.limit):
             found = MemoryLimit(int(limit), group, version)
@@ -138,24 +142,18 @@ def cpu_quota(proc: Path = PROC) -> CpuQuota | None:
 
 def _quota(group: Path, version: int) -> float | None:
     """The quota of one control group as a number of CPUs; None if it has none."""
-    try:
-        if version == 2:
-            quota, period = (group / "cpu.max").read_text().split()
-        else:
-            quota = (group / "cpu.cfs_quota_us").read_text()
-            period = (group / "cpu.cfs_period_us").read_text()
-        return float(quota) / float(period) if quota != "max" and float(quota) > 0 else None
-    except OSError:
-        return None  # the root of a hierarchy carries no limit
+    if version == 2:
+        quota, _, period = _text(group / "cpu.max").partition(" ")
+    else:
+        quota, period = _text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us")
+    quota_us, period_us = _above_0(quota), _above_0(period)
+    return None if quota_us is None or period_us is None else quota_us / period_us
 
 
-def _number(path: Path) -> float | None:
-    """The number in a one-line file; None if the file is not there or says ``max``."""
-    try:
-        text = path.read_text().strip()
-    except OSError:
-        return None
-    return None if text == "max" else float(text)
+def _above_0(text: str) -> float | None:
+    """The number that a file of a control group holds; None for ``max``, -1, 0 and what is no number."""
+    number = float(text) if text.isdecimal() else 0.0
+    return number if 0 < number < math.inf else None
 
 
 def _groups(controller: str, proc: Path) -> tuple[int, list[Path]]:
@@ -165,27 +163,55 @@ def _groups(controller: str, proc: Path) -> tuple[int, list[Path]]:
     the controller. The list ends at the mount point, since nothing above it is visible.
     """
     version, path = 0, ""
-    for line in _lines(proc / "self" / "cgroup"):
-        _, controllers, group = line.split(":", 2)
+    for line in _text(proc / "self" / "cgroup").split("\n"):
+        _, controllers, group = _fields(line, ":", 3)
         if controller in controllers.split(","):
             version, path = 1, group
             break
-        if not controllers:
+        if group and not controllers:
             version, path = 2, group
-    mounts = []
-    for line in _lines(proc / "self" / "mountinfo"):
-        head, _, tail = line.partition(" - ")
-        root, mount = (_unescape(field) for field in head.split()[3:5])
-        kind, _, options = tail.split(" ", 2)
-        if (version == 1 and kind == "cgroup" and controller in options.split(",")) or (
-            version == 2 and kind == "cgroup2"
-        ):
-            mounts.append((root, Path(mount)))
-    if not mounts:
+    mounted = [
+        mount
+        for mount in mounts(proc)
+        if (version == 1 and mount.kind == "cgroup" and controller in mount.options.split(","))
+        or (version == 2 and mount.kind == "cgroup2")
+    ]
+    if not mounted:
         return version, []
     # A part of the hierarchy may be mounted again elsewhere: the mount that shows most of the way counts.
-    root, directory = min(mounts, key=lambda one: len(one[0]) if _is_below(path, one[0]) else math.inf)
-    return version, _up_to(directory, root, path)
+    best = min(mounted, key=lambda one: len(one.root) if _is_below(path, one.root) else math.inf)
+    return version, _up_to(Path(best.point), best.root, path)
+
+
+class Mount(NamedTuple):
+    """One line of mountinfo, in which a file system is mounted."""
+
+    number: str
+    device: str
+    """Two numbers, ``8:1``."""
+    root: str
+    """What of the file system is shown."""
+    point: str
+    """Where it is shown."""
+    kind: str
+    source: str
+    options: str
+    """Those of the file system: the controllers of a hierarchy of version 1."""
+
+
+def mounts(proc: Path = PROC) -> list[Mount]:
+    """What is mounted where, as this process sees it; empty where there is no /proc.
+
+    Raises nothing, whatever the names are: the OS kernel marks white space in them and passes all other
+    bytes through.
+    """
+    found = []
+    for line in _text(proc / "self" / "mountinfo").split("\n"):
+        head, dash, tail = line.partition(" - ")
+        number, _, device, root, point, _ = _fields(head, " ", 6)
+        if dash:
+            found.append(Mount(number, device, *map(_unescape, (root, point, *_fields(tail, " ", 3)))))
+    return found
 
 
 def _is_below(path: str, root: str) -> bool:
@@ -201,19 +227,29 @@ def _up_to(mount: Path, root: str, path: str) -> list[Path]:
     """
     inside = path[len(root.rstrip("/")) :] if _is_below(path, root) else ""
     own = mount / inside.lstrip("/")
-    if ".." in own.parts or not own.is_dir():
+    # Not Path.is_dir, which raises where one may not look.
+    if ".." in own.parts or not os.path.isdir(own):  # noqa: PTH112
         own = mount
     return [own, *(parent for parent in own.parents if parent == mount or mount in parent.parents)]
 
 
-def _lines(path: Path) -> list[str]:
-    """The lines of a file; none if it is not there (no /proc, no control groups)."""
+def _fields(line: str, separator: str, count: int) -> list[str]:
+    """The first fields of a line, the last with all that follows; empty ones where there are fewer."""
+    fields = line.split(separator, count - 1)
+    return fields + [""] * (count - len(fields))
+
+
+def _text(path: Path) -> str:
+    """What a file says, less the end of its last line; nothing if it is not there.
+
+    The name of a mount point may be of any bytes: it is decoded as Python decodes the names of files.
+    """
     try:
-        return path.read_text().splitlines()
-    except OSError:
-        return []
+        return os.fsdecode(path.read_bytes()).removesuffix("\n")
+    except (OSError, ValueError):  # the latter for a name that no file can have
+        return ""
 
 
 def _unescape(field: str) -> str:
-    """A field of mountinfo, where white space stands as an octal number."""
-    return field.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+    """A field of mountinfo, where white space, the backslash and # stand as octal numbers."""
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)

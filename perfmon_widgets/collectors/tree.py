@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from pathlib import Path
 from perfmon_widgets.collectors import scope
 from perfmon_widgets.collectors.rate import Rate
 from perfmon_widgets.collectors.system_file import SystemFile
+
+if sys.platform != "win32":  # where this module is imported, but nothing here is used
+    import resource
 
 # What costs more with every child is done again only once it would use less than this share of one CPU.
 _SHARE = 0.001
@@ -37,9 +41,9 @@ class Tree:
     def __init__(self, root: int, proc: Path = scope.PROC) -> None:
         self._root, self._proc = root, proc
         self._is_this_process = root == os.getpid()
-        self._folder = proc / ("self" if self._is_this_process else str(root))
-        self._memory = SystemFile(self._folder / "statm")
-        self._statistics = None if self._is_this_process else SystemFile(self._folder / "stat")
+        self.folder = proc / ("self" if self._is_this_process else str(root))
+        self._memory = SystemFile(self.folder / "statm")
+        self._statistics = None if self._is_this_process else SystemFile(self.folder / "stat")
         self._own, self._others = Rate(), Rate()
         self._busy_others = 0.0
         self._members: dict[int, _Member] = {}
@@ -62,8 +66,10 @@ class Tree:
         """
         if self._first_children is not None:
             self._look()
-        busy = self._own.update(self._seconds()[0], time.monotonic())
-        if self._reading.affordable():
+        busy = self._own.update(self._seconds(), time.monotonic())
+        if not self._members:
+            self._busy_others = self._others.update(self._seconds_of_others(), time.monotonic())
+        elif self._reading.affordable():
             with self._reading:
                 self._busy_others = self._others.update(self._seconds_of_others(), time.monotonic())
         if self._members:
@@ -71,26 +77,36 @@ class Tree:
         beyond = sum(member.resident + member.correction for member in self._members.values())
         return busy + self._busy_others, max(self._resident() + beyond, 0.0)
 
-    def _seconds(self) -> tuple[float, float]:
-        """The CPU seconds of the root, and of all descendants that were waited for."""
-        if self._statistics is None:
-            import resource  # noqa: PLC0415 - there is none on Windows, where this class is not used
+    @property
+    def members(self) -> dict[int, float]:
+        """The descendants: process id, and by when each had begun, in seconds since boot."""
+        return {number: member.started for number, member in self._members.items()}
 
-            ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-            return time.process_time(), ended.ru_utime + ended.ru_stime
+    def _seconds(self) -> float:
+        """The CPU seconds of the root."""
+        if self._statistics is None:
+            return time.process_time()
         fields = _fields(self._statistics.read())
-        return (int(fields[11]) + int(fields[12])) / _TICKS, (int(fields[13]) + int(fields[14])) / _TICKS
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def seconds_waited_for(self) -> float:
+        """The CPU seconds of the descendants that have ended and were waited for: it changes as one ends."""
+        if self._statistics is None:
+            ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return ended.ru_utime + ended.ru_stime
+        fields = _fields(self._statistics.read())
+        return (int(fields[13]) + int(fields[14])) / _TICKS
 
     def _seconds_of_others(self) -> float:
         """The CPU seconds of the descendants since they have been known, those that have ended included.
 
         The time of one that ends moves on to the parent that waits for it, so the sum only grows.
         """
+        waited_for, alone = self.seconds_waited_for(), not self._members
         for _ in range(3):
-            before = self._seconds()[1]
+            before = waited_for
             self._read_members()
-            waited_for = self._seconds()[1]
-            if waited_for == before:
+            if alone or (waited_for := self.seconds_waited_for()) == before:
                 break  # none has moved its time meanwhile: nothing is missing, or counted twice
         return waited_for + sum(member.seconds for member in self._members.values()) - self._ignored
 
@@ -154,7 +170,7 @@ class Tree:
             return
         self._unweighed = False
         with self._weighing:
-            total, _ = _weight(self._folder, root)
+            total, _ = _weight(self.folder, root)
             alone = {}
             for number, member in self._members.items():
                 proportional, alone[number] = _weight(self._proc / str(number), member.resident)

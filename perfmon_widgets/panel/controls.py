@@ -5,35 +5,33 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import ipywidgets
 import traitlets
 
+from perfmon_widgets.panel.link import Link, script
+
 if TYPE_CHECKING:
     from perfmon_widgets.csv_log import CsvLog
 
-_FOLDER = Path(__file__).parent
 _INTERVALS = (5.0, 6.0, 7.0)
 _WINDOWS = (300.0, 600.0)
 
 
 class ExportButton(anywidget.AnyWidget):
-    """A button that saves the history as a file of the browser's.
+    """A button that saves the history as a file of the browser's, with a hint beside it.
 
-    It also puts the messages of the ``controls`` that it is told on the kernel's control channel, where the
-    front end has one; elsewhere they go the ordinary way.
+    The hint says when changes wait for the running cell to end, because nothing else reaches the kernel.
     """
 
-    # As text: for a path anywidget keeps every instance alive, to reload it when the file changes.
-    _esm = (_FOLDER / "controls.js").read_text(encoding="utf-8")
-    _css = (_FOLDER / "panel.css").read_text(encoding="utf-8")  # of the whole panel, which has this button
+    _esm = script("shared.js", "controls.js")
+    _css = script("panel.css")  # of the whole panel, which has this button
 
-    controls = traitlets.List(
-        traitlets.Instance(ipywidgets.Widget), help="The widgets to be heard while a cell runs."
-    ).tag(sync=True, **ipywidgets.widget_serialization)
+    link = traitlets.Instance(Link, help="The link of the panel that it belongs to.").tag(
+        sync=True, **ipywidgets.widget_serialization
+    )
 
     def on_export(self, callback: Callable[[Callable[[bytes], None]], object]) -> None:
         """Call back when a browser asks for the file, with the function that sends it there."""
@@ -116,3 +114,15 @@ def log_state(log: CsvLog) -> str:
 def problem(sentence: str) -> str:
     """What went wrong, as HTML."""
     return f'<span class="perfmon-error" role="alert">{html.escape(sentence)}</span>'
+
+
+def fallback() -> ipywidgets.HTML:
+    """What is seen, because nothing hides it, where the Jupyter server lacks what the panel is drawn with."""
+    text = ipywidgets.HTML(
+        "The gauges need the extensions of anywidget and bqplot in the environment of the <b>Jupyter "
+        "server</b>, which may be another one than that of this kernel. Run <code>pip install anywidget "
+        "bqplot</code> there and load this page again.",
+        layout={"order": "-1"},  # seen above the rest
+    )
+    text.add_class("perfmon-fallback")
+    return text

@@ -1,4 +1,4 @@
-// One number against its limit, as a ring. The number and all words come from Python (see gauge.py);
+// One number against its limit, as a ring. The number and its words come from Python (see panel.py);
 // what is decided here is only whether they still hold.
 
 const RADIUS = 19;
@@ -16,48 +16,77 @@ const TEMPLATE = `
     <div class="perfmon-gauge-detail"></div>
   </div>`;
 
-function render({ model, el }) {
+// What the kernel does, where the front end says so. "idle" is left out: JupyterLab calls a busy kernel idle
+// as soon as it has answered a click beside the running cell.
+function kernelState(link) {
+  const kernel = link.widget_manager?.kernel;
+  if (!kernel) return "";
+  if (kernel.isDisposed || kernel.status === "dead" || kernel.status === "terminating") return "kernel dead";
+  if (kernel.connectionStatus && kernel.connectionStatus !== "connected") return "kernel disconnected";
+  if (kernel.status.endsWith("restarting")) return "kernel restarting";
+  return kernel.status === "busy" || kernel.status === "starting" ? `kernel ${kernel.status}` : "";
+}
+
+// Why the readings are not those of now, or nothing if they are.
+function doubt(link, readings, silence) {
+  const { lost, wasLive } = known(link);
+  if (!link.comm_live && !wasLive) {
+    if (!readings.time) return "not connected to a kernel";
+    const saved = new Date(1000 * readings.time);
+    return `saved ${saved.toLocaleString([], { dateStyle: "short", timeStyle: "short" })}`;
+  }
+  const state = kernelState(link);
+  if (!link.comm_live || lost) {
+    return state && state !== "kernel busy" ? state : "kernel was restarted: run the cell again";
+  }
+  if (readings.state === "stopped") return "monitor is stopped";
+  if (silence <= STALE_AFTER * readings.interval) return "";
+  return `no update for ${Math.floor(silence)} s${state && ` (${state})`}`;
+}
+
+async function render({ model, el }) {
   const root = document.createElement("div");
   root.className = "perfmon-gauge";
   root.innerHTML = TEMPLATE;
   el.append(root);
   const part = (name) => root.querySelector(`.perfmon-gauge-${name}`);
   const [arc, text, label, detail] = ["arc", "text", "label", "detail"].map(part);
+  label.textContent = model.get("label");
+  const link = await find(model.widget_manager, model.get("link"));
+  if (!link) return;
 
-  // When the last reading arrived, by this browser's clock: the kernel's may be set differently. Only for a
-  // view that is made long after the reading, the kernel's clock says how old it is.
+  // When the last readings arrived, by this browser's clock: the kernel's may be set differently. Only for a
+  // view that is made long after them, the kernel's clock says how old they are.
   let arrived = performance.now();
-  const age = Date.now() / 1000 - model.get("reading").time;
-  if (age > STALE_AFTER * model.get("reading").interval) arrived -= 1000 * age;
+  const first = link.get("readings");
+  const age = Date.now() / 1000 - first.time;
+  if (first.time && age > STALE_AFTER * first.interval) arrived -= 1000 * age;
 
-  function silence(reading) {
-    if (!reading.interval) return 0;
-    const seconds = (performance.now() - arrived) / 1000;
-    return seconds > STALE_AFTER * reading.interval ? Math.floor(seconds) : 0;
-  }
+  let doubtful = "";
+  const doubtNow = () => doubt(link, link.get("readings"), (performance.now() - arrived) / 1000);
 
   function draw() {
-    const reading = model.get("reading");
-    const known = typeof reading.value === "number";
-    const silent = silence(reading);
-    const filled = known ? Math.min(Math.max(reading.value, 0), 100) / 100 : 0;
-    const words = silent ? `no update for ${silent} s` : reading.detail ?? "";
-    root.dataset.level = known ? reading.level : "missing";
-    root.classList.toggle("perfmon-stale", silent > 0);
+    const reading = link.get("readings").gauges?.[model.get("label")] ?? {};
+    doubtful = doubtNow();
+    const isKnown = typeof reading.value === "number";
+    const filled = isKnown ? Math.min(Math.max(reading.value, 0), 100) / 100 : 0;
+    const words = doubtful || (reading.detail ?? "");
+    root.dataset.level = isKnown ? (reading.level ?? "normal") : "missing";
+    root.classList.toggle("perfmon-stale", doubtful !== "");
     arc.style.strokeDasharray = `${filled * LENGTH} ${LENGTH}`;
     arc.style.visibility = filled > 0 ? "visible" : "hidden";
-    text.textContent = reading.text ?? "–";
-    label.textContent = model.get("label");
+    const number = isKnown ? `${threeDigits(reading.value)}%` : "–";
+    text.textContent = number;
     detail.textContent = words;
     root.title = words;
     // A meter must have a value, so a missing one is announced as a picture with its reason.
-    root.setAttribute("role", known ? "meter" : "img");
-    root.setAttribute("aria-label", known ? label.textContent : `${label.textContent}: ${words}`);
-    if (known) {
+    root.setAttribute("role", isKnown ? "meter" : "img");
+    root.setAttribute("aria-label", isKnown ? model.get("label") : `${model.get("label")}: ${words}`);
+    if (isKnown) {
       root.setAttribute("aria-valuemin", "0");
       root.setAttribute("aria-valuemax", "100");
-      root.setAttribute("aria-valuenow", String(Math.round(reading.value * 10) / 10));
-      root.setAttribute("aria-valuetext", `${reading.text}, ${words}`);
+      root.setAttribute("aria-valuenow", String(reading.value));
+      root.setAttribute("aria-valuetext", `${number}, ${words}`);
     } else {
       for (const name of ["valuemin", "valuemax", "valuenow", "valuetext"]) {
         root.removeAttribute(`aria-${name}`);
@@ -70,11 +99,16 @@ function render({ model, el }) {
     draw();
   };
   draw();
-  model.on("change:reading", update);
-  const clock = setInterval(() => silence(model.get("reading")) && draw(), 1000);
+  link.on("change:readings", update);
+  link.on("perfmon:state", draw);
+  const clock = setInterval(() => doubtNow() !== doubtful && draw(), 1000);
+  const leave = attend(link);
   return () => {
+    leave();
     clearInterval(clock);
-    model.off("change:reading", update);
+    link.off("change:readings", update);
+    link.off("perfmon:state", draw);
+    el.replaceChildren(); // JupyterLab keeps the elements of views that have gone
   };
 }
 

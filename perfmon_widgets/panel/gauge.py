@@ -3,48 +3,48 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 import anywidget
+import ipywidgets
 import traitlets
 
-from perfmon_widgets.metrics import MISSING, in_words
+from perfmon_widgets.metrics import in_words
+from perfmon_widgets.panel.link import Link, script
 from perfmon_widgets.panel.reading import Reading
-
-_FOLDER = Path(__file__).parent
 
 
 class Gauge(anywidget.AnyWidget):
     """A ring that fills from 0 to 100 %, with a label and a line of detail.
 
-    Drawn by the browser from one trait, so that a tick is one message; greyed there, by the browser's own
-    clock, when three intervals pass without one.
+    Drawn by the browser from the readings of its ``link``, those under its own label; greyed there, by the
+    browser's own clock, when three intervals pass without new ones.
     """
 
-    # As text: for a path anywidget keeps every instance alive, to reload it when the file changes.
-    _esm = (_FOLDER / "gauge.js").read_text(encoding="utf-8")
-    _css = (_FOLDER / "gauge.css").read_text(encoding="utf-8")
+    _esm = script("shared.js", "gauge.js")
+    _css = script("gauge.css")
 
     label = traitlets.Unicode(help="What is measured, in a word.").tag(sync=True)
-    reading = traitlets.Dict(help="What show() was told last.").tag(sync=True)
+    link = traitlets.Instance(Link, help="Where the readings come from.").tag(
+        sync=True, **ipywidgets.widget_serialization
+    )
 
-    def show(self, reading: Reading, time: float, interval: float) -> None:
-        """Draw a reading taken at ``time`` (Unix seconds); the next is due in ``interval`` seconds."""
-        known = math.isfinite(reading.percent)
-        self.reading = {
-            "value": reading.percent if known else None,
-            "text": in_words(reading.percent, "percent"),
-            "detail": reading.detail,
-            "level": reading.level,
-            # Makes each reading another than the last, so that it is sent though nothing changed: the
-            # browser takes silence for a kernel that does not answer.
-            "time": time,
-            "interval": interval,
-        }
-
-    def wait(self, why: str) -> None:
-        """Show no number yet, and why."""
-        self.reading = {"detail": why}
+    @property
+    def reading(self) -> Mapping[str, Any]:
+        """What it shows: ``detail``, ``value`` (0–100) if known, ``level`` if not normal."""
+        shown: Mapping[str, Any] = self.link.readings.get("gauges", {}).get(self.label, {})
+        return shown
 
     def __repr__(self) -> str:
-        return f"<Gauge {self.label} {self.reading.get('text', MISSING)}>"
+        return f"<Gauge {self.label} {in_words(self.reading.get('value', math.nan), 'percent')}>"
+
+
+def in_json(reading: Reading) -> dict[str, Any]:
+    """What crosses to the browser in every tick, so only what is not usual."""
+    shown: dict[str, Any] = {"detail": reading.detail}
+    if math.isfinite(reading.percent):
+        shown["value"] = round(reading.percent, 1)
+    if reading.level != "normal":
+        shown["level"] = reading.level
+    return shown

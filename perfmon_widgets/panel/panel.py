@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -10,16 +11,17 @@ from typing import Any
 
 import ipywidgets
 
-from perfmon_widgets.kernel import hear_widgets_while_busy, running_cell
-from perfmon_widgets.metrics import MISSING, Metric, Sample
+from perfmon_widgets import kernel
+from perfmon_widgets.metrics import RECORDED, Sample, in_words
 from perfmon_widgets.monitor import PerformanceMonitor, shared_monitor
 from perfmon_widgets.panel import controls
-from perfmon_widgets.panel.gauge import Gauge
-from perfmon_widgets.panel.reading import readings
-from perfmon_widgets.panel.section import Section
-
-# The sections in the order of the panel; other groups follow under their own names.
-_TITLES = {"gpu": "GPU", "cpu": "CPU", "memory": "Memory", "disk": "Disk", "process": "This process"}
+from perfmon_widgets.panel.audience import Audience
+from perfmon_widgets.panel.gauge import Gauge, in_json
+from perfmon_widgets.panel.link import Link
+from perfmon_widgets.panel.reading import Reading, readings
+from perfmon_widgets.panel.section import Section, groups, title_of
+from perfmon_widgets.panel.shading import MOST
+from perfmon_widgets.panel.snapshot import Snapshot
 
 
 class PerformancePanel(ipywidgets.VBox):
@@ -28,35 +30,44 @@ class PerformancePanel(ipywidgets.VBox):
     Without an argument it shows the one monitor that the panels of this Jupyter kernel share, and starts it.
     Its parts are ordinary widgets to be laid out anew: ``gauges`` (HBox), ``advanced`` (Accordion; closed is
     the basic view), ``log_to_csv`` (Checkbox), ``export_csv``. Running a cell again closes the panels that
-    the same cell made before.
+    the same cell made before. Raises TypeError for what is no monitor.
     """
 
     def __init__(self, monitor: PerformanceMonitor | None = None) -> None:
+        if not isinstance(monitor, PerformanceMonitor | None):
+            raise TypeError(f"monitor must be a PerformanceMonitor, not {type(monitor).__name__}")
         self.monitor = shared_monitor() if monitor is None else monitor
         self._lock = threading.RLock()
         self._writer: int | None = None
-        self._groups = _groups(self.monitor.metrics)
-        self.gauges = ipywidgets.HBox(layout={"flex_flow": "row wrap", "overflow": "visible"})
+        self._groups = groups(self.monitor.metrics)
+        self._audience = Audience()
+        self._link = Link()
+        name = f"perfmon-snapshot-{self._link.model_id}"
+        self._snapshot = Snapshot(self.monitor, name, self._send_what_is_stored, self._opened)
+        self.gauges = ipywidgets.HBox(
+            layout={
+                "display": "grid",  # rows below one another stay in line
+                "grid_template_columns": "repeat(auto-fill, minmax(148px, 1fr))",
+                "overflow": "visible",
+            }
+        )
         self._by_label: dict[str, Gauge] = {}
         self.log_to_csv = controls.log_checkbox()
         self._log_state = ipywidgets.HTML(layout={"min_width": "0"})
-        self.export_csv = controls.ExportButton()
+        self.export_csv = controls.ExportButton(link=self._link)
         self._window = controls.window_choice(self.monitor.window)
         self._interval = controls.interval_choice(self.monitor.interval)
-        self._sections = tuple(
-            Section(_TITLES.get(name, name), metrics, self._window.value)
-            for name, metrics in self._groups.items()
-        )
+        self._sections = {name: self._section(name) for name in self._groups}
         self.advanced = ipywidgets.Accordion(
-            children=self._sections,
-            titles=[_TITLES.get(name, name) for name in self._groups],
+            children=tuple(self._sections.values()),
+            titles=[title_of(name) for name in self._groups],
             selected_index=None,
         )
         steering = ipywidgets.HBox(
             [self.log_to_csv, self._window, self._interval, self.export_csv, self._log_state],
             layout={"flex_flow": "row wrap", "align_items": "center"},
         )
-        super().__init__([self.gauges, steering, self.advanced])
+        super().__init__([self.gauges, steering, self.advanced, controls.fallback()])
         self.add_class("perfmon-panel")
         self.advanced.add_class("perfmon-advanced")
         self._listen()
@@ -64,36 +75,94 @@ class PerformancePanel(ipywidgets.VBox):
         if monitor is None:
             self.monitor.start()
         self.monitor.on_sample(self._show)  # before the first look, so that no sample falls in between
-        self._show(self.monitor.latest)
+        self.monitor.on_state(self._show_state)
+        self._show_all()
+        if self.monitor.latest is not None and not self.monitor.running:
+            self._show_state(running=False)
 
     # -- what the monitor tells ------------------------------------------------------------------------
 
-    def _show(self, sample: Sample | None) -> None:
-        """Draw a sample: one message for each gauge, and one for each chart of the open section."""
-        with self._writing():
-            self._show_gauges(sample)
+    def _show(self, _: Sample) -> None:
+        """Draw a sample: one message for all gauges, and one for each chart of the open section."""
+        if self._audience.is_due(self.monitor.interval):
+            self._show_all()
+
+    def _show_all(self) -> None:
+        # The gauges wait for the charts, so that a browser draws both at once.
+        with self._writing(), self._link.hold_sync():
+            self._show_gauges()
+            self._show_recorded()
             self._show_section()
             self._show_controls()
 
-    def _show_gauges(self, sample: Sample | None) -> None:
-        found = readings(self.monitor.metrics, sample, self.monitor.errors)
-        for label, reading in found.items():
+    def _section(self, name: str) -> Section:
+        sparse = name == RECORDED
+        return Section(title_of(name), self._groups[name], self._window.value, self._link, sparse=sparse)
+
+    def _show_recorded(self) -> None:
+        """Have a section for what was recorded, made anew when there is a series more."""
+        recorded = [metric for metric in self.monitor.metrics if metric.group == RECORDED]
+        if len(recorded) == len(self._groups.get(RECORDED, ())):
+            return
+        former = self._sections.get(RECORDED)
+        self._groups[RECORDED] = recorded
+        self._sections[RECORDED] = self._section(RECORDED)
+        with self.advanced.hold_sync():
+            self.advanced.children = tuple(self._sections.values())
+            self.advanced.titles = [title_of(name) for name in self._groups]
+        if former is not None:
+            for widget in _parts(former, {former}) - _parts(self, {self}):
+                widget.close()
+
+    def _show_gauges(self) -> None:
+        sample = self.monitor.latest
+        found = self._readings()
+        for label in found:
             if label not in self._by_label:
-                self._by_label[label] = Gauge(label=label, layout={"flex": "1 1 128px", "max_width": "180px"})
-            gauge = self._by_label[label]
-            if sample is None:
-                gauge.wait("starting…" if self.monitor.running else "monitor is stopped")
-            else:
-                gauge.show(reading, sample.time, self.monitor.interval)
+                self._by_label[label] = Gauge(label=label, link=self._link, layout={"width": "auto"})
+        if sample is None:
+            why = "starting…" if self.monitor.running else "monitor is stopped"
+            gauges: dict[str, Any] = {label: {"detail": why} for label in found}
+        else:
+            gauges = {label: in_json(reading) for label, reading in found.items()}
+        pace = self._audience.pace(self.monitor.interval)
+        self._link.readings = {
+            "state": "live" if sample is not None or self.monitor.running else "stopped",
+            # Makes the readings others than the last, so that they are sent though nothing changed: the
+            # browser takes silence for a kernel that does not answer.
+            "time": sample.time if sample is not None else None,
+            "interval": pace if math.isfinite(pace) else self.monitor.interval,
+            "gauges": gauges,
+        }
         shown = tuple(self._by_label[label] for label in found)
         if shown != self.gauges.children:
             self.gauges.children = shown
 
+    def _readings(self) -> dict[str, Reading]:
+        return readings(self.monitor.metrics, self.monitor.latest, self.monitor.errors)
+
+    def _show_state(self, running: bool) -> None:
+        """Say at once that the monitor was started or stopped; the numbers stay."""
+        with self._writing():
+            if self.monitor.latest is None:
+                self._show_gauges()
+            else:
+                state = "live" if running else "stopped"
+                self._link.readings = {**self._link.readings, "state": state}
+            if not running:
+                self._show_controls()
+                self._snapshot.keep()
+
     def _show_section(self) -> None:
         if self.advanced.selected_index is None or self.monitor.latest is None:
             return
-        section = self._sections[self.advanced.selected_index]
-        section.show(self.monitor.history, self.monitor.errors)
+        section = self.advanced.children[self.advanced.selected_index]
+        section.show(self.monitor.history, self.monitor.errors, self.monitor.newest_spans(MOST))
+
+    def _opened(self) -> str | None:
+        """The group whose section is open."""
+        place = self.advanced.selected_index
+        return None if place is None else list(self._groups)[place]
 
     def _show_controls(self) -> None:
         """The controls say what is, whoever changed it."""
@@ -105,14 +174,24 @@ class PerformancePanel(ipywidgets.VBox):
     # -- what the browser tells ------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        hear_widgets_while_busy()
-        controlling = [self.log_to_csv, self._window, self._interval, self.export_csv, self.advanced]
-        self.export_csv.controls = controlling
+        kernel.hear_widgets_while_busy()
+        self._link.controls = [
+            self.log_to_csv,
+            self._window,
+            self._interval,
+            self.export_csv,
+            self.advanced,
+        ]
+        self._link.on_audience(self._looked_at)
         self.log_to_csv.observe(lambda change: self._soon(lambda: self._switch_log(change["new"])), "value")
         self._interval.observe(lambda change: self._soon(lambda: self._set_interval(change["new"])), "value")
         self._window.observe(lambda _: self._soon(self._set_window), "value")
         self.advanced.observe(lambda _: self._soon(self._show_section), "selected_index")
         self.export_csv.on_export(lambda send: self._soon(lambda: send(self.monitor.log.export())))
+
+    def _looked_at(self, page: str, views: int) -> None:
+        if self._audience.heard(page, views):
+            self._soon(self._show_all)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -156,7 +235,7 @@ class PerformancePanel(ipywidgets.VBox):
             self.monitor.interval = seconds
 
     def _set_window(self) -> None:
-        for section in self._sections:
+        for section in self._sections.values():
             section.set_window(self._window.value)
         self._show_section()
 
@@ -164,7 +243,12 @@ class PerformancePanel(ipywidgets.VBox):
 
     def close(self) -> None:
         """Take the panel off the screen and end its updates; the monitor goes on."""
+        if "advanced" not in vars(self):  # it was never made: ipywidgets closes whatever is dropped
+            super().close()
+            return
         self.monitor.on_sample(self._show, remove=True)
+        self.monitor.on_state(self._show_state, remove=True)
+        self._snapshot.close()
         with self._lock:
             parts = _parts(self, {self})
             for gauge in self._by_label.values():  # some may not be shown now
@@ -172,26 +256,34 @@ class PerformancePanel(ipywidgets.VBox):
             for widget in parts - {self}:
                 widget.close()
             super().close()
+            # IPython keeps what a cell has shown; it need not keep all that this was made of.
+            self.children = self.gauges.children = self.advanced.children = ()
+            self._sections.clear()
+            self._by_label.clear()
 
     def __repr__(self) -> str:
         values = ", ".join(
-            f"{gauge.label} {gauge.reading.get('text', MISSING)}" for gauge in self.gauges.children
+            f"{label} {in_words(reading.percent, 'percent')}" for label, reading in self._readings().items()
         )
         return f"<PerformancePanel: {values}>"
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """As any widget, but with a text that is the same each time: notebooks are compared."""
         bundle = super()._repr_mimebundle_(**options)
+        if not kernel.is_jupyter_kernel():
+            bundle["text/plain"] = repr(self)
+            return bundle
         bundle["text/plain"] = "PerformancePanel"
+        self._audience.shown()
+        self._send_what_is_stored()
+        self._snapshot.show()
         return bundle
 
-
-def _groups(metrics: tuple[Metric, ...]) -> dict[str, list[Metric]]:
-    """The metrics by group, the known groups first and in their order."""
-    groups: dict[str, list[Metric]] = {name: [] for name in _TITLES}
-    for metric in metrics:
-        groups.setdefault(metric.group, []).append(metric)
-    return {name: members for name, members in groups.items() if members}
+    def _send_what_is_stored(self) -> None:
+        # A notebook may store the widgets though nobody looks at them.
+        latest = self.monitor.latest
+        if latest is not None and latest.time != self._link.readings["time"]:
+            self._show_all()
 
 
 _former: dict[str, tuple[str, list[weakref.ref[PerformancePanel]]]] = {}
@@ -199,7 +291,7 @@ _former: dict[str, tuple[str, list[weakref.ref[PerformancePanel]]]] = {}
 
 def _replace_former(panel: PerformancePanel) -> None:
     """Close the panels that earlier executions of the running cell made, and remember this one."""
-    cell = running_cell()
+    cell = kernel.running_cell()
     if cell is None:
         return
     execution, panels = _former.get(cell.identity, ("", []))

@@ -19,6 +19,8 @@ class Reading(NamedTuple):
     """The amount in words, or why the number is missing."""
     level: str = "normal"
     """``normal``, ``warning`` or ``critical``."""
+    column: str = ""
+    """Where ``percent`` comes from, if it has a column."""
 
 
 def readings(
@@ -39,7 +41,7 @@ def readings(
         percent = number("cpu_percent")
         own = number("process_cpu_percent")
         detail = f"this kernel {in_words(own, 'percent')}" if math.isfinite(own) else ""
-        shown["CPU"] = Reading(percent, detail, _level(percent, warning=95))
+        shown["CPU"] = Reading(percent, detail, _level(percent, warning=95), "cpu_percent")
     for label, name in (("RAM", "ram"), ("Disk", "disk")):
         if f"{name}_percent" in known:
             percent = number(f"{name}_percent")
@@ -47,7 +49,8 @@ def readings(
             limit = known.get(f"{name}_limit_bytes")
             if limit is not None and detail != MISSING:
                 detail += _whose(limit.source)
-            shown[label] = Reading(percent, detail, _level(percent, warning=75, critical=90))
+            level = _level(percent, warning=75, critical=90)
+            shown[label] = Reading(percent, detail, level, f"{name}_percent")
     return {label: _explained(reading, label, errors) for label, reading in shown.items()}
 
 
@@ -74,7 +77,8 @@ def _gpus(
                 number(f"{where}/memory_used_bytes"), number(f"{where}/memory_limit_bytes"), "bytes"
             )
             level = _level(number(f"{where}/memory_percent"), warning=90, critical=97)
-            shown[label] = Reading(number(f"{where}/utilization_percent"), detail, level)
+            column = f"{where}/utilization_percent"
+            shown[label] = Reading(number(column), detail, level, column if column in columns else "")
     if shown:
         return shown
     reasons = [errors[column] for columns in names.values() for column in columns if column in errors]

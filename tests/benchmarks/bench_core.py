@@ -91,6 +91,53 @@ def test_history_of_a_monitor_with_400_columns(benchmark):
     benchmark(lambda: monitor.history)
 
 
+@cpu_time
+def test_record(benchmark):
+    monitor = PerformanceMonitor([])
+    benchmark(lambda: monitor.record(loss=0.5, accuracy=0.9))
+
+
+@cpu_time
+def test_mark(benchmark):
+    monitor = PerformanceMonitor([])
+    benchmark(lambda: monitor.mark("epoch"))
+
+
+def in_a_span(monitor: PerformanceMonitor) -> None:
+    with monitor.span("step"):
+        pass
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.15], ids=["in a row", "after a pause"])
+def test_a_short_span(benchmark, pause):
+    """In a row nearly all are without a sample; after a pause each waits for the one at its start."""
+    with PerformanceMonitor(interval=3600) as monitor:
+        benchmark.pedantic(in_a_span, args=(monitor,), setup=lambda: time.sleep(pause), rounds=60)
+
+
+@pytest.mark.parametrize("hooked", [False, True], ids=["without", "with"])
+@pytest.mark.parametrize("pause", [0.0, 0.15], ids=["in a row", "after a pause"])
+def test_a_cell(benchmark, pause, hooked):
+    """Goal (issue 6): the hooks cost at most 0.2 ms for each cell beyond the samples."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from perfmon_widgets import kernel  # noqa: F401 - has the monitor told of the cells
+
+    shell = InteractiveShell.instance()
+    monitor = PerformanceMonitor(interval=3600)
+    if hooked:
+        monitor.start()
+    benchmark.pedantic(
+        lambda: shell.run_cell("pass", store_history=True),
+        setup=lambda: time.sleep(pause),
+        rounds=60,
+        warmup_rounds=3,
+    )
+    assert len(monitor.cells) == (63 if hooked else 0)
+    monitor.stop()
+    InteractiveShell.clear_instance()
+
+
 def cpu_of_an_interpreter(code: str) -> float:
     """Seconds of CPU that an interpreter takes for the code, start included: the median of 9."""
     program = f"import time\n{code}\nprint(time.process_time())"

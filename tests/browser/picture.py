@@ -9,14 +9,14 @@ makes the lines richer, and the panel says so.
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 import time
 from pathlib import Path
 
-from conftest import CHROMIUM_ARGUMENTS, CHROMIUM_NAMES
-from lab import REPOSITORY, Notebook, start_lab, write_notebook
+from conftest import launch
+from lab import Notebook, write_notebook
 from playwright.sync_api import Page, expect, sync_playwright
+from servers import REPOSITORY, start_server
 
 IMAGES = REPOSITORY / "notebooks" / "images"
 SHOW = """from perfmon_widgets import PerformancePanel
@@ -88,14 +88,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=305, help="how long the cell has been running")
     parser.add_argument("--folder", type=Path, default=IMAGES, help="where the pictures go")
     wanted = parser.parse_args()
-    executable = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
     with (
         tempfile.TemporaryDirectory() as folder,
-        start_lab(Path(folder)) as server,
+        start_server(Path(folder)) as server,
         sync_playwright() as playwright,
     ):
         server.set_theme("light")
-        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
+        browser = launch(playwright)
         context = browser.new_context(viewport={"width": WIDTH, "height": 1000}, device_scale_factor=2)
         path = write_notebook([SHOW, TRAIN, PREPARE], server.root)
         notebook = Notebook(context, server, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -77,7 +78,7 @@ class FakeMachine:
         """Write a file in place, as the OS kernel does: a descriptor that is open sees the new content."""
         file = self.proc.parent / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(content)
+        file.write_bytes(os.fsencode(content))
         return file
 
     def write_processors(self, times: Mapping[int, Sequence[int]]) -> None:
@@ -113,7 +114,7 @@ class FakeMachine:
     ) -> Path:
         """Add a line to mountinfo, white space escaped as the OS kernel does it; returns the mount point."""
         mount.mkdir(parents=True, exist_ok=True)
-        point = str(mount).replace(" ", "\\040")
+        point = "".join(f"\\{ord(letter):03o}" if letter in " \t\n\\#" else letter for letter in str(mount))
         number = 30 + len(self._mounts)
         self._mounts.append(
             f"{number} 1 {device} {root} {point} rw,nosuid shared:9 - {kind} {source or kind} {options}\n"

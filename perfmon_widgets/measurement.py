@@ -1,0 +1,154 @@
+"""What one cell cost: the monitor at a finer interval while it runs, then a line of text."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perfmon_widgets.metrics import MISSING, Sample, duration_in_words, in_words
+from perfmon_widgets.totals import Totals
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from perfmon_widgets.monitor import PerformanceMonitor
+
+# Seconds between samples if nothing else is asked for.
+_FINER = 0.2
+# A row that is this young will do for the start, in seconds.
+_FRESH = 0.1
+# How long to wait for a row that the sampling thread is about to take, in seconds.
+_PATIENCE = 0.02
+# The most points of a line in the picture.
+_POINTS = 400
+
+
+class Measurement:
+    """Has a monitor sample at a finer interval from now to ``end()``, which takes everything back.
+
+    A monitor that does not run is started, and stopped again unless somebody else has started it meanwhile,
+    such as a panel. Raises ValueError, having changed nothing, for an interval that makes no sense.
+    """
+
+    def __init__(self, monitor: PerformanceMonitor, interval: float | None = None) -> None:
+        self._monitor = monitor
+        self._before = monitor.interval
+        monitor.interval = min(_FINER, self._before) if interval is None else interval
+        self._during = monitor.interval
+        self._starts_it = not monitor.running
+        if self._starts_it:
+            monitor.start()
+        self._starts = monitor.starts
+        have_row(monitor, since=time.time() - (0 if self._starts_it else _FRESH))
+        self._totals = Totals()
+        monitor.on_sample(self._totals.add)
+        if monitor.latest is not None:
+            self._totals.add(monitor.latest)
+        self.seconds = math.nan
+        """How long it lasted."""
+        self.cpu_seconds = math.nan
+        """CPU time of this process, and of its children that have ended."""
+        self.rows: pd.DataFrame | None = None
+        """The samples that were taken meanwhile, as far as they lie in the window; None before the end."""
+        self._started, self._cpu = time.time(), _cpu_seconds()
+        self._clock = time.perf_counter()
+
+    def end(self) -> None:
+        """Take the last sample and give the monitor back as it was; what has been set meanwhile stays."""
+        self.seconds = time.perf_counter() - self._clock
+        self.cpu_seconds = _cpu_seconds() - self._cpu
+        if self._monitor.interval == self._during:  # first, for an interrupt may come at any moment
+            self._monitor.interval = self._before
+        try:
+            have_row(self._monitor, since=time.time())
+        finally:
+            self._monitor.on_sample(self._totals.add, remove=True)
+            if self._starts_it and self._monitor.starts == self._starts:
+                self._monitor.stop()
+        history = self._monitor.history
+        self.rows = history[history.index.map(lambda moment: moment.timestamp() > self._started)]
+
+    def in_words(self) -> str:
+        """One line: wall time, CPU time, memory, each GPU in use, what was read and written."""
+        totals = self._totals
+        share = in_words(totals.mean("process_cpu_percent"), "percent")
+        parts = [
+            duration_in_words(self.seconds),
+            f"CPU {duration_in_words(self.cpu_seconds)} ({share} of what it may use)",
+            f"RAM peak {_amount(totals, 'process_ram_bytes')}",
+        ]
+        for metric in self._monitor.metrics:
+            if metric.group == "gpu" and metric.name.endswith("/utilization_percent"):
+                mean, peak = totals.mean(metric.name), totals.peak(metric.name)
+                if math.isfinite(mean):
+                    where = metric.where.replace("gpu", "GPU ")
+                    parts.append(
+                        f"{where} mean {in_words(mean, 'percent')}, peak {in_words(peak, 'percent')}, "
+                        f"memory peak {_amount(totals, f'{metric.where}/memory_used_bytes')}"
+                    )
+        for word, kind in (("read", "read"), ("wrote", "write")):
+            amount = totals.integral(f"process_{kind}_bytes_per_second")
+            if math.isfinite(amount):
+                parts.append(f"{word} {in_words(amount, 'bytes')}")
+        return " · ".join(parts)
+
+    def picture(self) -> str:
+        """CPU, memory and each GPU in use, in percent over time, as SVG; empty where too little is known."""
+        # Here, because a terminal does without; it loads no widgets.
+        from perfmon_widgets.panel.picture import COLORS, Plot, picture  # noqa: PLC0415
+
+        rows = self.rows
+        if rows is None or len(rows) < 2:
+            return ""
+        gpus = [name for name in map(str, rows) if re.fullmatch(r"gpu\d+/utilization_percent", name)]
+        names = [name for name in ("process_cpu_percent", "ram_percent", *gpus) if name in rows]
+        # The highest of those that fall together, where there are more than can be seen.
+        together = np.arange(len(rows)) // math.ceil(len(rows) / _POINTS)
+        part = rows[names].groupby(together).max().dropna(axis="columns", how="all")
+        moments = np.array([moment.timestamp() for moment in rows.index])
+        times = moments[np.flatnonzero(np.diff(together, prepend=-1))]
+        lines = {name: (times, part[name].to_numpy()) for name in part}
+        plot = Plot("%", 0.0, 100.0, lines, dict(zip(lines, COLORS, strict=False)))
+        return picture([plot], self._started, float(times[-1])) if lines else ""
+
+
+def _amount(totals: Totals, column: str) -> str:
+    """The peak of an amount of bytes, and by how much the amount has changed."""
+    peak, change = totals.peak(column), totals.change(column)
+    return f"{in_words(peak, 'bytes')} ({signed_in_words(change, 'bytes')})"
+
+
+def signed_in_words(change: float, unit: str) -> str:
+    """A difference with its sign: ``+512 MiB``; a dash if it is missing."""
+    if not math.isfinite(change):
+        return MISSING
+    return f"{'−' if change < 0 else '+'}{in_words(abs(change), unit)}"
+
+
+def _cpu_seconds() -> float:
+    ended_children = os.times()[2:4]
+    return time.process_time() + sum(ended_children)
+
+
+def have_row(monitor: PerformanceMonitor, since: float) -> None:
+    """See to it that there is a row that was taken since then: the sampling thread's, or else one more."""
+    taken = threading.Event()
+
+    def notice(sample: Sample) -> None:
+        if sample.time >= since:
+            taken.set()
+
+    monitor.on_sample(notice)
+    try:
+        if monitor.latest is not None:
+            notice(monitor.latest)
+        if not taken.wait(_PATIENCE):
+            monitor.sample()
+    finally:
+        monitor.on_sample(notice, remove=True)

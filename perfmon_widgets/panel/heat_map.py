@@ -1,0 +1,98 @@
+"""HeatMap: how busy each of many CPUs was, over the seconds before now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+import bqplot
+import numpy as np
+
+from perfmon_widgets.metrics import Metric
+from perfmon_widgets.panel.chart import columns, figure, label_times, time_axis, value_axis
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+# Cividis, which looks the same to those who see no red or no green; dark is idle.
+_COLORS = ["#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838"]
+# What is missing: one step of the colours below 0, since NaN would be drawn like the cell before.
+_MISSING = -20.0
+# Columns of the map, and fewer where there are many rows: each cell is four bytes in every tick.
+_COLUMNS, _CELLS = 120, 2_500
+
+
+class HeatMap(bqplot.Figure):
+    """A row for each metric, all percentages; a column for each short stretch of the window: its mean."""
+
+    def __init__(self, metrics: Sequence[Metric], title: str, window: float) -> None:
+        self.metrics = tuple(metrics)
+        self.colors: Mapping[str, str] = {}
+        self.dashes: Mapping[str, int] = {}
+        self.label = "%"
+        self._count = min(_COLUMNS, max(24, _CELLS // len(metrics)))
+        rows = len(metrics)
+        x_scale = bqplot.LinearScale(min=-window, max=0.0)
+        y_scale = bqplot.LinearScale(min=-0.5, max=rows - 0.5)
+        self._x_axis, y_axis = time_axis(x_scale), value_axis(y_scale)
+        y_axis.grid_lines = "none"
+        y_axis.tick_values = [float(rows * quarter // 4) for quarter in range(4)] + [rows - 1.0]
+        y_axis.tick_format = ".0f"
+        self._map = bqplot.HeatMap(
+            color=np.full((rows, self._count), _MISSING, dtype=np.float32),
+            x=self._middles(window),
+            y=np.arange(rows, dtype=np.float32),
+            scales={
+                "x": x_scale,
+                "y": y_scale,
+                "color": bqplot.ColorScale(min=_MISSING, max=100, colors=["transparent", *_COLORS]),
+            },
+        )
+        super().__init__(
+            marks=[self._map],
+            axes=[self._x_axis, y_axis],
+            title=f"{title} by number, dark 0 to bright 100 %",
+            **figure(),
+        )
+        self.set_window(window)
+
+    def set_window(self, seconds: float) -> None:
+        """Show the last ``seconds`` of the history from the next show() on."""
+        self._window = seconds
+        self._map.scales["x"].min = -seconds
+        self._map.x = self._middles(seconds)
+        label_times(self._x_axis, seconds)
+
+    def _middles(self, window: float) -> NDArray[np.float32]:
+        edges = np.linspace(-window, 0.0, self._count + 1)
+        return ((edges[1:] + edges[:-1]) / 2).astype(np.float32)
+
+    def show(self, history: pd.DataFrame, now: float) -> None:
+        """Draw the part of the history that lies in the window; ``now`` (Unix seconds) is its right end."""
+        times = cast("pd.DatetimeIndex", history.index).as_unit("us").asi8 / 1e6 - now
+        inside = times > -self._window
+        place = np.ceil((times[inside] / self._window + 1) * self._count).astype(int) - 1
+        values = columns(history, self.metrics)[inside]
+        known = np.isfinite(values)
+        total, number = np.zeros((2, self._count, len(self.metrics)))
+        np.add.at(total, place, np.where(known, values, 0.0))
+        np.add.at(number, place, known)
+        with np.errstate(invalid="ignore"):
+            means: NDArray[np.float32] = (total / number).astype(np.float32).T
+        self._map.color = np.nan_to_num(_joined(means, place), nan=_MISSING)
+
+
+def _joined(means: NDArray[np.float32], place: NDArray[np.int64]) -> NDArray[np.float32]:
+    """With columns so narrow that no sample falls into some, each sample reaches to the one before."""
+    filled = np.unique(place)
+    if len(filled) < 2:
+        return means
+    step = round(float(np.median(np.diff(filled))))
+    joined: NDArray[np.float32] = means.copy()
+    for ago in range(1, step):
+        shifted = np.full_like(means, np.nan)
+        shifted[:, :-ago] = means[:, ago:]
+        missing = np.isnan(joined)
+        joined[missing] = shifted[missing]
+    return joined

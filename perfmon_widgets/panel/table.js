@@ -1,0 +1,238 @@
+// The legend of a section's charts, with numbers; where the mouse or the arrow keys point, it has those too.
+
+const HEAD = ["metric", "now", "mean", "peak"];
+const DASHES = ["", "5 2", "1.5 2", "6 2 1.5 2"]; // as in panel.css
+
+// What stays as it is costs the browser nothing.
+function put(cell, text) {
+  if (cell.textContent !== text) cell.textContent = text;
+}
+
+function element(name, text, attributes = {}) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+// A short stroke as the line is drawn: its colour, and its dashes where the colours come again.
+function swatch(color, dash) {
+  const space = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(space, "svg");
+  svg.setAttribute("class", "perfmon-swatch");
+  svg.setAttribute("aria-hidden", "true");
+  svg.setAttribute("viewBox", "0 0 16 10");
+  const line = document.createElementNS(space, "line");
+  for (const [key, value] of Object.entries({ x1: 0, y1: 5, x2: 16, y2: 5, "stroke-width": dash ? 3 : 8 })) {
+    line.setAttribute(key, value);
+  }
+  line.setAttribute("stroke", color);
+  line.setAttribute("stroke-dasharray", dash);
+  svg.append(line);
+  return svg;
+}
+
+const clock = (seconds) => new Date(1000 * seconds).toLocaleTimeString();
+
+// The mark that holds the values, and where it has those nearest to so many seconds before now.
+function nearest(figure, names, seconds) {
+  const kinds = ["LinesModel", "HeatMapModel"];
+  const mark = (figure.get("marks") ?? []).find((each) => kinds.includes(each.get("_model_name")));
+  const x = mark?.get("x") ?? [];
+  let at = -1;
+  for (let index = 0; index < x.length; index++) {
+    if (at < 0 || Math.abs(x[index] - seconds) <= Math.abs(x[at] - seconds)) at = index;
+  }
+  if (at < 0) return null;
+  const mapped = mark.get("_model_name") === "HeatMapModel";
+  const y = mark.get(mapped ? "color" : "y");
+  const rows = names.length > 1 ? y : [y];
+  const values = names.map((_, row) => rows[row]?.[at]);
+  // The map has a number below 0 where there is none.
+  return { x: x[at], all: x, values: mapped ? values.map((value) => (value < 0 ? NaN : value)) : values };
+}
+
+async function connected(element) {
+  while (!element.isConnected) await new Promise((resolve) => setTimeout(resolve, 100));
+}
+
+// The headers of ipywidgets' accordions hear nothing but the mouse.
+function makeReachable(collapse) {
+  const header = collapse?.querySelector(".jupyter-widget-Collapse-header");
+  if (!header || header.hasAttribute("tabindex")) return;
+  header.setAttribute("tabindex", "0");
+  header.setAttribute("role", "button");
+  const tell = () =>
+    header.setAttribute("aria-expanded", collapse.classList.contains("jupyter-widget-Collapse-open"));
+  tell();
+  new MutationObserver(tell).observe(collapse, { attributeFilter: ["class"] });
+  header.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    event.stopPropagation(); // or JupyterLab would take it for a command to the cell
+    header.click();
+  });
+}
+
+async function render({ model, el, signal }) {
+  const table = element("table", undefined, { class: "perfmon-table" });
+  const caption = element("caption");
+  const head = element("tr");
+  const pointed = element("th", "", { scope: "col" });
+  head.append(...HEAD.map((name) => element("th", name, { scope: "col" })), pointed);
+  const body = element("tbody");
+  table.append(caption, element("thead"), body);
+  table.tHead.append(head);
+  el.append(table);
+
+  let figures = [];
+  let seconds = null; // before now, that the mouse or the keys point at
+  let leave = () => {};
+  const section = () => el.closest(".perfmon-section");
+  const places = () =>
+    [...(section()?.querySelectorAll(".bqplot") ?? [])].filter((each) => each.querySelector(".plotarea_events"));
+  const area = (place) => place.querySelector(".plotarea_events").getBoundingClientRect();
+  const start = () => figures[0]?.get("marks")?.[0]?.get("scales")?.x?.get("min") ?? -600;
+
+  function drawRows() {
+    const strokes = new Map();
+    for (const { name, color, dash } of model.get("lines").flat()) {
+      if (color) strokes.set(name, swatch(color, DASHES[dash % DASHES.length]));
+    }
+    body.replaceChildren(
+      ...model.get("rows").map(({ name, about }) => {
+        const row = element("tr", undefined, { title: about });
+        const title = element("th", undefined, { scope: "row" });
+        title.append(...[strokes.get(name)].filter(Boolean), name);
+        row.append(title, ...HEAD.map(() => element("td")));
+        return row;
+      }),
+    );
+  }
+
+  function drawValues() {
+    const { time, cells, reasons } = model.get("values");
+    if (!time) return;
+    put(caption, `${clock(time + start())} – ${clock(time)}`);
+    model.get("rows").forEach(({ name, about }, at) => {
+      const row = body.rows[at];
+      cells[at].forEach((text, column) => put(row.cells[column + 1], text));
+      const title = [about, reasons[name]].filter(Boolean).join(". ");
+      if (row.title !== title) row.title = title;
+    });
+    prepare();
+    drawPointed();
+  }
+
+  // Figures are made when a section is opened for the first time.
+  function prepare() {
+    places().forEach((place, at) => {
+      const name = figures[at]?.get("title") ?? "";
+      if (!place.hasAttribute("tabindex")) {
+        place.setAttribute("tabindex", "0");
+        place.setAttribute("role", "slider");
+        place.setAttribute("aria-valuemax", "0");
+      }
+      place.setAttribute("aria-label", `${name}: a moment of its time`);
+      place.setAttribute("aria-valuemin", String(start()));
+    });
+  }
+
+  function drawPointed() {
+    const { time, labels } = model.get("values");
+    const found = new Map();
+    let moment = null;
+    let snapped = 0; // to the sample whose values are shown
+    for (const [at, lines] of model.get("lines").entries()) {
+      const point = seconds === null || !figures[at] ? null : nearest(figures[at], lines, seconds);
+      if (!point) continue;
+      if (moment === null) [moment, snapped] = [time + point.x, point.x];
+      lines.forEach(({ name }, row) => {
+        const value = point.values[row];
+        const unit = labels[at] === "%" ? "%" : ` ${labels[at]}`;
+        found.set(name, Number.isFinite(value) ? `${threeDigits(value)}${unit}` : "–");
+      });
+    }
+    put(pointed, moment === null ? "" : `at ${clock(moment)}`);
+    model.get("rows").forEach(({ name }, at) => {
+      put(body.rows[at].cells[HEAD.length], found.get(name) ?? "");
+    });
+    places().forEach((place, at) => {
+      place.querySelector(":scope > .perfmon-cursor")?.remove();
+      const names = (model.get("lines")[at] ?? []).map(({ name }) => name);
+      const values = names.slice(0, 8).map((name) => `${name} ${found.get(name)}`);
+      const said = moment === null ? "now" : [clock(moment), ...values].join(", ");
+      place.setAttribute("aria-valuenow", String(Math.round(snapped)));
+      place.setAttribute("aria-valuetext", said);
+      if (moment === null) return;
+      const [inside, outside] = [area(place), place.getBoundingClientRect()];
+      const cursor = element("div", undefined, { class: "perfmon-cursor" });
+      const x = inside.left - outside.left + inside.width * (1 - snapped / start());
+      cursor.style.cssText =
+        `left: ${x}px; top: ${inside.top - outside.top}px; height: ${inside.height}px;`;
+      place.append(cursor);
+    });
+  }
+
+  function point(next) {
+    seconds = next === null ? null : Math.min(0, Math.max(start(), next));
+    drawPointed();
+  }
+  const moved = (event) => {
+    const place = places().find((each) => each.contains(event.target));
+    if (!place) return void (seconds !== null && event.pointerType === "mouse" && point(null));
+    const { left, width, top, bottom } = area(place);
+    const within = event.clientX >= left - 4 && event.clientX <= left + width + 4
+      && event.clientY >= top - 4 && event.clientY <= bottom + 4;
+    point(within ? start() * (1 - (event.clientX - left) / width) : null);
+  };
+  const left = () => seconds !== null && point(null);
+  const pressed = (event) => {
+    const at = places().indexOf(event.target);
+    const here = at < 0 || !figures[at] ? null : nearest(figures[at], model.get("lines")[at], seconds ?? 0);
+    if (!here) return;
+    const step = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageUp: 10, PageDown: -10 }[event.key];
+    const all = [...here.all].filter((x) => x >= start());
+    const now = seconds === null ? all.length : all.indexOf(here.x);
+    const next = { Home: 0, End: all.length - 1 }[event.key] ?? (step === undefined ? null : now + step);
+    if (event.key !== "Escape" && next === null) return;
+    event.preventDefault();
+    event.stopPropagation();
+    point(event.key === "Escape" ? null : all[Math.min(Math.max(next, 0), all.length - 1)]);
+  };
+
+  async function takeFigures() {
+    const manager = model.widget_manager;
+    const references = model.get("figures").map((each) => each.model_id ?? each);
+    figures = await Promise.all(references.map((each) => find(manager, each)));
+    drawRows();
+    drawValues();
+  }
+
+  const changedFigures = () => void takeFigures();
+  drawRows();
+  drawValues();
+  model.on("change:rows", drawRows);
+  model.on("change:values", drawValues);
+  model.on("change:lines", changedFigures);
+  const link = await find(model.widget_manager, model.get("link"));
+  if (link) leave = attend(link);
+  await takeFigures();
+  connected(el).then(() => {
+    makeReachable(el.closest(".jupyter-widget-Collapse"));
+    const root = section();
+    root?.addEventListener("pointermove", moved, { signal });
+    root?.addEventListener("pointerleave", left, { signal });
+    root?.addEventListener("focusout", left, { signal });
+    root?.addEventListener("keydown", pressed, { signal });
+  });
+  return () => {
+    leave();
+    model.off("change:rows", drawRows);
+    model.off("change:values", drawValues);
+    model.off("change:lines", changedFigures);
+    el.replaceChildren(); // JupyterLab keeps the elements of views that have gone
+  };
+}
+
+export default { render };

@@ -1,0 +1,97 @@
+"""Sources: the collectors of one monitor, read one after the other; each that fails costs its own columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from perfmon_widgets.clock import PATIENCE
+from perfmon_widgets.collectors import Collector
+from perfmon_widgets.collectors.patient_thread import NoAnswerError, PatientThread
+from perfmon_widgets.errors import Errors
+from perfmon_widgets.metrics import Metric
+
+
+class Sources:
+    """Collectors, each under the name of its class, numbered where there are several of one.
+
+    Raises TypeError for what is no collector, and ValueError for two columns of one name.
+    """
+
+    def __init__(self, collectors: Sequence[Collector], errors: Errors) -> None:
+        self._errors = errors
+        self._collectors = _named(collectors)
+        # Those of this package wait for a device themselves where there is one; of others nobody knows.
+        self._patient = {
+            name: PatientThread(f"perfmon-{name}")
+            for name, collector in self._collectors.items()
+            if not type(collector).__module__.startswith(f"{__package__}.")
+        }
+        self._opened = True  # whether one may hold something that is to be closed
+        columns = [metric.name for metric in self.metrics]
+        repeated = {name for name in columns if columns.count(name) > 1}
+        if repeated:
+            raise ValueError(f"two metrics have the name {min(repeated)!r}; rename one of them")
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What each column means, in the order of the columns."""
+        return tuple(metric for collector in self._collectors.values() for metric in collector.metrics)
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why single numbers are missing, by column, as the collectors say themselves."""
+        reasons: dict[str, str] = {}
+        for collector in self._collectors.values():
+            reasons.update(getattr(collector, "errors", {}))
+        return reasons
+
+    def read_into(self, values: dict[str, float], *, patiently: bool) -> None:
+        """Replace the values by one reading of every collector, as far as it has them.
+
+        ``patiently``: one that does not come back holds up the others only once, and only so long.
+        """
+        self._opened = True
+        for name, collector in self._collectors.items():
+            with self._errors.of(name):
+                found = self._ask(name, collector) if patiently else collector.collect()
+                reading = {column: float(value) for column, value in found.items()}
+                if not reading.keys() <= values.keys():
+                    raise ValueError(f"{min(reading.keys() - values.keys())!r} is not among its metrics")
+                values.update(reading)
+
+    def _ask(self, name: str, collector: Collector) -> Mapping[str, float]:
+        if name not in self._patient:
+            return collector.collect()
+        try:
+            reading: Mapping[str, float] = self._patient[name].ask(collector.collect, PATIENCE)
+        except NoAnswerError:
+            raise TimeoutError(f"a reading has not come back for more than {PATIENCE:g} s") from None
+        return reading
+
+    def close(self) -> None:
+        """Have each let go of what it holds; nothing if it has, and was not read since."""
+        if not self._opened:
+            return
+        self._opened = False
+        for name, collector in self._collectors.items():
+            close = getattr(collector, "close", None)
+            if close is not None:
+                with self._errors.of(name, heals=False):
+                    close()
+        for thread in self._patient.values():
+            thread.close()
+            thread.join(PATIENCE)
+
+
+def _named(collectors: Sequence[Collector]) -> dict[str, Collector]:
+    named: dict[str, Collector] = {}
+    for collector in collectors:
+        if not isinstance(collector, Collector):
+            raise TypeError(f"{collector!r} is no collector: it needs `metrics` and `collect()`")
+        name = kind = type(collector).__name__
+        number = 1
+        while name in named:
+            number += 1
+            name = f"{kind} {number}"
+        named[name] = collector
+    return named

@@ -1,0 +1,27 @@
+"""The panel is light on the network: what a closed laptop or a slow line must not be flooded with."""
+
+from __future__ import annotations
+
+from load import PANEL, measure, open_section
+from panel_page import PATIENCE
+from playwright.sync_api import expect
+
+KILOBYTE = 1024
+
+
+def test_a_tick_is_one_small_message_and_one_per_open_chart(open_notebook):
+    notebook = open_notebook([PANEL])
+    notebook.run_cell(0)
+    expect(notebook.cell(0).get_by_role("meter")).to_have_count(5, timeout=PATIENCE * 1000)
+    notebook.wait_idle()
+    gauges = measure(notebook, 4)
+    print(gauges)  # with pytest -rP
+    assert gauges.messages == 1
+    assert gauges.bytes <= 1 * KILOBYTE
+    open_section(notebook, "GPU")
+    charts = measure(notebook, 4)
+    print(charts)
+    # Besides the gauges and five charts there are the table below them, and where the window now lies over
+    # the cells that ran.
+    assert charts.messages <= 8
+    assert charts.bytes <= 30 * KILOBYTE

@@ -1,0 +1,171 @@
+"""A real Jupyter kernel, and a client of it that sends and hears what a front end does."""
+
+from __future__ import annotations
+
+import ast
+import queue
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import KernelManager
+
+DEADLINE = 20.0  # seconds, for what takes a fraction of one
+
+# Of two cells with one number IPython 8 complains in the middle of what they print; and what tests execute
+# is nothing that the developer wants to find again.
+NO_HISTORY = ["--HistoryManager.enabled=False"]
+
+BUSY = """
+import time
+print("running")
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    pass
+"""
+
+
+class Kernel:
+    """A real ipykernel and a client of it; by default the one of this environment."""
+
+    def __init__(self, folder: Path, name: str = "python3", kernelspecs: Path | None = None) -> None:
+        self.folder = folder
+        self.errors = folder / "stderr.txt"
+        self._manager = KernelManager(kernel_name=name)
+        if kernelspecs is not None:
+            self._manager.kernel_spec_manager = KernelSpecManager(kernel_dirs=[str(kernelspecs)])
+        with self.errors.open("wb") as errors:
+            # Not stdout too: the kernel's own output goes over the wire.
+            self._manager.start_kernel(
+                extra_arguments=NO_HISTORY, cwd=str(folder), stdout=subprocess.DEVNULL, stderr=errors
+            )
+        self._client: BlockingKernelClient = self._manager.client()
+        self._client.start_channels()
+        self._client.wait_for_ready(timeout=60)
+
+    def start(self, code: str, cell: str | None = None, **more: object) -> str:
+        """Begin to execute code, as the cell of that id; returns the id of the request."""
+        content = {
+            "code": code,
+            "silent": False,
+            "store_history": True,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": True,
+            **more,
+        }
+        metadata = {} if cell is None else {"cellId": cell}
+        message = self._client.session.msg("execute_request", content, metadata=metadata)
+        self._client.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
+
+    def finish(self, request: str) -> dict[str, Any]:
+        """The reply to a request, waited for."""
+        while True:
+            reply = self._client.get_shell_msg(timeout=DEADLINE)
+            if reply["parent_header"].get("msg_id") == request:
+                return dict(reply["content"])
+
+    def run(self, code: str, cell: str | None = None) -> Any:
+        """What the last expression of the code is, a literal; fails the test if the code fails."""
+        before, _, last = code.strip().rpartition("\n")
+        request = self.start(f"{before}\nprint(repr(({last})))", cell)
+        printed = [
+            message["content"]["text"]
+            for message in self.messages(request)
+            if message["msg_type"] == "stream" and message["parent_header"].get("msg_id") == request
+        ]
+        reply = self.finish(request)
+        assert reply["status"] == "ok", "\n".join(reply.get("traceback", ()))
+        return ast.literal_eval("".join(printed))
+
+    def start_busy(self) -> str:
+        """Begin to execute Python code without end, and wait until it runs: an interrupt before is lost."""
+        request = self.start(BUSY, "training", stop_on_error=False)
+        self.published(
+            lambda message: (
+                message["msg_type"] == "stream" and message["parent_header"].get("msg_id") == request
+            ),
+            "that the cell runs",
+        )
+        return request
+
+    def execute(self, code: str, cell: str | None = None) -> None:
+        """Execute code as it stands, until it has ended; fails the test if it fails."""
+        reply = self.finish(self.start(code, cell))
+        while reply["status"] == "aborted":  # as all that waits a moment after a cell that was interrupted
+            reply = self.finish(self.start(code, cell))
+        assert reply["status"] == "ok", "\n".join(reply.get("traceback", ()))
+
+    def messages(self, request: str) -> Iterator[dict[str, Any]]:
+        """What the kernel publishes until that request has been executed, of others too."""
+        while True:
+            message = self._client.get_iopub_msg(timeout=DEADLINE)
+            yield message
+            done = message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
+            if done and message["parent_header"].get("msg_id") == request:
+                return
+
+    def forget_messages(self) -> None:
+        """Leave out what has been published so far."""
+        try:
+            while True:
+                self._client.get_iopub_msg(timeout=0)
+        except queue.Empty:
+            pass
+
+    def published(self, wanted: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
+        """The next message like this, waited for."""
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            try:
+                message = self._client.get_iopub_msg(timeout=0.5)
+            except queue.Empty:
+                continue
+            if wanted(message):
+                return dict(message)
+        raise AssertionError(f"{what} was not published within {DEADLINE} s")
+
+    def tell(self, channel: str, widget: str, **data: object) -> None:
+        """What a browser sends to a widget (its comm_id), over that channel."""
+        message = self._client.session.msg("comm_msg", {"comm_id": widget, "data": data})
+        {"control": self._client.control_channel, "shell": self._client.shell_channel}[channel].send(message)
+
+    def change(self, channel: str, widget: str, **state: object) -> None:
+        """What a browser sends when a person changes a control."""
+        self.tell(channel, widget, method="update", state=state, buffer_paths=[])
+
+    def ask(self, kind: str, content: dict[str, Any], key: bytes | None = None) -> str:
+        """Ask something over the control channel, signed by that key; returns the id of the request."""
+        session = self._client.session
+        right, session.key = session.key, key or session.key
+        message = session.msg(kind, content)
+        self._client.control_channel.send(message)
+        session.key = right
+        return str(message["header"]["msg_id"])
+
+    def replies(self, last: str) -> dict[str, dict[str, Any]]:
+        """The replies on the control channel up to that to the last request, by the id of the request."""
+        replies: dict[str, dict[str, Any]] = {}
+        while last not in replies:
+            reply = self._client.get_control_msg(timeout=DEADLINE)
+            replies[reply["parent_header"].get("msg_id")] = reply
+        return replies
+
+    def has_answered(self) -> bool:
+        """Whether a reply waits to be read."""
+        return bool(self._client.shell_channel.msg_ready())
+
+    def interrupt(self) -> None:
+        self._manager.interrupt_kernel()
+
+    def shut_down(self) -> int:
+        """Ask the kernel to end, as closing a notebook does; its exit status."""
+        process = self._manager.provisioner.process
+        self._client.stop_channels()
+        self._manager.shutdown_kernel(now=False)
+        return int(process.returncode)

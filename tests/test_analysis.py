@@ -1,0 +1,251 @@
+"""What a stretch of history amounts to, worked out by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from perfmon_widgets.analysis import beside, by_span, summary
+from perfmon_widgets.spans import SPAN, Span, frame
+
+START = datetime(2023, 11, 14, 22, 13, 20, tzinfo=timezone.utc)
+NAN = math.nan
+
+
+def history(times: Sequence[float], gaps: Sequence[float] = (), **columns: Sequence[float]) -> pd.DataFrame:
+    """A history whose rows are so many seconds after START."""
+    index = pd.DatetimeIndex([START + timedelta(seconds=each) for each in times], name="time").as_unit("us")
+    made = pd.DataFrame(columns, index=index, dtype=float)
+    made.attrs["gaps"] = [START.timestamp() + each for each in gaps]
+    return made
+
+
+def spans(*moments: tuple[float, float]) -> pd.DataFrame:
+    begin = START.timestamp()
+    return frame(SPAN, [Span(n, SPAN, f"span {n}", begin + a, begin + b) for n, (a, b) in enumerate(moments)])
+
+
+# -- summary -----------------------------------------------------------------------------------------------
+
+
+def test_a_row_stands_for_the_time_since_the_row_before():
+    # The first stands for the usual time between two rows, which is 2 s here.
+    told = summary(history([0, 2, 4, 12], a_percent=[10, 20, 20, 50])).loc["a_percent"]
+    assert told["mean"] == pytest.approx((2 * 10 + 2 * 20 + 2 * 20 + 8 * 50) / 14)
+    assert (told["now"], told["min"], told["max"]) == (50, 10, 50)
+
+
+def test_rows_at_even_times_weigh_the_same():
+    values = np.random.default_rng(0).uniform(0, 100, 50)
+    told = summary(history(range(50), a_percent=values)).loc["a_percent"]
+    assert told["mean"] == pytest.approx(values.mean())
+
+
+def test_what_was_not_measured_before_a_row_does_not_count_for_it():
+    rows = [0, 1, 2, 3600, 3601]
+    values = [10, 10, 10, 100, 10]
+    assert summary(history(rows, a=values)).loc["a", "mean"] > 99
+    assert summary(history(rows, gaps=[3600], a=values)).loc["a", "mean"] == pytest.approx(28)
+
+
+def test_for_95_percent_of_the_time_the_value_was_at_or_below_p95():
+    times = list(range(100))
+    assert summary(history(times, a=times)).loc["a", "p95"] == 94
+    # One value that lasted 6 s of 104, another that lasted an instant.
+    lasted = history([*range(99), 104, 104.001], a=[1.0] * 99 + [7, 9])
+    assert summary(lasted).loc["a", "p95"] == 7
+    assert summary(lasted).loc["a", "max"] == 9
+
+
+def test_missing_numbers_are_neither_values_nor_time():
+    told = summary(history([0, 1, 2, 3], a=[NAN, 10, NAN, 20], b=[NAN] * 4, c=[1, 1, 1, NAN]))
+    assert told.loc["a", ["now", "mean", "min", "max", "p95"]].tolist() == [20, 15, 10, 20, 20]
+    assert told.loc["b", ["now", "mean", "min", "max", "p95"]].isna().all()
+    assert math.isnan(told.loc["c", "now"])
+    assert told.loc["c", "mean"] == 1
+
+
+def test_an_infinite_value_does_not_spoil_the_mean():
+    told = summary(history([0, 1, 2], loss=[1, math.inf, 3])).loc["loss"]
+    assert told["mean"] == 2
+
+
+def test_a_summary_of_nothing_has_its_rows_without_numbers():
+    told = summary(history([], a_percent=[]))
+    assert told.index.tolist() == ["a_percent"]
+    assert told.loc["a_percent", "mean":].isna().all()
+    assert len(summary(history([]))) == 0
+
+
+def test_a_clock_that_was_set_back_makes_no_negative_time():
+    told = summary(history([100, 101, 2, 3], a=[10, 10, 10, 10])).loc["a"]
+    assert told["mean"] == pytest.approx(10)
+
+
+def test_since_takes_the_rows_that_are_later():
+    rows = history([0, 10, 20, 30], a=[1, 2, 3, 4])
+    assert summary(rows, since=15).loc["a", ["min", "mean"]].tolist() == [3, 3.5]
+    assert summary(rows, since=START + timedelta(seconds=10)).loc["a", "min"] == 3
+    east = timezone(timedelta(hours=5))
+    assert summary(rows, since=(START + timedelta(seconds=25)).astimezone(east)).loc["a", "min"] == 4
+    assert math.isnan(summary(rows, since=START + timedelta(hours=1)).loc["a", "mean"])
+    assert summary(rows, since=1e9).loc["a", "min"] == 1
+    assert math.isnan(summary(history([], a=[]), since=5).loc["a", "mean"])
+
+
+@pytest.mark.parametrize(
+    ("since", "error", "words"),
+    [
+        (datetime(2023, 11, 14), ValueError, "no time zone"),
+        (0, ValueError, "greater than 0"),
+        (-1.5, ValueError, "greater than 0"),
+        (NAN, ValueError, "greater than 0"),
+        (math.inf, ValueError, "greater than 0"),
+        ("yesterday", TypeError, "'yesterday'"),
+        (True, TypeError, "True"),
+    ],
+)
+def test_a_since_that_makes_no_sense_is_refused_in_words(since, error, words):
+    with pytest.raises(error, match=words):
+        summary(history([0, 1], a=[1, 2]), since=since)
+
+
+def test_units_are_those_declared_or_else_those_in_the_names():
+    rows = history([0], a_percent=[1], load_processes=[2], tokens_per_second=[3])
+    rows.attrs["load_processes"] = {"unit": "processes", "help": "", "source": ""}
+    assert summary(rows)["unit"].tolist() == ["percent", "processes", "tokens_per_second"]
+
+
+def test_a_summary_is_printed_with_units_and_keeps_its_numbers():
+    told = summary(history([0, 1], ram_used_bytes=[2**30, 3 * 2**30], loss=[0.03125, NAN]))
+    line = next(line for line in repr(told).splitlines() if line.startswith("ram_used_bytes"))
+    assert line.split() == ["ram_used_bytes", "3", "GiB", "2", "GiB", "1", "GiB", "3", "GiB", "3", "GiB"]
+    assert "0.03125" in repr(told)
+    assert "<td>3 GiB</td>" in told._repr_html_()
+    assert "unit" not in told._repr_html_()
+    assert told.loc["ram_used_bytes", "now"] == 3 * 2**30
+    assert type(told[["mean", "max"]]) is pd.DataFrame
+    assert told[["mean", "max"]].dtypes.tolist() == [np.float64] * 2
+
+
+def test_a_long_summary_is_printed_whole():
+    """A pandas table of more than 80 characters is cut in the middle, where the numbers are."""
+    told = summary(history([0], process_write_bytes_per_second=[1], tokens_per_second=[1e6]))
+    assert "..." not in repr(told)
+
+
+# -- spans -------------------------------------------------------------------------------------------------
+
+
+def cost(rows: pd.DataFrame, start: float, end: float) -> list[float]:
+    return by_span(rows, spans((start, end)))["a"].iloc[0].tolist()
+
+
+def test_what_a_span_with_a_row_at_either_end_cost():
+    rows = history([0, 5, 6, 7, 12], a=[100, 200, 210, 260, 0])
+    # From 5 to 7: the rows at 6 and 7 stand for a second each.
+    assert cost(rows, 5, 7) == [235, 260, 60]
+
+
+def test_a_row_counts_by_the_share_of_its_time_that_lies_in_the_span():
+    rows = history([0, 10, 20], a=[0, 10, 40])
+    # 4 s of the first row's time, 2 s of the second's; most of the last row's time is not the span's.
+    assert cost(rows, 6, 12) == [(4 * 10 + 2 * 40) / 6, 10, 40]
+
+
+def test_a_span_between_two_rows_has_the_numbers_of_the_row_after_it():
+    rows = history([0, 10, 20], a=[5, 10, 40])
+    assert cost(rows, 12, 14) == [40, 40, 30]
+
+
+def test_a_row_shortly_after_the_end_is_the_spans():
+    """As the sample that is taken at the end is."""
+    rows = history([0, 1.999, 4.001], a=[5, 10, 40])
+    assert cost(rows, 2, 4) == pytest.approx([40, 40, 30], rel=1e-3)
+
+
+def test_what_came_before_or_after_all_rows_has_no_numbers():
+    rows = history([10, 11], a=[1, 2])
+    assert np.isnan(cost(rows, 2, 3)).all()
+    assert np.isnan(cost(rows, 12, 13)).all()
+    assert np.isnan(cost(history([], a=[]), 0, 1)).all()
+
+
+def test_a_span_that_began_before_the_first_row_is_told_from_there():
+    rows = history([10, 11, 12], a=[1, 2, 3])
+    assert cost(rows, 5, 12)[1:] == [3, 2]
+
+
+def test_a_span_that_goes_on_is_told_up_to_the_newest_row():
+    rows = history([0, 1, 2, 3], a=[1, 2, 3, 4])
+    assert cost(rows, 1, NAN) == [3.5, 4, 2]
+
+
+def test_numbers_that_are_missing_in_a_span_are_left_out():
+    rows = history([0, 1, 2, 3], a=[1, NAN, 3, NAN], b=[NAN] * 4)
+    told = by_span(rows, spans((0, 3), (0, 2)))
+    assert told["a"].iloc[0].tolist() == pytest.approx([3, 3, NAN], nan_ok=True)
+    assert told["a"].iloc[1].tolist() == [3, 3, 2]
+    assert told["b"].isna().all(axis=None)
+
+
+def test_a_span_across_a_gap_does_not_take_the_row_after_it_for_the_whole_gap():
+    rows = history([0, 1, 2, 1000, 1001], gaps=[1000], a=[1, 1, 1, 100, 1])
+    assert cost(rows, 0.5, 1001)[0] < 30
+
+
+def test_spans_keep_their_index_and_stand_beside_their_costs():
+    rows = history([0, 1, 2], a=[1, 2, 3], b=[3, 2, 1])
+    stretches = spans((0, 1), (1, 2)).set_index(pd.Index([7, 9], name="execution_count"))
+    told = beside("cell", stretches, by_span(rows, stretches))
+    assert told.index.tolist() == [7, 9]
+    assert told["cell"]["name"].tolist() == ["span 0", "span 1"]
+    assert told["cell"]["start"].dtype == stretches["start"].dtype
+    assert told["a"].columns.tolist() == ["mean", "max", "change"]
+    assert told["b", "change"].tolist() == [-1, -1]
+    assert told.columns.names == ["metric", "statistic"]
+
+
+def test_no_spans_are_a_table_without_rows():
+    told = by_span(history([0, 1], a=[1, 2]), spans())
+    assert told.shape == (0, 3)
+    assert beside("span", spans(), told).shape == (0, 8)
+
+
+def test_of_very_many_spans_the_ends_are_printed(monkeypatch):
+    rows = history(range(100), ram_used_bytes=range(100))
+    told = by_span(rows, spans(*[(at / 100, at / 100 + 0.01) for at in range(5_000)]))
+    printed = repr(told)
+    assert 10 < len(printed.splitlines()) < 70
+    assert [line.split()[0] for line in printed.splitlines()[2:4]] == ["0", "1"]
+    assert printed.splitlines()[-1].split()[0] == "4999"
+    assert any(set(line.split()) == {".."} or line.startswith("..") for line in printed.splitlines())
+    assert told._repr_html_().count("<tr>") < 70
+    assert len(told) == 5_000
+
+
+def test_costs_are_printed_with_units():
+    rows = history([0, 1], ram_used_bytes=[0, 2**31])
+    told = by_span(rows, spans((0, 1)))
+    assert "2 GiB" in repr(told)
+    assert "<td>2 GiB</td>" in beside("span", spans((0, 1)), told)._repr_html_()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_spans_that_cover_everything_add_up(seed):
+    """Time-weighted means of neighbours make that of the whole, and their changes its change."""
+    random = np.random.default_rng(seed)
+    times = np.cumsum(random.integers(1, 100, 40)) / 8
+    rows = history(times, a=random.uniform(0, 100, 40))
+    edges = times[[0, 7, 8, 20, 39]]
+    parts = by_span(rows, spans(*itertools.pairwise(edges)))["a"]
+    whole = by_span(rows, spans((edges[0], edges[-1])))["a"].iloc[0]
+    assert np.average(parts["mean"], weights=np.diff(edges)) == pytest.approx(whole["mean"], rel=1e-5)
+    assert parts["change"].sum() == pytest.approx(whole["change"])
+    assert parts["max"].max() == whole["max"]

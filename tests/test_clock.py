@@ -1,0 +1,191 @@
+"""Samples that are asked for beside the regular ones: soon, not too many, and without a trace in the grid."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from perfmon_widgets.clock import Clock
+
+DEADLINE = 10.0  # seconds, for what takes a fraction of one
+
+
+class Taking:
+    """A clock whose samples are counted; ``slow`` seconds each."""
+
+    def __init__(self, interval: float, slow: float = 0.0) -> None:
+        self.interval = interval
+        self.slow = slow
+        self.times: list[float] = []
+        self.gaps: list[bool] = []
+        self.clock = Clock(self._take, lambda: None, lambda: None, lambda: self.interval, after_gap=False)
+
+    def _take(self, after_gap: bool) -> None:
+        time.sleep(self.slow)
+        self.times.append(time.monotonic())
+        self.gaps.append(after_gap)
+        self.clock.taken()
+
+    def wait_for(self, number: int) -> None:
+        """Wait until so many samples were taken."""
+        deadline = time.monotonic() + DEADLINE
+        while len(self.times) < number:
+            assert time.monotonic() < deadline, f"{number} samples were not taken within {DEADLINE} s"
+            time.sleep(0.001)
+
+
+@pytest.fixture
+def taking() -> Iterator[Callable[..., Taking]]:
+    """Makes clocks and starts them; the first sample of each, which is due at once, has been taken."""
+    made = []
+
+    def make(interval: float, slow: float = 0.0) -> Taking:
+        taking = Taking(interval, slow)
+        made.append(taking)
+        taking.clock.start()
+        taking.wait_for(1)
+        return taking
+
+    yield make
+    for each in made:
+        each.clock.stop()
+
+
+def test_a_sample_that_is_asked_for_is_taken_soon(taking):
+    one = taking(60)
+    time.sleep(0.02)
+    asked = time.monotonic()
+    one.clock.soon()
+    one.wait_for(2)
+    assert one.times[1] - asked < 1
+
+
+def test_whoever_has_patience_is_kept_until_the_sample_is_taken(taking):
+    one = taking(60)
+    time.sleep(0.02)
+    one.clock.soon(DEADLINE)
+    assert len(one.times) == 2
+
+
+def test_a_source_that_does_not_answer_keeps_nobody_longer_than_their_patience(taking):
+    one = taking(60)
+    time.sleep(0.02)
+    one.slow = 1.0
+    before = time.monotonic()
+    one.clock.soon(0.002)
+    assert time.monotonic() - before < 0.5
+    assert len(one.times) == 1
+
+
+def test_a_source_that_does_not_answer_keeps_only_the_first(taking):
+    one = taking(60)
+    time.sleep(0.02)
+    one.slow = 2.0
+    one.clock.soon(0.5)
+    before = time.monotonic()
+    for _ in range(10):
+        one.clock.soon(0.5)
+    assert time.monotonic() - before < 0.5
+    assert len(one.times) == 1
+    one.slow = 0.0
+    one.wait_for(2)
+    time.sleep(0.02)
+    one.clock.soon(DEADLINE)  # patience comes back with the answers
+    assert len(one.times) >= 3
+
+
+def test_nobody_waits_for_a_sample_that_may_not_be_taken_yet(taking):
+    one = taking(60)
+    time.sleep(0.02)
+    for _ in range(20):
+        one.clock.soon(DEADLINE)
+    before = time.monotonic()
+    one.clock.soon(DEADLINE)
+    assert time.monotonic() - before < 1
+
+
+def test_a_crowd_of_wishes_is_served_by_a_few_samples(taking):
+    one = taking(60)
+    time.sleep(0.02)
+    begun = time.monotonic()
+    while time.monotonic() - begun < 0.5:
+        one.clock.soon(0.002)
+    time.sleep(0.15)
+    # Five in a row, then one per 0.1 s; and the regular one of the start.
+    assert 4 <= len(one.times) <= 1 + 5 + 8
+    assert min(after - before for before, after in zip(one.times, one.times[1:], strict=False)) >= 0.004
+
+
+def test_the_last_wish_is_served_too(taking):
+    one = taking(60)
+    time.sleep(0.02)
+    for _ in range(50):
+        one.clock.soon()
+        time.sleep(0.001)
+    asked = time.monotonic()
+    deadline = asked + DEADLINE
+    while one.times[-1] < asked:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_the_regular_samples_go_on_as_they_would(taking):
+    one = taking(0.2)
+    start = one.times[0]
+    for wait in (0.1, 0.2, 0.2, 0.2):  # in the middle between two
+        time.sleep(wait)
+        one.clock.soon()
+    deadline = time.monotonic() + DEADLINE
+    while one.clock.newest < start + 1.0:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    one.clock.stop()
+    # Those that lie on the grid: none is shifted by the others, though on a busy machine some are late.
+    on_grid = [each for each in one.times if (each - start) % 0.2 < 0.07]
+    assert len(on_grid) >= 3
+    assert len(one.times) > len(on_grid)
+    if one.clock.missed == 0:  # on a machine that keeps up
+        assert not any(one.gaps)
+
+
+def test_a_sample_that_is_asked_for_after_a_gap_tells_of_it():
+    """What is missing lies before the next row, whichever that is."""
+    gaps: list[bool] = []
+    again = threading.Event()
+
+    def take(after_gap: bool) -> None:
+        gaps.append(after_gap)
+        clock.taken()
+        if len(gaps) == 1:
+            clock.soon()
+            time.sleep(0.25)  # longer than an interval: the next one is missed
+        if len(gaps) == 2:
+            again.set()
+
+    clock = Clock(take, lambda: None, lambda: None, lambda: 0.2, after_gap=False)
+    clock.start()
+    assert again.wait(DEADLINE)
+    clock.stop()
+    assert gaps[:2] == [False, True]
+    assert clock.missed >= 1
+
+
+def test_a_wish_that_is_open_when_the_clock_stops_is_served(taking):
+    one = taking(60)
+    time.sleep(0.02)
+    for _ in range(20):
+        one.clock.soon()
+    before = len(one.times)
+    one.clock.soon()
+    one.clock.stop()
+    assert len(one.times) > before
+    assert not one.clock.is_alive()
+
+
+def test_a_clock_that_nobody_asked_takes_nothing_when_it_stops(taking):
+    one = taking(60)
+    one.clock.stop()
+    assert len(one.times) == 1

@@ -1,0 +1,475 @@
+"""%perfmon and %%perfmon, in a real Jupyter kernel and in IPython in a terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import start_new_kernel
+
+from perfmon_widgets.magics import unwrapped
+
+DEADLINE = 60.0
+# What is shown after a cell that was measured, as far as it is the same each time.
+COST = re.compile(
+    r"[\d.:]+(?: .?s)? · CPU [\d.]+ .?s \(([\d.]+%|–) of what it may use\)"
+    r" · RAM peak ([\d.]+ [MG]iB) \(([+−][\d.]+ [KMG]?i?B)\) · read [\d.]+ \w*B · wrote [\d.]+ \w*B\n"
+)
+
+
+@dataclass
+class Answer:
+    """What came of a cell."""
+
+    status: str = ""
+    error: str = ""
+    """Name and text of the exception that ended it."""
+    text: str = ""
+    """What was printed."""
+    shown: list[dict[str, Any]] = field(default_factory=list)
+    """What was displayed, its last value included."""
+    kinds: list[str] = field(default_factory=list)
+    """The kinds of messages in their order."""
+
+
+class Session:
+    """A Jupyter kernel in which cells are executed one after the other."""
+
+    def __init__(self, client: BlockingKernelClient, interrupt: Callable[[], None]) -> None:
+        self._client = client
+        self._interrupt = interrupt
+
+    def run(self, code: str, *, interrupt_on: str = "") -> Answer:
+        answer = Answer()
+
+        def hear(message: dict[str, Any]) -> None:
+            kind, content = message["msg_type"], message["content"]
+            if kind in ("stream", "display_data", "execute_result", "error"):
+                answer.kinds.append(kind)
+            if kind == "stream":
+                answer.text += content["text"]
+                if interrupt_on and content["text"].startswith(interrupt_on):
+                    self._interrupt()
+            elif kind in ("display_data", "execute_result"):
+                answer.shown.append(content["data"])
+            elif kind == "error":
+                answer.error = f"{content['ename']}: {content['evalue']}"
+
+        reply = self._client.execute_interactive(code, output_hook=hear, timeout=DEADLINE)
+        answer.status = reply["content"]["status"]
+        return answer
+
+    def value(self, expression: str) -> str:
+        """The value of an expression as it is printed."""
+        answer = self.run(f"print({expression})")
+        assert answer.status == "ok", answer.error
+        return answer.text.strip()
+
+
+@pytest.fixture(scope="module")
+def one_kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    folder = tmp_path_factory.mktemp("kernel")
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(folder))
+    try:
+        session = Session(client, manager.interrupt_kernel)
+        assert session.run("%load_ext perfmon_widgets\nimport time").status == "ok"
+        session.run("from perfmon_widgets.monitor import running_monitor, shared_monitor")
+        yield session
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+@pytest.fixture
+def kernel(one_kernel: Session) -> Session:
+    """The kernel with the extension loaded and the shared monitor stopped, every five seconds."""
+    one_kernel.run(
+        "shared_monitor().stop(); shared_monitor().interval = 5.0; shared_monitor().window = 600.0"
+    )
+    return one_kernel
+
+
+# -- %perfmon ----------------------------------------------------------------------------------------------
+
+
+def test_it_shows_the_panel_of_the_shared_monitor_again_and_again(kernel):
+    first = kernel.run("%perfmon -o first\nprint('a cell goes on')")
+    again = kernel.run("%perfmon -o again")
+    for answer in (first, again):
+        assert any("application/vnd.jupyter.widget-view+json" in data for data in answer.shown)
+    assert kernel.value("type(first).__name__") == "PerformancePanel"
+    assert (
+        kernel.value("first.monitor is again.monitor is shared_monitor() and first.monitor.running") == "True"
+    )
+
+
+def test_start_and_stop_and_the_settings(kernel):
+    answer = kernel.run("%perfmon start --interval 0.5 --window 60 -o monitor")
+    assert answer.text == "sampling every 0.5 s, keeping the last 60 s\n"
+    assert kernel.value("monitor is shared_monitor() and monitor.running") == "True"
+    assert kernel.value("monitor.interval, monitor.window") == "0.5 60.0"
+    assert kernel.run("%perfmon start").text == "sampling every 0.5 s, keeping the last 60 s\n"
+    assert kernel.run("%perfmon stop").text == "sampling has stopped\n"
+    assert kernel.value("monitor.running") == "False"
+    assert kernel.run("%perfmon stop").text == "nothing is being sampled\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("%perfmon strat", "invalid choice: 'strat'"),
+        ("%perfmon strat", "'start', 'stop', 'summary', 'cells', 'log', 'serve'"),
+        ("%perfmon start --interval 0", "interval must be a number of seconds greater than 0, not 0.0"),
+        ("%perfmon start --interval 1 --window -2", "window must be a number of seconds greater than 0"),
+        ("%perfmon start --interval soon", "invalid float value: 'soon'"),
+        ("%perfmon start --often", "unrecognized arguments: --often"),
+        ("%perfmon --help", "unrecognized arguments: --help; see %perfmon?"),
+        ("%%perfmon --help\nprint('executed')", "unrecognized arguments: --help; see %%perfmon?"),
+        ("%perfmon stop --interval 1", "%perfmon stop takes no --interval; it goes with panel, start"),
+        ("%perfmon start run.csv", "%perfmon start takes no run.csv; it goes with log"),
+        ("%perfmon summary --off", "%perfmon summary takes no --off; it goes with log"),
+        ("%perfmon start -o 3x", "-o needs a name for a variable, not '3x'"),
+        ("%perfmon start -o None", "-o needs a name for a variable, not 'None'"),
+        ("%perfmon log 'run.csv", "no closing quotation: log 'run.csv"),
+        ("%perfmon log no/such/folder/run.csv", "does not exist; create it, or name another"),
+        ("%%perfmon --interval 0\nprint('executed')", "interval must be a number of seconds greater than 0"),
+        ("%%perfmon -o a.b\nprint('executed')", "-o needs a name for a variable, not 'a.b'"),
+        ("%%perfmon -o class\nprint('executed')", "-o needs a name for a variable, not 'class'"),
+        ("%%perfmon -o 'rows\nprint('executed')", "no closing quotation: -o 'rows"),
+        ("%%perfmon start\nprint('executed')", "unrecognized arguments: start"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line_and_changes_nothing(kernel, line, error):
+    answer = kernel.run(line)
+    assert answer.status == "error"
+    assert re.fullmatch(rf"UsageError: .*{re.escape(error)}.*\n", answer.text)
+    assert set(answer.kinds) == {"stream"}
+    assert kernel.value("shared_monitor().interval, shared_monitor().window") == "5.0 600.0"
+    assert kernel.value("running_monitor(), shared_monitor().log.running") == "None False"
+
+
+def test_summary_is_a_table_in_words_and_the_numbers_on_request(kernel):
+    kernel.run("%perfmon start --interval 0.1\ntime.sleep(0.5)")
+    (data,) = kernel.run("%perfmon summary -o table").shown
+    assert re.search(r"ram_used_bytes +[\d.]+ [MG]iB", data["text/plain"])
+    assert "<table" in data["text/html"]
+    assert kernel.value("table.columns.tolist()") == "['unit', 'now', 'mean', 'min', 'max', 'p95']"
+    assert kernel.value("table.loc['ram_used_bytes', 'max'] > 1e6") == "True"
+
+
+def test_cells_tells_what_each_cell_cost(kernel):
+    kernel.run("%perfmon start --interval 0.1\nblock = None")
+    kernel.run("block = b'x' * (300 * 2**20); time.sleep(0.3)")
+    kernel.run("del block")
+    (data,) = kernel.run("%perfmon cells -o costs").shown
+    row = next(row for row in data["text/html"].split("<tr>") if "block = b'x'" in row)
+    assert int(re.search(r"\+(\d+) MiB", row)[1]) == pytest.approx(300, abs=10)
+    assert kernel.value("('process_ram_bytes', 'change') in costs.columns") == "True"
+
+
+def test_without_samples_there_is_nothing_to_tell(tmp_path):
+    answer = in_terminal(tmp_path, "%load_ext perfmon_widgets\n%perfmon summary\n%perfmon cells\n")
+    assert answer.count("UsageError: there are no samples yet; %perfmon start begins to take some") == 2
+
+
+def test_log_writes_a_file_and_says_where_without_the_machine_s_folders(kernel):
+    assert kernel.run("%perfmon log run.csv -o path").text == (
+        "every row goes to run.csv; %perfmon log --off ends that\n"
+    )
+    assert kernel.value("path == __import__('pathlib').Path.cwd() / 'run.csv' and shared_monitor().running")
+    kernel.run("shared_monitor().sample()")
+    assert kernel.run("%perfmon log").text == "every row goes to run.csv; %perfmon log --off ends that\n"
+    assert "UsageError: already logging to" in kernel.run("%perfmon log another.csv").text
+    assert re.fullmatch(r"\d+ rows in run.csv\n", kernel.run("%perfmon log --off").text)
+    assert kernel.run("%perfmon log --off").text == "no log is being written\n"
+    assert int(kernel.value("len(__import__('perfmon_widgets').read_csv(path))")) >= 1
+    assert kernel.run("%perfmon log 'with a space.csv'").text.startswith(
+        "every row goes to with a space.csv;"
+    )
+    kernel.run("%perfmon log --off")
+
+
+def test_serve_answers_and_prints_no_token(kernel):
+    answer = kernel.run("%perfmon serve")
+    url, _, rest = answer.text.partition(" ")
+    assert rest == "— the token is perfmon_server.token, perfmon_server.stop() ends it\n"
+    token = kernel.value("perfmon_server.token")
+    assert token not in answer.text
+    ask = f"import urllib.request as u; r = u.Request('{url}', headers={{'Authorization': 'token {token}'}})"
+    kernel.run(f"{ask}; shared_monitor().sample(); reply = u.urlopen(r).status")
+    assert kernel.value("reply") == "200"
+    assert kernel.run("%perfmon serve -o same").text.startswith(url)
+    assert kernel.value("same is perfmon_server") == "True"
+    kernel.run("perfmon_server.stop()")
+    assert kernel.run("%perfmon serve").text.startswith("http")
+    assert kernel.value("same is perfmon_server") == "False"
+    kernel.run("perfmon_server.stop()")
+
+
+def test_help_is_good_documentation(kernel):
+    reply = kernel._client.inspect("%perfmon", reply=True, timeout=DEADLINE)
+    text = re.sub(r"\x1b\[[\d;]*m", "", reply["content"]["data"]["text/plain"])
+    words = ["%perfmon [--interval SECONDS]", "start: begin", "stop: stop", "summary: mean", "cells: what"]
+    words += ["log: write", "serve: answer", "%perfmon log run.csv", "%%perfmon?"]
+    assert [word for word in words if word not in re.sub(r"\s+", " ", text)] == []
+
+
+# -- %%perfmon ---------------------------------------------------------------------------------------------
+
+
+def test_a_measured_cell_shows_its_value_and_what_it_cost(kernel):
+    answer = kernel.run("%%perfmon -o rows\nblock = b'x' * (200 * 2**20)\ntime.sleep(0.7)\ndel block\n6 * 7")
+    assert answer.status == "ok"
+    assert answer.shown[0]["text/plain"] == "42"
+    peak, change = COST.fullmatch(answer.text).group(2, 3)
+    assert kernel.value("running_monitor()") == "None"  # it ran for the cell
+    assert int(kernel.value("len(rows)")) >= 4
+    assert float(kernel.value("rows.index.to_series().diff().dt.total_seconds().median()")) < 0.3
+    assert kernel.value("rows['process_ram_bytes'].max() > 200 * 2**20") == "True"
+    assert peak == kernel.value(
+        "__import__('perfmon_widgets').metrics.in_words(rows['process_ram_bytes'].max(), 'bytes')"
+    )
+    assert re.fullmatch(r"[+−][\d.]+ ([KM]i)?B", change)
+    assert answer.kinds == ["execute_result", "stream", "display_data"]
+    [picture] = re.findall(r'^<img src="data:image/svg\+xml;base64,([^"]*)"', answer.shown[1]["text/html"])
+    assert b">process_cpu_percent</text>" in b64decode(picture)
+
+
+def test_cpu_time_of_children_that_have_ended_counts(kernel):
+    kernel.run("import subprocess, sys\nbusy = 'import time\\nwhile time.process_time() < 0.5: pass'")
+    answer = kernel.run("%%perfmon\n_ = subprocess.run([sys.executable, '-S', '-c', busy])")
+    assert float(re.search(r"CPU ([\d.]+) s", answer.text)[1]) == pytest.approx(0.55, abs=0.15)
+
+
+def test_the_interval_is_finer_meanwhile_and_then_as_before(kernel):
+    kernel.run("%perfmon start --interval 3")
+    answer = kernel.run("%%perfmon\nprint(shared_monitor().interval)")
+    assert answer.text.startswith("0.2\n")
+    assert kernel.run("%%perfmon --interval 0.05\nprint(shared_monitor().interval)").text.startswith("0.05\n")
+    assert kernel.value("shared_monitor().interval, shared_monitor().running") == "3.0 True"
+    kernel.run("%perfmon start --interval 0.1")
+    assert kernel.run("%%perfmon\nprint(shared_monitor().interval)").text.startswith("0.1\n")
+
+
+def test_what_the_cell_itself_sets_stays(kernel):
+    kernel.run("%perfmon start\n")
+    kernel.run("%%perfmon\nshared_monitor().interval = 2")
+    assert kernel.value("shared_monitor().interval") == "2.0"
+
+
+@pytest.mark.parametrize(
+    "code", ["%perfmon start", "from perfmon_widgets import PerformancePanel; PerformancePanel()"]
+)
+def test_a_monitor_that_the_cell_itself_starts_goes_on(kernel, code):
+    assert COST.search(kernel.run(f"%%perfmon\n{code}").text)
+    assert kernel.value("shared_monitor().running, shared_monitor().interval") == "True 5.0"
+
+
+def test_an_exception_is_shown_as_usual_and_the_interval_restored(kernel):
+    kernel.run("%perfmon start")
+    answer = kernel.run("%%perfmon\ntime.sleep(0.2)\n1 / 0")
+    assert answer.status == "error"
+    assert answer.error == "ZeroDivisionError: division by zero"
+    assert COST.fullmatch(answer.text)
+    assert kernel.value("shared_monitor().interval") == "5.0"
+
+
+def test_an_interrupt_is_the_cell_s_and_the_interval_restored(kernel):
+    kernel.run("%perfmon start")
+    answer = kernel.run(
+        "%%perfmon\nprint('now', flush=True)\nfor _ in range(600): time.sleep(0.1)", interrupt_on="now"
+    )
+    assert answer.error.startswith("KeyboardInterrupt")
+    assert "RAM peak" in answer.text
+    assert kernel.value("shared_monitor().interval, shared_monitor().running") == "5.0 True"
+
+
+def test_a_cell_that_awaits(kernel):
+    answer = kernel.run("%%perfmon\nimport asyncio\nfor _ in range(3): await asyncio.sleep(0.1)\n'awaited'")
+    assert answer.status == "ok"
+    assert answer.shown[0]["text/plain"] == "'awaited'"
+    assert COST.fullmatch(answer.text)
+    assert kernel.value("running_monitor(), shared_monitor().interval") == "None 5.0"
+
+
+def test_a_cell_that_awaits_and_is_interrupted(kernel):
+    code = (
+        "%%perfmon\nimport asyncio\nprint('now', flush=True)\nfor _ in range(600): await asyncio.sleep(0.1)"
+    )
+    answer = kernel.run(code, interrupt_on="now")
+    assert answer.status == "error"
+    assert "RAM peak" in answer.text
+    assert kernel.value("running_monitor(), shared_monitor().interval") == "None 5.0"
+
+
+def test_a_cell_that_is_no_python_is_not_measured(kernel):
+    answer = kernel.run("%%perfmon\nfor for")
+    assert answer.error.startswith("SyntaxError")
+    assert answer.text == ""
+    assert kernel.value("running_monitor(), shared_monitor().interval") == "None 5.0"
+
+
+def test_one_in_another(kernel):
+    kernel.run("%perfmon start")
+    inner = "%%perfmon --interval 0.05\\ntime.sleep(0.2)\\nprint(shared_monitor().interval)"
+    answer = kernel.run(
+        f"%%perfmon\n_ = get_ipython().run_cell('{inner}')\n"
+        "print(shared_monitor().interval, shared_monitor().running)"
+    )
+    lines = answer.text.splitlines(keepends=True)
+    assert [line for line in lines if not COST.fullmatch(line)] == ["0.05\n", "0.2 True\n"]
+    assert len(lines) == 4
+    assert kernel.value("shared_monitor().interval") == "5.0"
+
+
+@pytest.mark.parametrize(
+    "order", ["%%time\n%%perfmon\n", "%%perfmon\n%%time\n", "\n\n%%perfmon\n%%capture\n"]
+)
+def test_beside_other_cell_magics(kernel, order):
+    answer = kernel.run(f"{order}time.sleep(0.2)\n6 * 7")
+    assert answer.status == "ok"
+    assert len(COST.findall(answer.text)) == 1
+
+
+def test_called_by_another_program(kernel):
+    answer = kernel.run("get_ipython().run_cell_magic('perfmon', '-o rows2', 'print(5)\\n')")
+    assert answer.text.startswith("5\n")
+    assert COST.search(answer.text)
+    assert int(kernel.value("len(rows2)")) >= 1
+    assert kernel.run("get_ipython().run_cell_magic('perfmon', '', '1 / 0')").status == "error"
+
+
+def test_arguments_may_come_from_variables(kernel):
+    kernel.run("pace = 0.07")
+    answer = kernel.run("%%perfmon --interval {pace}\nprint(running_monitor().interval)")
+    assert answer.text.startswith("0.07\n")
+
+
+def test_a_monitor_of_the_user_s_own_is_the_one_that_measures(kernel):
+    kernel.run("from perfmon_widgets import PerformanceMonitor\nown = PerformanceMonitor(); own.start()")
+    answer = kernel.run("%%perfmon\nprint(own.interval, shared_monitor().running)")
+    assert answer.text.startswith("0.2 False\n")
+    assert kernel.value("own.interval, own.running") == "5.0 True"
+    kernel.run("own.stop()")
+
+
+def test_a_cell_that_takes_longer_than_the_window_is_told_as_a_whole(kernel):
+    kernel.run("%perfmon start --window 0.3")
+    answer = kernel.run("%%perfmon\nblock = b'x' * (400 * 2**20)\ntime.sleep(0.3)\ndel block\ntime.sleep(1)")
+    peak = COST.fullmatch(answer.text)[2]
+    assert float(peak.split()[0]) > 400 or peak.endswith("GiB")
+
+
+def test_without_a_body_ipython_says_what_to_do(kernel):
+    assert "but the cell body is empty" in kernel.run("%%perfmon\n").text
+
+
+def test_what_is_run_silently_is_not_measured(kernel):
+    reply = kernel._client.execute_interactive("%%perfmon\nx = 1", silent=True, timeout=DEADLINE)
+    assert reply["content"]["status"] == "ok"
+    assert kernel.value("running_monitor(), shared_monitor().interval") == "None 5.0"
+
+
+def test_it_can_be_taken_out_and_put_in_again(kernel):
+    try:
+        kernel.run("%perfmon serve")
+        before = "len(get_ipython().input_transformers_cleanup)"
+        count = int(kernel.value(before))
+        kernel.run("%unload_ext perfmon_widgets")
+        assert int(kernel.value(before)) == count - 1
+        assert kernel.value("perfmon_server.running, shared_monitor().running") == "False True"
+        assert "`%perfmon` not found" in kernel.run("%perfmon").text
+        assert "`%%perfmon` not found" in kernel.run("%%perfmon\n1").text
+    finally:
+        kernel.run("%load_ext perfmon_widgets")
+    assert COST.search(kernel.run("%%perfmon\n1").text)
+    kernel.run("%reload_ext perfmon_widgets")
+    assert len(COST.findall(kernel.run("%%perfmon\n1").text)) == 1
+    assert int(kernel.value(before)) == count
+
+
+# -- the rewriting of a cell -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "x = 1\n",
+        "%perfmon\n",
+        "%%perfmon\n",
+        "%%perfmon\n\n",
+        "%%perfmon?\n",
+        "%%perfmonitor\n1\n",
+        "%%time\n1\n",
+        "",
+    ],
+)
+def test_other_cells_are_left_as_they_are(cell):
+    lines = cell.splitlines(keepends=True)
+    assert unwrapped(list(lines)) == lines
+
+
+def test_a_measured_cell_keeps_its_line_numbers():
+    lines = ["%%perfmon --interval 0.1\n", "a = 1\n", "\n", "b = 2\n"]
+    first, *rest = unwrapped(lines)
+    assert rest == lines[1:]
+    assert first.endswith(".measure('--interval 0.1')\n")
+
+
+# -- in a terminal -----------------------------------------------------------------------------------------
+
+
+def in_terminal(folder: Path, code: str) -> str:
+    """What IPython prints for these lines, without its prompts and colours."""
+    environment = {**os.environ, "IPYTHONDIR": str(folder / "ipython"), "TERM": "dumb"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "IPython", "--no-banner", "--colors=nocolor", "--simple-prompt"],
+        input=code,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "Traceback" not in ended.stdout
+    return re.sub(r"In \[\d+\]: |   \.\.\.: ", "", ended.stdout)
+
+
+def test_in_a_terminal_it_prints_the_values_as_text(tmp_path):
+    code = """
+    %load_ext perfmon_widgets
+    %perfmon
+    %perfmon start --interval 0.2
+    import time; time.sleep(1)
+    %perfmon
+    from perfmon_widgets import PerformancePanel; PerformancePanel()
+    %perfmon summary
+    %perfmon cells
+    """
+    printed = in_terminal(tmp_path, textwrap.dedent(code))
+    shown = re.findall(r"^(Out.*)?<PerformancePanel: .*RAM [\d.]+%, Disk [\d.]+%>$", printed, re.MULTILINE)
+    assert len(shown) == 3
+    assert re.search(r"^ram_used_bytes +[\d.]+ [MG]iB( +[\d.]+ [MG]iB){4}$", printed, re.MULTILINE)
+    assert re.search(r"^\d +1(\.\d)? s .* import time; time.sleep\(1\)$", printed, re.MULTILINE), printed
+
+
+def test_in_a_terminal_a_measured_cell_ends_with_an_empty_line(tmp_path):
+    code = "%load_ext perfmon_widgets\n%%perfmon\nx = 6\nx * 7\n\n\nprint('next')\n%%perfmon?\n\n\n"
+    printed = in_terminal(tmp_path, code)
+    assert "Out[2]: 42\n" in printed
+    assert len(COST.findall(printed)) == 1
+    assert printed.index("RAM peak") < printed.index("next")
+    assert "%%perfmon [--interval SECONDS] [-o NAME]" in printed
+    assert "then show what it cost" in printed

@@ -1,0 +1,160 @@
+"""What a measured stretch cost, with readings that are known, and what is given back afterwards."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import time
+from xml.etree import ElementTree
+
+import pytest
+from fakes.collectors import FakeCollector
+
+from perfmon_widgets import PerformanceMonitor
+from perfmon_widgets.measurement import Measurement, have_row, signed_in_words
+from perfmon_widgets.metrics import Metric, unit_of
+
+NEVER = 3600.0
+MIB = 2**20
+COLUMNS = (
+    "process_cpu_percent",
+    "process_ram_bytes",
+    "process_read_bytes_per_second",
+    "process_write_bytes_per_second",
+    "gpu0/utilization_percent",
+    "gpu0/memory_used_bytes",
+    "gpu1/utilization_percent",
+    "gpu1/memory_used_bytes",
+)
+
+
+def monitor_of(*rows: dict[str, float]) -> PerformanceMonitor:
+    """A monitor whose samples are these rows, and then the last one again and again."""
+    metrics = [
+        Metric(name, unit_of(name), "gpu" if name.startswith("gpu") else "process", "") for name in COLUMNS
+    ]
+    endless = itertools.chain(rows, itertools.repeat(rows[-1]))
+    return PerformanceMonitor([FakeCollector(metrics=metrics, read=lambda: next(endless))], interval=NEVER)
+
+
+def row(ram: float, cpu: float, gpu: float, gpu_memory: float) -> dict[str, float]:
+    return {
+        "process_cpu_percent": cpu,
+        "process_ram_bytes": ram * MIB,
+        "process_read_bytes_per_second": 1e9,
+        "process_write_bytes_per_second": 0,
+        "gpu0/utilization_percent": gpu,
+        "gpu0/memory_used_bytes": gpu_memory * MIB,
+    }
+
+
+def test_the_line_tells_what_the_samples_tell():
+    rows = [row(100, 0, 99, 1), row(900, 50, 100, 8), row(300, 50, 0, 4)]
+    with monitor_of(*rows) as monitor:
+        have_row(monitor, since=0)
+        made = Measurement(monitor, NEVER)
+        time.sleep(0.2)
+        monitor.sample()
+        made.end()
+    words = made.in_words().split(" · ")
+    assert re.fullmatch(r"0\.\d+ s", words[0])
+    assert re.fullmatch(r"CPU [\d.]+ .?s \(50% of what it may use\)", words[1])
+    assert words[2] == "RAM peak 900 MiB (+200 MiB)"
+    # The second GPU has no numbers: it is not in use. Nearly all of the time passed before the first sample.
+    gpu = re.fullmatch(r"GPU 0 mean (\d+)%, peak 100%, memory peak 8 MiB \(\+3 MiB\)", words[3])
+    assert int(gpu[1]) > 50
+    assert re.fullmatch(r"read \d+ MiB", words[4])
+    times = monitor.history.index
+    assert int(words[4].split()[1]) == pytest.approx(
+        1e9 * (times[-1] - times[0]).total_seconds() / MIB, abs=1
+    )
+    assert words[5:] == ["wrote 0 B"]
+    assert made.rows["process_ram_bytes"].tolist()[:2] == [900 * MIB, 300 * MIB]
+
+
+def test_the_picture_has_a_line_for_cpu_memory_and_each_gpu_in_use():
+    with monitor_of(row(100, 0, 99, 1), row(900, 50, 100, 8), row(300, 20, 0, 4)) as monitor:
+        have_row(monitor, since=0)
+        made = Measurement(monitor, NEVER)
+        assert made.picture() == ""
+        monitor.sample()
+        made.end()
+    drawn = ElementTree.fromstring(made.picture())
+    texts = [element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert "process_cpu_percent" in texts
+    assert "gpu0/utilization_percent" in texts
+    assert "gpu1/utilization_percent" not in texts
+    assert "ram_percent" not in texts  # this monitor has no such column
+
+
+def test_the_picture_of_a_long_time_keeps_its_peaks_and_is_small():
+    values = itertools.chain([0.0] * 700, [77.0], itertools.repeat(0.0))
+    monitor = PerformanceMonitor(
+        [FakeCollector("ram_percent", read=lambda: {"ram_percent": next(values)})], interval=NEVER
+    )
+    made = Measurement(monitor, NEVER)
+    for _ in range(5000):
+        monitor.sample()
+    made.end()
+    assert len(made.rows) >= 5000
+    drawn = made.picture()
+    assert len(drawn) < 20_000
+    line = re.search(r'<path d="([^"]+)" fill="none"', drawn)[1]
+    heights = [float(up) for up in re.findall(r"[ML][\d.]+,([\d.]+)", line)]
+    lowest, highest = max(heights), min(heights)
+    assert (lowest - highest) / (lowest - 34) == pytest.approx(0.77, abs=0.01)  # the plot begins at 34
+
+
+def test_the_monitor_is_given_back_as_it_was():
+    monitor = PerformanceMonitor([FakeCollector("process_ram_bytes")], interval=NEVER)  # 0, 1, 2 … bytes
+    made = Measurement(monitor)
+    assert (monitor.running, monitor.interval) == (True, 0.2)
+    made.end()
+    assert (monitor.running, monitor.interval) == (False, NEVER)
+    told = made.in_words()
+    monitor.sample()
+    assert made.in_words() == told
+
+
+def test_a_monitor_that_is_started_meanwhile_goes_on():
+    with PerformanceMonitor([FakeCollector("process_ram_bytes")], interval=NEVER) as monitor:
+        monitor.stop()
+        made = Measurement(monitor)
+        monitor.start()
+        made.end()
+        assert (monitor.running, monitor.interval) == (True, NEVER)
+
+
+def test_an_interval_that_makes_no_sense_changes_nothing():
+    monitor = monitor_of({"process_ram_bytes": 1.0})
+    with pytest.raises(ValueError, match="interval must be a number of seconds greater than 0, not -1"):
+        Measurement(monitor, -1)
+    assert (monitor.running, monitor.interval) == (False, NEVER)
+
+
+def test_what_is_not_measured_on_this_machine_is_left_out_or_a_dash():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
+    made = Measurement(monitor)
+    made.end()
+    assert re.fullmatch(
+        r"[\d.]+ .?s · CPU [\d.]+ .?s \(– of what it may use\) · RAM peak – \(–\)", made.in_words()
+    )
+
+
+def test_a_row_of_the_sampling_thread_is_waited_for_before_another_is_taken():
+    monitor = monitor_of({"process_ram_bytes": 1.0})
+    with monitor:
+        have_row(monitor, since=0)
+        count = len(monitor.history)
+        have_row(monitor, since=0)
+        assert len(monitor.history) == count
+        have_row(monitor, since=time.time())
+        assert len(monitor.history) == count + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "text"), [(512 * MIB, "+512 MiB"), (-1.5 * MIB, "−1.5 MiB"), (math.nan, "–")]
+)
+def test_a_difference_has_its_sign(change, text):
+    assert signed_in_words(change, "bytes") == text

@@ -1,0 +1,230 @@
+"""A section: which charts it has, the map of many CPUs, and the table that is their legend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from fakes.collectors import metric
+from fakes.comm import Wire
+from test_chart import GIBIBYTE, NOW, history, in_bytes, vertical
+
+from perfmon_widgets import Metric
+from perfmon_widgets.panel.chart import Chart
+from perfmon_widgets.panel.heat_map import HeatMap
+from perfmon_widgets.panel.link import Link
+from perfmon_widgets.panel.section import Section
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
+    return Wire(monkeypatch)
+
+
+def section(metrics: Sequence[Metric], window: float = 600.0, title: str = "CPU") -> Section:
+    return Section(title, metrics, window, Link())
+
+
+def cells(section: Section) -> dict[str, list[str]]:
+    """The words of each row of the table, by the name of the row."""
+    values = section.table.values["cells"]
+    return {row["name"]: cell for row, cell in zip(section.table.rows, values, strict=True)}
+
+
+# -- the table ---------------------------------------------------------------------------------------------
+
+
+def test_the_table_says_now_mean_and_peak():
+    shown = section([metric("a_percent"), metric("b_percent")])
+    shown.show(history([10, 5, 0], {"a_percent": [10, 40, 25], "b_percent": [1.5, 1.5, 1.5]}), {})
+    assert cells(shown) == {"a_percent": ["25%", "25%", "40%"], "b_percent": ["1.5%", "1.5%", "1.5%"]}
+    assert shown.table.values["time"] == NOW
+
+
+def test_the_table_is_about_the_window():
+    shown = section([metric("a_percent")], 300)
+    rows = history([400, 5, 0], {"a_percent": [100, 10, 20]})
+    shown.show(rows, {})
+    assert cells(shown) == {"a_percent": ["20%", "15%", "20%"]}
+    shown.set_window(600)
+    shown.show(rows, {})
+    assert cells(shown) == {"a_percent": ["20%", "43%", "100%"]}
+
+
+def test_the_table_has_a_dash_for_what_is_missing():
+    shown = section([metric("a_percent"), metric("b_percent")])
+    shown.show(history([5, 0], {"a_percent": [4, math.nan], "b_percent": [math.nan] * 2}), {})
+    assert cells(shown) == {"a_percent": ["–", "4%", "4%"], "b_percent": ["–", "–", "–"]}
+
+
+def test_the_table_has_the_first_row_already():
+    shown = section([metric("a_percent")])
+    shown.show(history([0], {"a_percent": [4]}), {})
+    assert cells(shown) == {"a_percent": ["4%", "4%", "4%"]}
+
+
+def test_a_limit_stands_in_the_table_but_is_not_drawn():
+    used = Metric("ram_used_bytes", "bytes", "memory", "Used.", limit="ram_limit_bytes")
+    shown = section([used, in_bytes("ram_limit_bytes")])
+    shown.show(history([5, 0], {"ram_used_bytes": [1, 2], "ram_limit_bytes": [16 * GIBIBYTE] * 2}), {})
+    assert [each.name for each in shown.charts[0].metrics] == ["ram_used_bytes"]
+    assert list(cells(shown)) == ["ram_used_bytes", "ram_limit_bytes"]
+    assert vertical(shown.charts[0])[1] == 2
+    assert [line["name"] for line in shown.table.lines[0]] == ["ram_used_bytes"]
+
+
+def test_a_group_of_nothing_but_limits_is_no_error():
+    shown = section([Metric("a_bytes", "bytes", "odd", "Its own limit.", limit="a_bytes")])
+    shown.show(history([5, 0], {"a_bytes": [1, 2]}), {})
+    assert shown.charts == ()
+    assert list(cells(shown)) == ["a_bytes"]
+
+
+def test_the_table_is_the_legend():
+    shown = section([metric("a_percent"), metric("b_percent")])
+    shown.show(history([5, 0], {"a_percent": [1, 2], "b_percent": [1, 2]}), {})
+    [chart] = shown.charts
+    [lines] = shown.table.lines
+    assert {line["name"]: line["color"] for line in lines} == chart.colors
+    assert [line["color"] for line in lines] == chart.marks[0].colors  # in the order in which they are drawn
+    assert list(shown.table.figures) == [chart]
+
+
+def test_each_row_says_what_it_is_about_and_why_its_number_is_missing():
+    shown = section([metric("gpu0/power_watts", source="NVML")])
+    shown.show(history([5, 0], {"gpu0/power_watts": [math.nan] * 2}), {"gpu0/power_watts": "not supported"})
+    assert shown.table.rows[0]["about"] == "About gpu0/power_watts. NVML"
+    assert shown.table.values["reasons"] == {"gpu0/power_watts": "not supported"}
+
+
+def test_the_unit_of_what_is_drawn_is_told_with_it():
+    shown = section([in_bytes("a_bytes")])
+    shown.show(history([5, 0], {"a_bytes": [GIBIBYTE, 3 * GIBIBYTE]}), {})
+    assert shown.table.values["labels"] == ["GiB"]
+
+
+# -- the charts --------------------------------------------------------------------------------------------
+
+
+def test_a_section_that_was_never_shown_has_no_charts(wire):
+    """They cost the browser time and, drawn while they are hidden, have no size."""
+    section([metric("a_percent"), in_bytes("a_bytes")])
+    models = [message.state.get("_model_module") for message in wire.sent("comm_open")]
+    assert "bqplot" not in models
+
+
+def test_a_section_has_a_chart_for_each_unit():
+    shown = section([metric("a_percent"), in_bytes("a_bytes"), metric("b_percent")])
+    shown.show(history([5, 0], {"a_percent": [1, 2], "a_bytes": [1, 2], "b_percent": [1, 2]}), {})
+    assert [[each.name for each in chart.metrics] for chart in shown.charts] == [
+        ["a_percent", "b_percent"],
+        ["a_bytes"],
+    ]
+    assert shown.children[0].children == shown.charts
+
+
+def test_a_window_chosen_before_the_section_was_opened_holds():
+    shown = section([metric("a_percent")], 600)
+    shown.set_window(300)
+    shown.show(history([400, 5, 0], {"a_percent": [1, 2, 3]}), {})
+    assert shown.charts[0].marks[0].scales["x"].min == -300
+
+
+def test_a_tick_of_a_section_is_one_message_per_chart_and_one_for_the_table(wire):
+    shown = section([metric("a_percent"), in_bytes("a_bytes")])
+    shown.show(history([10, 5, 0], {"a_percent": [1, 2, 3], "a_bytes": [100, 200, 300]}), {})
+    wire.clear()
+    shown.show(history([10, 5, 0], {"a_percent": [2, 3, 4], "a_bytes": [200, 300, 310]}), {})
+    assert sorted(wire.count().values()) == [1, 1, 1]
+
+
+# -- many CPUs ---------------------------------------------------------------------------------------------
+
+
+def missing(cells: np.ndarray) -> np.ndarray:
+    """Which cells of a map are drawn as nothing."""
+    return np.asarray(cells < 0)
+
+
+def cpus(count: int) -> list[Metric]:
+    return [metric("cpu_percent"), *(metric(f"core{number}/cpu_percent") for number in range(count))]
+
+
+def busy(ago: Sequence[float], count: int) -> pd.DataFrame:
+    """Core n is n percent busy, all the time."""
+    columns: dict[str, Any] = {"cpu_percent": [50.0] * len(ago)}
+    columns |= {f"core{number}/cpu_percent": [float(number)] * len(ago) for number in range(count)}
+    return history(ago, columns)
+
+
+def test_up_to_eight_cpus_are_lines():
+    shown = section(cpus(8))
+    shown.show(busy([5, 0], 8), {})
+    assert [type(chart) for chart in shown.charts] == [Chart]
+    assert len(shown.charts[0].metrics) == 9
+
+
+@pytest.mark.parametrize("count", [9, 64, 256])
+def test_more_are_a_map_beside_the_line_of_all(count):
+    shown = section(cpus(count))
+    shown.show(busy([5, 0], count), {})
+    assert [type(chart) for chart in shown.charts] == [Chart, HeatMap]
+    assert [each.name for each in shown.charts[0].metrics] == ["cpu_percent"]
+    [cells] = shown.charts[1].marks
+    assert cells.color.shape[0] == count
+    assert cells.color[:, -1].tolist() == list(range(count))
+
+
+def test_the_map_has_the_mean_of_each_stretch_of_time():
+    shown = HeatMap([metric("core0/cpu_percent"), metric("core1/cpu_percent")], "CPUs", 600)
+    ago = [4.9, 2.5, 0]  # the last stretch is of 5 s
+    values = {"core0/cpu_percent": [10, 20, 60], "core1/cpu_percent": [1, math.nan, 3]}
+    shown.show(history(ago, values), NOW)
+    [cells] = shown.marks
+    assert cells.color.shape == (2, 120)
+    assert cells.color[:, -1].tolist() == [30, 2]
+    assert missing(cells.color[:, :-1]).all()
+    assert cells.x[-1] == -2.5
+    assert cells.x[0] == -597.5
+
+
+def test_the_map_has_no_stripes_where_samples_are_rarer_than_its_columns():
+    shown = HeatMap([metric("core0/cpu_percent"), metric("core1/cpu_percent")], "CPUs", 600)
+    ago = np.arange(200, -1, -20)
+    shown.show(history(ago, {each.name: np.full(len(ago), 7.0) for each in shown.metrics}), NOW)
+    [cells] = shown.marks
+    assert not missing(cells.color[:, -40:]).any()
+    assert missing(cells.color[:, :70]).all()
+
+
+def test_a_long_time_without_samples_is_empty_in_the_map():
+    shown = HeatMap([metric("core0/cpu_percent"), metric("core1/cpu_percent")], "CPUs", 600)
+    ago = [*np.arange(500, 400, -5), *np.arange(100, -1, -5)]
+    shown.show(history(ago, {each.name: np.full(len(ago), 7.0) for each in shown.metrics}), NOW)
+    [cells] = shown.marks
+    assert missing(cells.color[0, 42:98]).all()
+    assert not missing(cells.color[0, 101:]).any()
+
+
+def test_the_map_has_the_window_that_is_chosen():
+    shown = HeatMap([metric("core0/cpu_percent"), metric("core1/cpu_percent")], "CPUs", 600)
+    shown.set_window(300)
+    shown.show(history([400, 299, 0], {each.name: [1, 2, 3] for each in shown.metrics}), NOW)
+    [cells] = shown.marks
+    assert cells.scales["x"].min == -300
+    assert cells.color[0, [0, -1]].tolist() == [2, 3]
+
+
+@pytest.mark.parametrize(("count", "most"), [(9, 8_000), (64, 12_000), (256, 30_000)])
+def test_a_tick_of_the_map_is_one_message_of_moderate_size(wire, count, most):
+    shown = HeatMap(cpus(count)[1:], "CPUs", 600)
+    shown.show(busy(np.arange(600, -1, -5), count), NOW)
+    wire.clear()
+    shown.show(busy(np.arange(600, -1, -5)[100:], count), NOW)
+    [message] = wire.messages
+    assert set(message.state) == {"color"}
+    assert sum(buffer.nbytes for buffer in message.buffers) <= most

@@ -1,0 +1,267 @@
+"""Cells, spans and marks on disk beside the log of the rows."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from fakes.collectors import FakeCollector
+
+from perfmon_widgets import PerformanceMonitor, read_csv, read_spans
+from perfmon_widgets.analysis import by_span
+from perfmon_widgets.spans import CELL
+
+
+@pytest.fixture
+def monitor(folder: Path) -> PerformanceMonitor:
+    return PerformanceMonitor([FakeCollector("a_percent")])
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+def test_what_was_there_and_what_comes_stand_beside_the_log(monitor, folder):
+    monitor.mark("before")
+    with monitor.span('epoch "1", a'):
+        path = monitor.log.start("run.csv")
+        cell = monitor.begin(CELL, "train()", 7)
+        monitor.mark("two\nlines ü")
+        monitor.end(cell, raised=True)
+    monitor.log.stop()
+    monitor.stop()
+    told = read_spans(path)
+    assert told["kind"].tolist() == ["mark", "span", "cell", "mark"]
+    assert told["name"].tolist() == ["before", 'epoch "1", a', "train()", "two lines ü"]
+    assert told["raised"].tolist() == [False, False, True, False]
+    assert told["execution_count"].tolist() == [pd.NA, pd.NA, 7, pd.NA]
+    spans, marks = told[told["kind"] == "span"], told[told["kind"] == "mark"]
+    assert spans["start"].tolist() == monitor.spans["start"].tolist()
+    assert spans["end"].tolist() == monitor.spans["end"].tolist()
+    assert marks["start"].tolist() == monitor.marks.index.tolist()
+    assert told["duration_seconds"].tolist() == pytest.approx(
+        (told["end"] - told["start"]).dt.total_seconds().tolist(), abs=2e-6
+    )
+    assert names(folder) == ["run.csv", "run.spans.csv"]
+
+
+def test_each_line_is_written_at_once(monitor, folder):
+    monitor.log.start("run.csv")
+    assert names(folder) == ["run.csv"]  # nothing to write yet
+    monitor.mark("a")
+    assert read_spans("run.csv")["name"].tolist() == ["a"]
+    with monitor.span("b"):
+        assert read_spans("run.csv")["end"].isna().tolist() == [False, True]
+    assert read_spans("run.csv")["end"].isna().tolist() == [False, False]
+    monitor.stop()
+
+
+def test_a_monitor_that_runs_writes_on_its_own_thread(folder):
+    with PerformanceMonitor([FakeCollector("a_percent")], interval=60) as monitor:
+        path = monitor.log.start("run.csv")
+        monitor.mark("a")
+        deadline = time.monotonic() + 10
+        while not len(read_spans(path)):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        with monitor.span("last"):
+            pass
+        monitor.log.stop()  # at once, before the thread has looked
+    assert read_spans(path)["name"].tolist() == ["a", "last"]
+    assert read_spans(path)["end"].notna().all()
+
+
+def test_what_comes_after_the_log_was_stopped_is_not_written(monitor, folder):
+    path = monitor.log.start("run.csv")
+    monitor.mark("a")
+    monitor.log.stop()
+    monitor.mark("b")  # this one is told: it cannot be known whether it was before
+    monitor.mark("c")
+    monitor.sample()
+    assert read_spans(path)["name"].tolist() == ["a", "b"]
+
+
+def test_a_second_log_has_a_file_of_its_own(monitor, folder):
+    first = monitor.log.start("run.csv")
+    monitor.mark("a")
+    monitor.log.stop()
+    second = monitor.log.start("run.csv")
+    monitor.mark("b")
+    monitor.stop()
+    assert read_spans(first)["name"].tolist() == ["a"]
+    assert read_spans(second)["name"].tolist() == ["a", "b"]  # both lie in its window
+    assert names(folder) == ["run-2.csv", "run-2.spans.csv", "run.csv", "run.spans.csv"]
+
+
+def test_a_file_that_is_there_already_is_never_touched(monitor, folder):
+    (folder / "run.spans.csv").write_text("mine")
+    path = monitor.log.start("run.csv")
+    monitor.mark("a")
+    monitor.stop()
+    assert path.name == "run-2.csv"
+    assert (folder / "run.spans.csv").read_text() == "mine"
+    assert read_spans(path)["name"].tolist() == ["a"]
+
+
+def test_a_failure_is_told_and_costs_only_the_spans(monitor, folder):
+    path = monitor.log.start("run.csv")
+    (folder / "run.spans.csv").mkdir()
+    monitor.mark("a")
+    assert monitor.errors["span log"].startswith(f"cannot log to {folder}/run.spans.csv: ")
+    monitor.mark("b")
+    monitor.sample()
+    assert monitor.log.running
+    assert len(read_csv(path)) == 1
+    assert list(monitor.marks["label"]) == ["a", "b"]
+    monitor.log.stop()
+    monitor.log.start("other.csv")  # the next log has another chance
+    monitor.mark("c")
+    assert "span log" not in monitor.errors
+    assert len(read_spans("other.csv")) == 3
+    monitor.stop()
+
+
+@pytest.mark.parametrize(
+    "name", ["<b>&\"'", "a,b;c", "\udcff", "\0\x1b", "é\u202e🙂", "line\nline\r\nline", "'=1+1"]
+)
+def test_whatever_a_name_is_the_file_can_be_read_back(monitor, name):
+    path = monitor.log.start("run.csv")
+    monitor.mark(name)
+    monitor.mark("next")
+    monitor.stop()
+    assert monitor.errors == {}
+    assert read_spans(path)["name"].tolist() == [
+        " ".join(monitor.marks["label"].iloc[0].splitlines()),
+        "next",
+    ]
+
+
+def test_a_file_that_is_deleted_is_told_and_not_made_anew(monitor, folder):
+    monitor.log.start("run.csv")
+    monitor.mark("a")
+    (folder / "run.spans.csv").unlink()
+    monitor.mark("b")
+    assert "span log" in monitor.errors
+    assert names(folder) == ["run.csv"]
+    monitor.stop()
+
+
+def test_a_full_disk_leaves_whole_lines(monitor, folder, monkeypatch):
+    monitor.log.start("run.csv")
+    monitor.mark("a")
+    written = os.write
+
+    def half(descriptor: int, content: bytes) -> int:
+        return written(descriptor, content[: len(content) // 2])
+
+    monkeypatch.setattr("perfmon_widgets.span_log.os.write", half)
+    monitor.mark("b")
+    monkeypatch.undo()
+    assert "the disk is full" in monitor.errors["span log"]
+    assert (folder / "run.spans.csv").read_bytes().endswith(b"\n")
+    assert read_spans(folder / "run.csv")["name"].tolist() == ["a"]
+    monitor.stop()
+
+
+def test_a_last_line_that_was_torn_is_left_out(monitor, folder):
+    path = monitor.log.start("run.csv")
+    monitor.mark("a, b")
+    with monitor.span("c"):
+        pass
+    monitor.stop()
+    file = folder / "run.spans.csv"
+    content = file.read_bytes()
+    for cut in range(content.index(b"\n") + 1, len(content)):
+        file.write_bytes(content[:cut])
+        whole = content[:cut].count(b"\n") - 1
+        assert read_spans(path)["name"].tolist() == ["a, b", "c", "c"][: min(whole, 2)]
+
+
+def test_a_log_without_spans_reads_as_none(monitor, folder):
+    path = monitor.log.start("run.csv")
+    monitor.stop()
+    told = read_spans(path)
+    assert len(told) == 0
+    assert list(told.columns) == [
+        "kind",
+        "name",
+        "start",
+        "end",
+        "duration_seconds",
+        "execution_count",
+        "raised",
+    ]
+
+
+def test_a_log_that_is_not_there_is_an_error_that_names_it(folder):
+    with pytest.raises(FileNotFoundError, match=r"run\.csv"):
+        read_spans("run.csv")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a,b\n1,2\n",
+        "\n",
+        "number,kind,name,start,end,execution_count,raised\n1,mark\n",
+        "number,kind,name,start,end,execution_count,raised\nx,mark,a,2020-01-01T00:00:00Z,,,False\n",
+    ],
+)
+def test_another_file_is_refused(folder, content):
+    (folder / "run.csv").write_text("time\n")
+    (folder / "run.spans.csv").write_text(content)
+    with pytest.raises(ValueError, match=r"run\.spans\.csv has no spans of perfmon_widgets"):
+        read_spans("run.csv")
+
+
+def test_costs_can_be_told_from_the_files_alone(folder):
+    with PerformanceMonitor(interval=60) as monitor:
+        path = monitor.log.start("run.csv")
+        with monitor.span("work"):
+            time.sleep(0.12)
+    told = by_span(read_csv(path), read_spans(path))
+    assert told["process_ram_bytes"]["mean"].notna().all()
+    live = monitor.by_span()["process_ram_bytes"]
+    assert told["process_ram_bytes"]["max"].tolist() == live["max"].tolist()
+
+
+KILLED = """
+import os, signal, sys
+from perfmon_widgets import PerformanceMonitor
+monitor = PerformanceMonitor()
+monitor.log.start("run.csv")
+monitor.mark("begun")
+with monitor.span("what killed it"):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_file_tells_in_which_span_a_process_was_killed(folder):
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=folder, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    told = read_spans("run.csv")
+    assert told["name"].tolist() == ["begun", "what killed it"]
+    assert told["end"].isna().tolist() == [False, True]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_leaves_the_file_to_its_parent(monitor, folder, forked):
+    monitor.log.start("run.csv")
+    monitor.mark("parent's")
+    before = (folder / "run.spans.csv").read_bytes()
+
+    def child() -> str | None:
+        monitor.mark("child's")
+        monitor.sample()
+        monitor.stop()
+        return monitor.errors.get("span log")
+
+    assert forked(child) is None
+    assert (folder / "run.spans.csv").read_bytes() == before
+    monitor.stop()
