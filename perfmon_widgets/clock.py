@@ -63,16 +63,18 @@ class Clock(threading.Thread):
     def soon(self, patience: float = 0.0) -> None:
         """Have a sample taken beside the regular ones, which go on as they would.
 
-        It is taken at once, or a little later if there were many. Waits at most so many seconds for one that
-        is taken at once: as a rule, the time that this takes. If it takes longer, nobody waits again before
-        one has come.
+        It is taken at once, or a little later if there were many. Only in the first case waits for it: as a
+        rule, the time that it takes, and at most so many seconds from when it is due. If it takes longer,
+        nobody waits again before one has come.
         """
         self._served.clear()
         waiting, self._wanted = self._wanted, True
         if not waiting:  # or the thread knows already
             self.wake()
-        if patience and not self._slow and self._allowed() <= time.monotonic():
-            self._slow = not self._served.wait(patience)
+        now = time.monotonic()
+        if patience and not self._slow and now >= self._affordable():
+            # A moment more right after another sample, or what comes next would count as what came before.
+            self._slow = not self._served.wait(patience + max(0.0, self.newest + _APART - now))
 
     def taken(self) -> None:
         """A sample has been stored: told before the subscribers are, for whom a span need not wait."""
@@ -83,7 +85,11 @@ class Clock(threading.Thread):
 
     def _allowed(self) -> float:
         """When a sample that was asked for may be taken."""
-        return max(self.newest + _APART, self._spent - (_IN_A_ROW - 1) * _EVERY)
+        return max(self.newest + _APART, self._affordable())
+
+    def _affordable(self) -> float:
+        """When there are no longer too many that were asked for."""
+        return self._spent - (_IN_A_ROW - 1) * _EVERY
 
     def stop(self) -> None:
         """End the thread and wait for its end, unless a reading hangs or this is the thread itself."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -70,6 +71,15 @@ def test_whoever_has_patience_is_kept_until_the_sample_is_taken(taking):
     assert len(one.times) == 2
 
 
+def test_whoever_asks_right_after_another_sample_waits_until_the_next_can_tell_something(taking):
+    one = taking(60)
+    time.sleep(0.02)
+    for _ in range(3):
+        one.clock.soon(DEADLINE)
+    assert len(one.times) == 4
+    assert min(after - before for before, after in pairwise(one.times)) >= 0.004
+
+
 def test_a_source_that_does_not_answer_keeps_nobody_longer_than_their_patience(taking):
     one = taking(60)
     time.sleep(0.02)
@@ -116,7 +126,7 @@ def test_a_crowd_of_wishes_is_served_by_a_few_samples(taking):
     time.sleep(0.15)
     # Five in a row, then one per 0.1 s; and the regular one of the start.
     assert 4 <= len(one.times) <= 1 + 5 + 8
-    assert min(after - before for before, after in zip(one.times, one.times[1:], strict=False)) >= 0.004
+    assert min(after - before for before, after in pairwise(one.times)) >= 0.004
 
 
 def test_the_last_wish_is_served_too(taking):
