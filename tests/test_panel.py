@@ -829,6 +829,32 @@ def test_sixty_four_cores_are_one_message(show, wire):
     assert section.charts[1].marks[0].color.shape[0] == 64
 
 
+# -- many samples a second ---------------------------------------------------------------------------------
+
+
+def test_samples_that_would_move_no_line_are_shown_by_the_gauges_alone(show, machine, wire):
+    monitor = PerformanceMonitor([machine], interval=FAST)
+    panel = show(monitor)
+    panel.advanced.selected_index = 0
+    table = panel.advanced.children[0].table
+    monitor.start()
+    wait_until(lambda: table.values, "a table")
+    wire.clear()
+    wait_until(lambda: wire.count()[panel._link.comm.comm_id] >= 30, "samples")
+    assert wire.count()[table.comm.comm_id] <= 2  # a pixel is two seconds
+    monitor.stop()
+    assert table.values["time"] == monitor.latest.time  # no other sample would show it
+
+
+def test_each_sample_that_is_taken_by_hand_is_drawn(panel, monitor, wire):
+    panel.advanced.selected_index = 0
+    section = panel.advanced.children[0]
+    for _ in range(3):
+        wire.clear()
+        monitor.sample()
+        assert wire.count() == once(panel._link, *drawn_by(section))
+
+
 # -- the window and the interval ---------------------------------------------------------------------------
 
 

@@ -127,6 +127,32 @@ def test_a_section_has_a_chart_for_each_unit():
     assert shown.children[0].children == shown.charts
 
 
+@pytest.mark.parametrize(
+    ("interval", "window", "drawn"),
+    [
+        (1, 600, [0, 2, 4, 6]),  # figures are taken to be 300 pixels wide
+        (1, 300, [0, 1, 2, 3, 4, 5, 6]),
+        (0.25, 600, [0, 2, 4, 6]),
+        (1.5, 600, [0, 1.5, 3, 4.5, 6]),
+        (5, 600, [0, 5, 10]),
+    ],
+)
+def test_rows_that_move_the_lines_by_less_than_a_pixel_are_left_out(interval, window, drawn):
+    shown = section([metric("a_percent")], window)
+    times = []
+    for late in np.arange(0, drawn[-1] + interval / 2, interval):
+        if shown.is_due(NOW + late, interval):
+            shown.show(history([1 - late, -late], {"a_percent": [1, 2]}), {})
+            times.append(late)
+    assert times == drawn
+
+
+def test_a_clock_that_was_set_back_is_no_reason_to_wait():
+    shown = section([metric("a_percent")])
+    shown.show(history([5, 0], {"a_percent": [1, 2]}), {})
+    assert shown.is_due(NOW - 60, 1.0)
+
+
 def test_a_window_chosen_before_the_section_was_opened_holds():
     shown = section([metric("a_percent")], 600)
     shown.set_window(300)

@@ -82,18 +82,26 @@ class PerformancePanel(ipywidgets.VBox):
 
     # -- what the monitor tells ------------------------------------------------------------------------
 
-    def _show(self, _: Sample) -> None:
+    def _show(self, sample: Sample) -> None:
         """Draw a sample: one message for all gauges, and one for each chart of the open section."""
         if self._audience.is_due(self.monitor.interval):
-            self._show_all()
+            self._show_all(self._section_is_due(sample))
 
-    def _show_all(self) -> None:
+    def _show_all(self, with_section: bool = True) -> None:
         # The gauges wait for the charts, so that a browser draws both at once.
         with self._writing(), self._link.hold_sync():
             self._show_gauges()
             self._show_recorded()
-            self._show_section()
+            if with_section:
+                self._show_section()
             self._show_controls()
+
+    def _section_is_due(self, sample: Sample) -> bool:
+        """Whether this sample moves the lines of the open section, or is the last for now."""
+        section = self._open_section()
+        return section is not None and (
+            not self.monitor.running or section.is_due(sample.time, self.monitor.interval)
+        )
 
     def _section(self, name: str) -> Section:
         sparse = name == RECORDED
@@ -150,14 +158,25 @@ class PerformancePanel(ipywidgets.VBox):
                 state = "live" if running else "stopped"
                 self._link.readings = {**self._link.readings, "state": state}
             if not running:
+                self._show_rest()
                 self._show_controls()
                 self._snapshot.keep()
 
     def _show_section(self) -> None:
-        if self.advanced.selected_index is None or self.monitor.latest is None:
-            return
-        section = self.advanced.children[self.advanced.selected_index]
-        section.show(self.monitor.history, self.monitor.errors, self.monitor.newest_spans(MOST))
+        section = self._open_section()
+        if section is not None and self.monitor.latest is not None:
+            section.show(self.monitor.history, self.monitor.errors, self.monitor.newest_spans(MOST))
+
+    def _show_rest(self) -> None:
+        """Draw the samples that the open section has left out, if anybody looks."""
+        section, latest = self._open_section(), self.monitor.latest
+        looked_at = math.isfinite(self._audience.pace(self.monitor.interval))
+        if section is not None and latest is not None and looked_at and section.newest != latest.time:
+            self._show_section()
+
+    def _open_section(self) -> Section | None:
+        place = self.advanced.selected_index
+        return None if place is None else self._sections[list(self._groups)[place]]
 
     def _opened(self) -> str | None:
         """The group whose section is open."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from perfmon_widgets.metrics import RECORDED, Metric
 from perfmon_widgets.panel.chart import Chart, columns, is_core
 from perfmon_widgets.panel.heat_map import HeatMap
 from perfmon_widgets.panel.link import Link
-from perfmon_widgets.panel.shading import Shading
+from perfmon_widgets.panel.shading import PIXELS, Shading
 from perfmon_widgets.panel.table import Table
 from perfmon_widgets.spans import Span
 
@@ -51,6 +52,8 @@ class Section(ipywidgets.VBox):
         self._metrics = tuple(metrics)
         self._window = window
         self._sparse = sparse
+        self.newest = -math.inf
+        """The time of the newest row that is shown, in Unix seconds."""
         self._shading: Shading | None = None
         self.charts: tuple[Chart | HeatMap, ...] = ()
         self._row = ipywidgets.HBox(layout={"flex_flow": "row wrap", "overflow": "hidden"})
@@ -73,6 +76,15 @@ class Section(ipywidgets.VBox):
             self.table.show(_with_last_values(values) if self._sparse else values, newest.timestamp(), errors)
         if not self._row.children:  # after there is something to draw
             self._row.children = self.charts
+        self.newest = newest.timestamp()
+
+    def is_due(self, now: float, interval: float) -> bool:
+        """Whether to draw the row of ``now`` (Unix seconds), if others follow in this ``interval``.
+
+        One is left out where the lines move by less than a pixel, which costs a browser as much as a minute.
+        """
+        # Nearest to a pixel among the rows to come; a clock that was set back is no reason to wait.
+        return abs(now - self.newest) + interval / 2 > self._window / PIXELS
 
     @contextmanager
     def _sent_together(self) -> Iterator[None]:

@@ -35,9 +35,9 @@ _LOOKS = {
 _BOTTOM = -0.1  # so that lines along the edge are cut off too
 _NEVER = 1e9  # seconds of the axis: beyond each end of it
 _LETTERS = 24  # of a name are shown
-# What a figure is taken to be wide: whatever is narrower than a pixel is drawn with its neighbour, and a name
-# that would lie over another one is left out.
-_PIXELS, _PIXELS_A_LETTER = 300, 6.5
+PIXELS = 300
+"""What a figure is taken to be wide: whatever is narrower than a pixel is drawn with its neighbour."""
+_PIXELS_A_LETTER = 6.5  # a name that would lie over another one is left out
 
 
 class Shading:
@@ -88,7 +88,7 @@ class Shading:
 
     def show(self, spans: Sequence[Span], now: float) -> None:
         """Draw those that lie in the window, whose right end is ``now`` (Unix seconds)."""
-        pixel = self._window / _PIXELS
+        pixel = self._window / PIXELS
         # By whole pixels: a figure is drawn anew when the axis moves, which takes a browser milliseconds.
         now = self._origin + round((now - self._origin) / pixel) * pixel
         left = now - self._window
@@ -101,7 +101,7 @@ class Shading:
 
     def _edges(self, spans: Iterable[Span]) -> NDArray[np.float32]:
         """Where each begins and ends, in turn, in seconds of the axis; one that goes on ends beyond it."""
-        edges = np.array(list(_joined(spans, self._window / _PIXELS)), dtype=float).ravel() - self._origin
+        edges = np.array(list(_joined(spans, self._window / PIXELS)), dtype=float).ravel() - self._origin
         return np.nan_to_num(edges, posinf=_NEVER).astype(np.float32)
 
     def _draw(self, edges: list[NDArray[np.float32]]) -> None:
@@ -114,7 +114,7 @@ class Shading:
 
     def _names_of(self, spans: Iterable[Span], left: float) -> Iterator[tuple[float, float, str]]:
         """Where names begin and what they are, as far as there is room for them."""
-        letter = _PIXELS_A_LETTER * self._window / _PIXELS
+        letter = _PIXELS_A_LETTER * self._window / PIXELS
         taken: dict[str, list[tuple[float, float]]] = {kind: [] for kind in _LOOKS}
         # The longest first, so that it is those of quick cells that are left out.
         for span in sorted(spans, key=_length, reverse=True):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from frames import Frame
 from lab import Notebook
 from panel_page import lines, section, wait_until
 
 # Beside this machine's own sources, two GPUs that vary as GPUs do: their section has five charts. The history
-# is full: as many rows as ten minutes have at the interval that a new monitor starts with.
+# is full: a row for each second of ten minutes.
 PANEL = """
+import math
 import random
+import time
 from dataclasses import replace
 
 from perfmon_widgets import PerformanceMonitor, PerformancePanel, default_collectors
@@ -29,8 +32,10 @@ class Gpus:
         return {name: random.random() * top for name, top in tops.items()}
 
 monitor = PerformanceMonitor([*default_collectors(), Gpus()])
-for _ in range(120):
-    monitor.sample()
+for ago in range(600, 0, -1):
+    values = dict.fromkeys(monitor._columns, math.nan)
+    monitor._sources.read_into(values, patiently=True)
+    monitor._history.append(time.time() - ago, tuple(values.values()))
 monitor.interval = 1.0
 monitor.start()
 panel = PerformancePanel(monitor)
@@ -70,10 +75,12 @@ CHARTS = {"CPU": 1, "Memory": 2, "Disk": 3, "This process": 3, "GPU": 5}
 
 @dataclass(frozen=True)
 class Load:
-    """What one tick costs."""
+    """What one tick costs, on average; not in each tick do the charts move."""
 
     messages: float
     bytes: float
+    most_messages: int  # in any tick
+    most_bytes: int
     processor: float  # share of a core that the page's process took, in percent
 
 
@@ -81,12 +88,20 @@ def measure(notebook: Notebook, ticks: int) -> Load:
     """What the next ticks cost, of one second each."""
     first = len(notebook.websocket_frames)
     processor = measure_processor(notebook, ticks)
-    frames = [frame for frame in notebook.websocket_frames[first:] if not frame.sent]
-    drawn = sum("readings" in frame.content.get("data", {}).get("state", {}) for frame in frames)
-    assert drawn >= ticks / 2
+    told = [frame for frame in notebook.websocket_frames[first:] if not frame.sent]
+    # The gauges are the last message of a tick.
+    drawn: list[list[Frame]] = [[]]
+    for frame in told:
+        drawn[-1].append(frame)
+        if "readings" in frame.content.get("data", {}).get("state", {}):
+            drawn.append([])
+    whole = drawn[:-1]
+    assert len(whole) >= ticks / 2
     return Load(
-        messages=len(frames) / drawn,
-        bytes=sum(frame.size for frame in frames) / drawn,
+        messages=sum(map(len, whole)) / len(whole),
+        bytes=sum(frame.size for frame in told) / len(whole),
+        most_messages=max(map(len, whole)),
+        most_bytes=max(sum(frame.size for frame in tick) for tick in whole),
         processor=processor,
     )
 

@@ -11,8 +11,10 @@ from typing import Any
 from lab import Notebook
 from playwright.sync_api import Locator
 
-# The edges of cells, spans and marks are thinner than the lines.
-IS_A_LINE = "path => path.checkVisibility() && getComputedStyle(path).strokeWidth !== '1px'"
+# What lies behind the lines, cells and spans and marks, is filled.
+IS_A_LINE = (
+    "path => path.checkVisibility() && !path.parentNode.querySelector('.area')?.getAttribute('d')?.length"
+)
 PATIENCE = 30.0  # seconds; for what is due with the next sample
 
 
