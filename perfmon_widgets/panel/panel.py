@@ -85,14 +85,15 @@ class PerformancePanel(ipywidgets.VBox):
     def _show(self, sample: Sample) -> None:
         """Draw a sample: one message for all gauges, and one for each chart of the open section."""
         if self._audience.is_due(self.monitor.interval):
-            self._show_all(self._section_is_due(sample))
+            self._show_all(sample)
 
-    def _show_all(self, with_section: bool = True) -> None:
+    def _show_all(self, sample: Sample | None = None) -> None:
+        """Draw what there is; for a ``sample`` that moves no line not the open section."""
         # The gauges wait for the charts, so that a browser draws both at once.
         with self._writing(), self._link.hold_sync():
             self._show_gauges()
             self._show_recorded()
-            if with_section:
+            if sample is None or self._section_is_due(sample):
                 self._show_section()
             self._show_controls()
 
@@ -170,8 +171,9 @@ class PerformancePanel(ipywidgets.VBox):
     def _show_rest(self) -> None:
         """Draw the samples that the open section has left out, if anybody looks."""
         section, latest = self._open_section(), self.monitor.latest
-        looked_at = math.isfinite(self._audience.pace(self.monitor.interval))
-        if section is not None and latest is not None and looked_at and section.newest != latest.time:
+        if section is None or latest is None or math.isinf(self._audience.pace(self.monitor.interval)):
+            return
+        if round(section.newest, 6) != round(latest.time, 6):  # the history has six decimals
             self._show_section()
 
     def _open_section(self) -> Section | None:
