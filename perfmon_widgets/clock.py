@@ -67,12 +67,13 @@ class Clock(threading.Thread):
         rule, the time that it takes, and at most so many seconds from when it is due. If it takes longer,
         nobody waits again before one has come.
         """
+        now = time.monotonic()
+        affordable = now >= self._affordable()  # before the thread counts this one
         self._served.clear()
         waiting, self._wanted = self._wanted, True
         if not waiting:  # or the thread knows already
             self.wake()
-        now = time.monotonic()
-        if patience and not self._slow and now >= self._affordable():
+        if patience and not self._slow and affordable:
             # A moment more right after another sample, or what comes next would count as what came before.
             self._slow = not self._served.wait(patience + max(0.0, self.newest + _APART - now))
 
@@ -80,7 +81,7 @@ class Clock(threading.Thread):
         """A sample has been stored: told before the subscribers are, for whom a span need not wait."""
         self.newest = time.monotonic()
         self._slow = False
-        if not self._served.is_set():
+        if not self._wanted and not self._served.is_set():  # else it had begun before it was asked for
             self._served.set()
 
     def _allowed(self) -> float:

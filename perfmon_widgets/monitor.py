@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-# How many seconds a span waits for the sample that shows the numbers at its start, or at its end: several
-# times what one takes. It goes on without, rather than be kept by a driver that does not answer.
+# How many seconds a span waits, from when it is due, for the sample that shows the numbers at its start or
+# end: several times what one takes. It goes on without, rather than be kept by a driver that does not answer.
 _FOR_A_SAMPLE = 0.005
 # What lasted so many seconds has a sample at its end; one that is so young will do for the start of the next.
 _WORTH_A_SAMPLE = 0.1

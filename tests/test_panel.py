@@ -862,7 +862,26 @@ def test_a_series_that_was_recorded_between_two_drawings_is_drawn_at_once(show, 
     assert took < 1  # a pixel is two seconds
 
 
-def test_each_sample_that_is_taken_by_hand_is_drawn(panel, monitor, wire):
+def test_a_longer_interval_shows_what_was_left_out_before(show, machine, wire):
+    monitor = PerformanceMonitor([machine], interval=FAST)
+    panel = show(monitor)
+    panel.advanced.selected_index = 0
+    table = panel.advanced.children[0].table
+    monitor.start()
+    wait_until(lambda: table.values, "a table")
+    before = table.values["time"]
+    choose(wire, control(panel, "every"), 7.0)
+    wait_until(lambda: table.values["time"] > before, "the rest")
+    newest = monitor.latest.time
+    monitor.stop()
+    assert table.values["time"] == pytest.approx(newest, abs=1)
+
+
+def test_each_sample_that_is_taken_by_hand_is_drawn(show, machine, wire):
+    monitor = PerformanceMonitor([machine], interval=FAST)
+    panel = show(monitor)
+    for _ in range(2):
+        monitor.sample()
     panel.advanced.selected_index = 0
     section = panel.advanced.children[0]
     for _ in range(3):

@@ -147,6 +147,12 @@ def test_rows_that_move_the_lines_by_less_than_a_pixel_are_left_out(interval, wi
     assert times == drawn
 
 
+def test_a_first_row_which_makes_no_line_is_no_reason_to_wait():
+    shown = section([metric("a_percent")])
+    shown.show(history([0], {"a_percent": [1]}), {})
+    assert shown.is_due(NOW + 0.25, 0.25)
+
+
 def test_a_clock_that_was_set_back_is_no_reason_to_wait():
     shown = section([metric("a_percent")])
     shown.show(history([5, 0], {"a_percent": [1, 2]}), {})

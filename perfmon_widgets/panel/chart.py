@@ -98,7 +98,7 @@ class Chart(bqplot.Figure):
             y=nowhere,
             scales={"x": self._x, "y": self._y},
             colors=list(self.colors.values()),
-            stroke_width=1.6,
+            stroke_width=1.6,  # there are few points
             marker="circle",
             marker_size=10,
         )

@@ -83,12 +83,12 @@ class PerformancePanel(ipywidgets.VBox):
     # -- what the monitor tells ------------------------------------------------------------------------
 
     def _show(self, sample: Sample) -> None:
-        """Draw a sample: one message for all gauges, and one for each chart of the open section."""
+        """Draw a sample: one message for all gauges, and one for each chart that it moves."""
         if self._audience.is_due(self.monitor.interval):
             self._show_all(sample)
 
     def _show_all(self, sample: Sample | None = None) -> None:
-        """Draw what there is; for a ``sample`` that moves no line not the open section."""
+        """Draw what there is; the open section is left out if a ``sample`` is given that moves no line."""
         # The gauges wait for the charts, so that a browser draws both at once.
         with self._writing(), self._link.hold_sync():
             self._show_gauges()
@@ -159,9 +159,9 @@ class PerformancePanel(ipywidgets.VBox):
                 state = "live" if running else "stopped"
                 self._link.readings = {**self._link.readings, "state": state}
             if not running:
-                self._show_rest()
                 self._show_controls()
                 self._snapshot.keep()
+                self._show_rest()
 
     def _show_section(self) -> None:
         section = self._open_section()
@@ -173,12 +173,13 @@ class PerformancePanel(ipywidgets.VBox):
         section, latest = self._open_section(), self.monitor.latest
         if section is None or latest is None or math.isinf(self._audience.pace(self.monitor.interval)):
             return
-        if round(section.newest, 6) != round(latest.time, 6):  # the history has six decimals
+        if abs(section.newest - latest.time) > 1e-5:  # the history has microseconds
             self._show_section()
 
     def _open_section(self) -> Section | None:
-        place = self.advanced.selected_index
-        return None if place is None else self._sections[list(self._groups)[place]]
+        place, sections = self.advanced.selected_index, self.advanced.children
+        found = sections[place] if place is not None and place < len(sections) else None
+        return found if isinstance(found, Section) else None
 
     def _opened(self) -> str | None:
         """The group whose section is open."""
@@ -254,6 +255,7 @@ class PerformancePanel(ipywidgets.VBox):
     def _set_interval(self, seconds: float) -> None:
         if seconds != self.monitor.interval:
             self.monitor.interval = seconds
+            self._show_rest()  # the next sample may be far off
 
     def _set_window(self) -> None:
         for section in self._sections.values():
@@ -305,6 +307,9 @@ class PerformancePanel(ipywidgets.VBox):
         latest = self.monitor.latest
         if latest is not None and latest.time != self._link.readings["time"]:
             self._show_all()
+        else:
+            with self._writing():
+                self._show_rest()
 
 
 _former: dict[str, tuple[str, list[weakref.ref[PerformancePanel]]]] = {}

@@ -76,14 +76,16 @@ class Section(ipywidgets.VBox):
             self.table.show(_with_last_values(values) if self._sparse else values, newest.timestamp(), errors)
         if not self._row.children:  # after there is something to draw
             self._row.children = self.charts
-        self.newest = newest.timestamp()
+        if len(history) > 1:  # else there is no line yet
+            self.newest = newest.timestamp()
 
     def is_due(self, now: float, interval: float) -> bool:
-        """Whether to draw the row of ``now`` (Unix seconds), if others follow in this ``interval``.
+        """Whether to draw the row of ``now`` (Unix seconds), if the next comes after ``interval`` seconds.
 
-        One is left out where the lines move by less than a pixel, which costs a browser as much as a minute.
+        It is left out if it moves the lines by less than a pixel, which costs a browser as much as a whole
+        window, and if one comes soon that moves them by as much.
         """
-        # Nearest to a pixel among the rows to come; a clock that was set back is no reason to wait.
+        # The nearest to a pixel among the rows to come. A clock that was set back is no reason to wait.
         return abs(now - self.newest) + interval / 2 > self._window / PIXELS
 
     @contextmanager

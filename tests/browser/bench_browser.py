@@ -1,7 +1,7 @@
 """What the panel costs a network and a browser: `python tests/browser/bench_browser.py`, nine minutes.
 
 Not part of the tests, but for the messages and bytes, which test_load.py limits. The goals at one sample a
-second: the gauges at most 1 KB a tick, five charts at most 30 KB, the process that draws the page at most 4 %
+second: the gauges 1 KB a tick, five charts at most 30 KB, the process that draws the page at most 4 %
 of a core. Chromium draws without a GPU here; the process that stands in for it is not counted.
 """
 

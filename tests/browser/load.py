@@ -41,7 +41,7 @@ monitor.start()
 panel = PerformancePanel(monitor)
 panel
 """
-# As many bare figures of bqplot, which are drawn as often: what drawing costs on a machine.
+# As many bare figures of bqplot, drawn every second: what drawing costs on a machine.
 FIGURES = """
 import threading
 import time
@@ -95,11 +95,11 @@ def measure(notebook: Notebook, ticks: int) -> Load:
         drawn[-1].append(frame)
         if "readings" in frame.content.get("data", {}).get("state", {}):
             drawn.append([])
-    whole = drawn[:-1]
+    whole = drawn[1:-1]  # the first may have begun before
     assert len(whole) >= ticks / 2
     return Load(
         messages=sum(map(len, whole)) / len(whole),
-        bytes=sum(frame.size for frame in told) / len(whole),
+        bytes=sum(frame.size for tick in whole for frame in tick) / len(whole),
         most_messages=max(map(len, whole)),
         most_bytes=max(sum(frame.size for frame in tick) for tick in whole),
         processor=processor,
