@@ -832,13 +832,19 @@ def test_sixty_four_cores_are_one_message(show, wire):
 # -- many samples a second ---------------------------------------------------------------------------------
 
 
+def open_running(panel: PerformancePanel) -> Any:
+    """Open the first section, start the monitor, and wait for the section's table, which comes back."""
+    panel.advanced.selected_index = 0
+    table = panel.advanced.children[0].table
+    panel.monitor.start()
+    wait_until(lambda: table.values, "a table")
+    return table
+
+
 def test_samples_that_would_move_no_line_are_shown_by_the_gauges_alone(show, machine, wire):
     monitor = PerformanceMonitor([machine], interval=FAST)
     panel = show(monitor)
-    panel.advanced.selected_index = 0
-    table = panel.advanced.children[0].table
-    monitor.start()
-    wait_until(lambda: table.values, "a table")
+    table = open_running(panel)
     wire.clear()
     wait_until(lambda: wire.count()[panel._link.comm.comm_id] >= 30, "samples")
     assert wire.count()[table.comm.comm_id] <= 2  # a pixel is two seconds
@@ -865,10 +871,7 @@ def test_a_series_that_was_recorded_between_two_drawings_is_drawn_at_once(show, 
 def test_a_longer_interval_shows_what_was_left_out_before(show, machine, wire):
     monitor = PerformanceMonitor([machine], interval=FAST)
     panel = show(monitor)
-    panel.advanced.selected_index = 0
-    table = panel.advanced.children[0].table
-    monitor.start()
-    wait_until(lambda: table.values, "a table")
+    table = open_running(panel)
     before = table.values["time"]
     choose(wire, control(panel, "every"), 7.0)
     wait_until(lambda: table.values["time"] > before, "the rest")

@@ -208,6 +208,18 @@ def axis(scale: bqplot.Scale, side: str, **more: Any) -> bqplot.Axis:
     )
 
 
+def labels(**where: Any) -> bqplot.Label:
+    """Words in a figure, each beginning a little to the right of where it stands."""
+    return bqplot.Label(
+        **where,
+        colors=["var(--jp-content-font-color1, #757575)"],
+        default_size=10.0,
+        font_weight="normal",
+        align="start",
+        x_offset=2,
+    )
+
+
 def is_core(metric: Metric) -> bool:
     """Whether it is one of the CPUs, which are many."""
     return metric.where.startswith("core")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from perfmon_widgets.metrics import scale_for, unit_of
-from perfmon_widgets.panel.chart import axis, figure, round_up, thin
+from perfmon_widgets.panel.chart import axis, figure, labels, round_up, thin
 from perfmon_widgets.panel.picture import COLORS, Plot, Stretch, image, picture
 
 if TYPE_CHECKING:
@@ -178,16 +178,11 @@ def _shades(stretches: Sequence[Stretch], time: bqplot.DateScale) -> list[bqplot
         fill_opacities=[0.14],
         stroke_width=1.0,
     )
-    names = bqplot.Label(
+    names = labels(
         x=_moments(np.array([each.start for each in stretches])),
         y=np.full(len(stretches), 0.04),
         text=np.array([each.name for each in stretches]),
         scales=scales,
-        colors=["var(--jp-content-font-color1, #757575)"],
-        default_size=10.0,
-        font_weight="normal",
-        align="start",
-        x_offset=2,
     )
     return [areas, names]
 

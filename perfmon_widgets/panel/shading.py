@@ -11,6 +11,7 @@ import bqplot
 import numpy as np
 from numpy.typing import NDArray
 
+from perfmon_widgets.panel.chart import labels
 from perfmon_widgets.spans import CELL, MARK, SPAN, Span
 
 MOST = 200
@@ -66,17 +67,7 @@ class Shading:
             fill_opacities=[look.inside for look in kinds],
             stroke_width=1.0,
         )
-        self._names = bqplot.Label(
-            x=nothing,
-            y=nothing,
-            text=np.zeros(0, dtype="<U1"),
-            scales=scales,
-            colors=["var(--jp-content-font-color1, #757575)"],
-            default_size=10.0,
-            font_weight="normal",
-            align="start",
-            x_offset=2,
-        )
+        self._names = labels(x=nothing, y=nothing, text=np.zeros(0, dtype="<U1"), scales=scales)
         self.marks: tuple[bqplot.Mark, ...] = (self._areas, self._names)
         """To be added behind the other marks of each figure."""
         self._drawn = [nothing] * len(_LOOKS)

@@ -15,6 +15,13 @@ from playwright.sync_api import Locator
 IS_A_LINE = (
     "path => path.checkVisibility() && !path.parentNode.querySelector('.area')?.getAttribute('d')?.length"
 )
+# A cell that keeps the kernel's main thread for a minute.
+BUSY = """
+import time
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    pass
+"""
 PATIENCE = 30.0  # seconds; for what is due with the next sample
 
 

@@ -128,6 +128,15 @@ def test_the_same_cell_run_fifty_times_leaves_one_panel(open_notebook):
     expect(notebook.page.locator(".perfmon-panel")).to_have_count(1)
 
 
+def assert_all_is_there(notebook: Notebook, before: dict[str, int]) -> None:
+    """A page that was opened anew is live, has all points, and has made nothing that was not there."""
+    place = notebook.cell(0)
+    wait_live(notebook, place)
+    assert points(notebook, place) >= before["rows"] - 1
+    after = count(notebook)
+    assert (after["threads"], after["widgets"]) == (1, before["widgets"])
+
+
 def test_a_page_that_is_loaded_again_has_all_data(open_notebook):
     notebook = open_panel(open_notebook)
     points(notebook, notebook.cell(0))  # the widgets of a chart are made when it is first shown
@@ -135,11 +144,7 @@ def test_a_page_that_is_loaded_again_has_all_data(open_notebook):
     notebook.evaluate(SAVE)
     notebook.page.reload()
     notebook.wait_kernel()
-    place = notebook.cell(0)
-    wait_live(notebook, place)
-    assert points(notebook, place) >= before["rows"] - 1
-    after = count(notebook)
-    assert (after["threads"], after["widgets"]) == (1, before["widgets"])
+    assert_all_is_there(notebook, before)
 
 
 def test_a_tab_that_is_closed_and_opened_again_has_all_data(open_notebook, opened):
@@ -149,11 +154,7 @@ def test_a_tab_that_is_closed_and_opened_again_has_all_data(open_notebook, opene
     notebook.evaluate(SAVE)
     notebook.page.close()
     again = open_again(notebook, opened)
-    place = again.cell(0)
-    wait_live(again, place)
-    assert points(again, place) >= before["rows"] - 1
-    after = count(again)
-    assert (after["threads"], after["widgets"]) == (1, before["widgets"])
+    assert_all_is_there(again, before)
 
 
 def test_two_tabs_are_live_and_agree_while_the_kernel_is_busy(open_notebook, opened):

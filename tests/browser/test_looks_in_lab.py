@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from lab import Notebook
-from panel_page import IS_A_LINE, PATIENCE, gauge, lines, own_errors, section, wait_until
+from panel_page import BUSY, IS_A_LINE, PATIENCE, gauge, lines, own_errors, section, wait_until
 from playwright.sync_api import Locator, expect
 
 MACHINE = """
@@ -56,12 +56,6 @@ monitor = PerformanceMonitor([Machine()], interval=0.3, window=60)
 monitor.start()
 panel = PerformancePanel(monitor)
 panel
-"""
-BUSY = """
-import time
-end = time.monotonic() + 60
-while time.monotonic() < end:
-    pass
 """
 THEMES = ("light", "dark", "dark high contrast")
 # What a screen reader or a keyboard user could not get over.

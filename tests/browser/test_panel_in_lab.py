@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 from lab import Notebook
-from panel_page import PATIENCE, gauge, lines, logs_of, number, own_errors, rows_shown, section, wait_until
+from panel_page import (
+    BUSY,
+    PATIENCE,
+    gauge,
+    lines,
+    logs_of,
+    number,
+    own_errors,
+    rows_shown,
+    section,
+    wait_until,
+)
 from playwright.sync_api import Locator, expect
 from servers import REPOSITORY
 
@@ -24,12 +35,6 @@ monitor = PerformanceMonitor(interval=0.3)
 monitor.start()
 panel = PerformancePanel(monitor)
 panel
-"""
-BUSY = """
-import time
-end = time.monotonic() + 60
-while time.monotonic() < end:
-    pass
 """
 CONTRAST = 4.5  # of text against what lies behind it, WCAG 2.2 AA
 

@@ -16,10 +16,11 @@ panel.advanced.selected_index = panel.advanced.titles.index("Memory")
 panel._window.options = [("20 s", 20.0)]
 panel
 """
+# So long that the next cell's name does not lie over that of this one, however soon it comes.
 WORK = """
 import time
 x = bytearray(100_000_000)
-time.sleep(1.5)
+time.sleep(2.5)
 """
 SPANS = """
 for epoch in range(3):

@@ -13,7 +13,7 @@ from typing import Any
 import nbformat
 import pytest
 from lab import Notebook
-from panel_page import PATIENCE, gauge, logs_of, number, section, told, wait_until
+from panel_page import BUSY, PATIENCE, gauge, logs_of, number, section, told, wait_until
 from playwright.sync_api import Browser, Locator, expect
 
 PANEL = """
@@ -34,12 +34,6 @@ monitor = PerformanceMonitor([*default_collectors(), Gate()], interval=0.3)
 panel = PerformancePanel(monitor)
 """
 SHOW = "monitor.start()\npanel"
-BUSY = """
-import time
-end = time.monotonic() + 60
-while time.monotonic() < end:
-    pass
-"""
 LABELS = ("GPU", "CPU", "RAM", "Disk")
 RESTART = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
 SAVE = "window.jupyterapp.commands.execute('docmanager:save')"
