@@ -31,6 +31,13 @@ IS_BUSY = f"""() => {{
 
 KERNEL_STATUS = f"() => {{ {PANEL} return panel()?.sessionContext.session?.kernel?.status ?? 'none'; }}"
 
+# What each cell shows below its code, however far down the page it is.
+SHOWN = """() => [...document.querySelectorAll('.jp-Cell')].map(cell => [
+  cell.querySelector('.jp-InputPrompt')?.textContent ?? '',
+  cell.querySelector('.jp-Cell-outputArea')?.innerText.replace(/\\s+/g, ' ').slice(-300) ?? '',
+  cell.checkVisibility() ? '' : '(hidden)',
+].join(' '))"""
+
 # Not awaited, because the test looks at the page while the cells run.
 RUN = f"""([command, index]) => {{
   {PANEL}
@@ -124,9 +131,13 @@ class Notebook:
         return path
 
     def keep_evidence(self, name: str) -> None:
-        """Save a picture and Playwright's trace, and print their places and the console's errors."""
+        """Save a picture and Playwright's trace, print their places and what a log can tell without them.
+
+        That is what the cells show and the console's errors.
+        """
         if not self.page.is_closed():
             print(f"kept {self.screenshot(name)}")
+            print(f"the kernel is {self.kernel_status()}, the cells:", *self.evaluate(SHOWN), sep="\n")
         if self._is_traced:
             trace = OUTPUT / f"{name}.zip"
             self.context.tracing.stop(path=trace)
