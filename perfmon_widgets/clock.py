@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,13 @@ PATIENCE = 5.0
 # ask each time round; but so many in a row, so that a few quick cells can be told apart; and no two closer
 # than that, because over so short a time no share of CPU time can be measured.
 _EVERY, _IN_A_ROW, _APART = 0.1, 5, 0.005
+# A sample that comes so many seconds late shows that this thread does not get the GIL.
+_STARVED = 0.25
+# Then it asks for it after so many seconds instead of the usual 5 ms. Each time that the GIL is free for a
+# moment the wait begins anew, and this thread wakes too slowly to take it: a loop with a quick system call
+# every 0.5 to 5 ms keeps it out for as long as it runs. Not from the beginning, because it costs a program
+# that computes in several threads of Python 1 to 6 %.
+_SWITCH_INTERVAL = 0.0005
 
 
 class Clock(threading.Thread):
@@ -54,6 +62,7 @@ class Clock(threading.Thread):
         self._asleep.acquire()
         self._served = threading.Event()
         self._slow = False  # whether somebody has lost patience since the newest sample
+        self._usual_switch_interval = math.nan  # which is given back at the end; NaN if it was not changed
 
     def wake(self) -> None:
         """Have it look at once at what there is to do, and at the interval."""
@@ -130,10 +139,19 @@ class Clock(threading.Thread):
                 before, interval = interval, self._interval()
                 due = max(due - before + interval, time.monotonic())
             next_one = min(due, self._allowed()) if self._wanted else due
-            self._asleep.acquire(timeout=max(0.0, next_one - time.monotonic()))
+            woken = self._asleep.acquire(timeout=max(0.0, next_one - time.monotonic()))
+            if not woken and time.monotonic() > next_one + _STARVED:
+                self._ask_for_the_gil_sooner()
         if self._wanted:
             self._sample(after_gap)  # the end of what was asked for would be missing for good
+        if sys.getswitchinterval() == _SWITCH_INTERVAL and not math.isnan(self._usual_switch_interval):
+            sys.setswitchinterval(self._usual_switch_interval)
         self._after()
+
+    def _ask_for_the_gil_sooner(self) -> None:
+        if sys.getswitchinterval() > _SWITCH_INTERVAL:
+            self._usual_switch_interval = sys.getswitchinterval()
+            sys.setswitchinterval(_SWITCH_INTERVAL)
 
     def _sample(self, after_gap: bool) -> None:
         self._wanted = False  # before: what is asked for from here on lies after this reading

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -199,3 +201,47 @@ def test_a_clock_that_nobody_asked_takes_nothing_when_it_stops(taking):
     one = taking(60)
     one.clock.stop()
     assert len(one.times) == 1
+
+
+@pytest.fixture
+def switch_interval() -> Iterator[float]:
+    """The interpreter's usual one, which is set again after the test."""
+    usual = sys.getswitchinterval()
+    yield usual
+    sys.setswitchinterval(usual)
+
+
+def come_late(one: Taking) -> None:
+    """Keep the GIL from the clock until it is late, and wait for the samples that it takes then."""
+    hold = ctypes.PyDLL(None).usleep  # PyDLL, other than CDLL, does not let go of the GIL
+    hold(600_000)
+    one.wait_for(len(one.times) + 2)
+    assert one.clock.missed > 0
+
+
+def test_a_clock_that_is_kept_out_asks_for_the_gil_sooner_until_it_stops(taking, switch_interval):
+    one = taking(0.05)
+    one.wait_for(4)
+    assert sys.getswitchinterval() == switch_interval
+    come_late(one)
+    assert sys.getswitchinterval() < switch_interval / 5
+    one.clock.stop()
+    assert sys.getswitchinterval() == switch_interval
+
+
+@pytest.mark.parametrize("chosen", [0.00025, 0.001])
+def test_what_somebody_else_chose_for_the_gil_meanwhile_stays(taking, switch_interval, chosen):
+    one = taking(0.05)
+    come_late(one)
+    sys.setswitchinterval(chosen)
+    one.clock.stop()
+    assert sys.getswitchinterval() == chosen
+
+
+def test_a_clock_that_is_kept_out_leaves_a_shorter_wait_for_the_gil_alone(taking, switch_interval):
+    sys.setswitchinterval(0.00025)
+    one = taking(0.05)
+    come_late(one)
+    assert sys.getswitchinterval() == 0.00025
+    one.clock.stop()
+    assert sys.getswitchinterval() == 0.00025

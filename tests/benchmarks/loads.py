@@ -32,6 +32,15 @@ def gil_held(seconds: float) -> None:
     python_loop((seconds - 3) / 2)
 
 
+def quick_calls(seconds: float) -> None:
+    """A loop that lets go of the GIL every 2 ms, but for a few microseconds only."""
+    end = time.monotonic() + seconds
+    while (now := time.monotonic()) < end:
+        while time.monotonic() < now + 0.002:
+            pass
+        os.stat(".")
+
+
 def many_threads(seconds: float) -> None:
     """200 threads that compute for a moment, then wait for 50 ms: more than one at a time wants the GIL."""
     threads = [threading.Thread(target=_now_and_then, args=(seconds,)) for _ in range(200)]
@@ -58,6 +67,7 @@ LOADS = {
     "idle": idle,
     "pure-Python main thread": python_loop,
     "NumPy": numpy_loop,
+    "pure Python with a quick system call every 2 ms": quick_calls,
     "a C call that holds the GIL for 3 s": gil_held,
     "200 threads": many_threads,
 }
