@@ -10,6 +10,7 @@ import math
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -199,19 +200,24 @@ class Mount(NamedTuple):
     """Those of the file system: the controllers of a hierarchy of version 1."""
 
 
-def mounts(proc: Path = PROC) -> list[Mount]:
+def mounts(proc: Path = PROC) -> tuple[Mount, ...]:
     """What is mounted where, as this process sees it; empty where there is no /proc.
 
     Raises nothing, whatever the names are: the OS kernel marks white space in them and passes all other
     bytes through.
     """
+    return _parse(_text(proc / "self" / "mountinfo"))
+
+
+@lru_cache(maxsize=1)  # asked for by each who looks at its limits again, and seldom another than before
+def _parse(mountinfo: str) -> tuple[Mount, ...]:
     found = []
-    for line in _text(proc / "self" / "mountinfo").split("\n"):
+    for line in mountinfo.split("\n"):
         head, dash, tail = line.partition(" - ")
         number, _, device, root, point, _ = _fields(head, " ", 6)
         if dash:
             found.append(Mount(number, device, *map(_unescape, (root, point, *_fields(tail, " ", 3)))))
-    return found
+    return tuple(found)
 
 
 def _is_below(path: str, root: str) -> bool:
