@@ -85,6 +85,17 @@ def test_guest_time_is_not_counted_twice_and_waiting_is_not_busy(monkeypatch):
     assert values["core0/cpu_percent"] == pytest.approx(70.0)
 
 
+def test_a_cpu_that_was_idle_was_not_busy(monkeypatch):
+    times = namedtuple("scputimes", "user nice system idle iowait irq softirq")
+    # Numbers with which what idle time leaves of all, as floats, gets smaller.
+    now = times(4671.66, 8450.5, 235.27, 3026.49, 7481.39, 7968.21, 3957.95)
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu=False: [now] if percpu else now)
+    made = PortableCollector()
+    made.collect()
+    now = now._replace(idle=3026.99)
+    assert made.collect()["core0/cpu_percent"] == 0.0
+
+
 def test_a_system_that_does_not_tell_waiting_is_read(monkeypatch):
     times = namedtuple("scputimes", "user nice system idle")  # as on macOS
     now = times(10.0, 0.0, 5.0, 85.0)

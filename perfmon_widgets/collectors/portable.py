@@ -73,6 +73,8 @@ class PortableCollector:
 def _busy_share(rate: Rate, times: tuple[float, ...]) -> float:
     """The busy share of the CPU time since the last call, from psutil's named times."""
     by_name = times._asdict()  # type: ignore[attr-defined]  # psutil's named tuples differ by system
-    # Guest time is contained in user time.
-    total = sum(value for name, value in by_name.items() if not name.startswith("guest"))
-    return rate.update(total - by_name["idle"] - by_name.get("iowait", 0.0), total)
+    waiting = by_name.pop("idle") + by_name.pop("iowait", 0.0)
+    # Guest time is contained in user time. Added up, and not what idle time leaves of all: rounding would
+    # have the busy time of an idle CPU shrink.
+    busy = sum(value for name, value in by_name.items() if not name.startswith("guest"))
+    return rate.update(busy, busy + waiting)
