@@ -33,11 +33,12 @@ counted = {
 }
 pathlib.Path("counted.json").write_text(json.dumps(counted))
 """
+# It asks seldom: every few milliseconds that would keep all other threads from the GIL, see Clock.
 BUSY = """
 import pathlib, time
 end = time.monotonic() + 120
 while time.monotonic() < end and not pathlib.Path("stop").exists():
-    for _ in range(100_000):
+    for _ in range(3_000_000):
         pass
 """
 RUN_FIRST_CELL = """async times => {

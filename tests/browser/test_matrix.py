@@ -56,7 +56,8 @@ def watch():
 threading.Thread(target=watch, daemon=True).start()
 panel
 """
-# Each cell goes on until the test says so, or for as long as no test takes.
+# Each cell goes on until the test says so, or for as long as no test takes. It asks seldom: every few
+# milliseconds that would keep all other threads from the GIL, see Clock.
 BUSY = """
 phase = "{phase}"
 import numpy
@@ -65,7 +66,7 @@ end = time.monotonic() + 120
 while time.monotonic() < end and not pathlib.Path("stop-{phase}").exists():
     {work}
 """
-WORK = {"Python": "for _ in range(100_000): pass", "NumPy": "matrix @ matrix", "sleep": "time.sleep(0.2)"}
+WORK = {"Python": "for _ in range(3_000_000): pass", "NumPy": "matrix @ matrix", "sleep": "time.sleep(0.2)"}
 
 # The moment of the latest act of a person, by the clock that the kernel has too.
 NOTE_ACTS = """
