@@ -20,8 +20,6 @@ from playwright.sync_api import Browser, expect, sync_playwright
 from servers import Server, start_server
 
 SETTLED = 30.0  # seconds after which a page does only what it does all the time: its code is compiled by then
-
-
 LAB, BARE, GAUGES = "JupyterLab", "figures", "gauges"
 
 
