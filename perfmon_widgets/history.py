@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-T = TypeVar("T", bound=np.generic)
-
 # Rows to begin with; the ring grows when the window holds more.
 _ROWS = 128
+# What stands before the values in a row: its time in whole microseconds (Unix, of which a float64 has all),
+# when it came by the clock, and whether samples are missing before it.
+_TIME, _ARRIVED, _AFTER_GAP, _VALUES = range(4)
 
 
 class History:
@@ -47,15 +48,11 @@ class History:
         self._lock = threading.Lock()
 
     def _allocate(self, rows: int) -> None:
-        self._row = struct.Struct(f"{len(self.columns)}d")
-        self._times = np.empty(rows, dtype="datetime64[us]")
-        self._arrived = np.empty(rows)
-        self._after_gap = np.empty(rows, dtype=bool)
-        self._values = np.empty((rows, len(self.columns)))
-        # The same memory, where a single number is quicker read and written.
-        self._stamps: Any = self._times.view(np.int64).data
-        self._arrivals: Any = self._arrived.data
-        self._gaps, self._buffer = self._after_gap.data, self._values.data
+        width = _VALUES + len(self.columns)
+        self._rows = np.empty((rows, width))
+        self._row = struct.Struct(f"{width}d")
+        # The same memory, where a row is quicker written and a single number quicker read.
+        self._numbers: Any = self._rows.data
 
     def append(self, time: float, values: Sequence[float], after_gap: bool = False) -> int:
         """Add a row, drop those that have left the window, and return the number of the new row.
@@ -65,17 +62,16 @@ class History:
         """
         now = self._clock()
         with self._lock:
-            while self._length and now - self._arrivals[self._first] > self.window:
-                self._first = (self._first + 1) % len(self._times)
+            while self._length and now - self._numbers[self._first, _ARRIVED] > self.window:
+                self._first = (self._first + 1) % len(self._rows)
                 self._length -= 1
-            if self._length == len(self._times):
-                self._grow()
-            at = (self._first + self._length) % len(self._times)
-            self._stamps[at] = round(time * 1e6)
-            self._arrivals[at] = now
-            self._gaps[at] = after_gap
+            if self._length == len(self._rows):
+                self._move(2 * len(self._rows))
+            at = (self._first + self._length) % len(self._rows)
             # Five times as fast as an assignment, which would first make an array of the row.
-            self._row.pack_into(self._buffer, at * self._row.size, *values)
+            self._row.pack_into(
+                self._numbers, at * self._row.size, round(time * 1e6), now, after_gap, *values
+            )
             self._length += 1
             self.count += 1
             return self.count
@@ -84,34 +80,26 @@ class History:
         """Have more columns, behind those there are; the rows there are have NaN in them."""
         with self._lock:
             self.columns = (*self.columns, *columns)
-            self._move(len(self._times))
-
-    def _grow(self) -> None:
-        self._move(2 * len(self._times))
+            self._move(len(self._rows))
 
     def _move(self, rows: int) -> None:
         """Make room for so many rows, of the columns there are now."""
-        *others, values = [self._oldest_first(array) for array in self._arrays()]
+        kept = self._oldest_first(self._rows)
         self._allocate(rows)
-        for array, before in zip(self._arrays(), others, strict=False):
-            array[: self._length] = before
-        self._values[: self._length, values.shape[1] :] = np.nan
-        self._values[: self._length, : values.shape[1]] = values
+        self._rows[: self._length, kept.shape[1] :] = np.nan
+        self._rows[: self._length, : kept.shape[1]] = kept
         self._first = 0
 
     @property
     def oldest(self) -> float:
         """Since when there are rows, by the clock; for ever as long as none has left the window."""
         with self._lock:
-            return self._arrivals[self._first] if self.count > self._length else -math.inf
+            return self._numbers[self._first, _ARRIVED] if self.count > self._length else -math.inf
 
-    def _arrays(self) -> tuple[NDArray[Any], ...]:
-        return self._times, self._arrived, self._after_gap, self._values
-
-    def _oldest_first(self, array: NDArray[T]) -> NDArray[T]:
-        """A copy of the rows that are in the window."""
+    def _oldest_first(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A copy of those that are in the window."""
         end = self._first + self._length
-        return np.concatenate((array[self._first : end], array[: max(end - len(array), 0)]))
+        return np.concatenate((rows[self._first : end], rows[: max(end - len(rows), 0)]))
 
     def __len__(self) -> int:
         return self._length
@@ -124,8 +112,10 @@ class History:
         Times are datetime64[us] in UTC of shape (rows,), values float64 of shape (rows, columns).
         """
         with self._lock:
-            times, after_gap, values = map(self._oldest_first, (self._times, self._after_gap, self._values))
-            return self.count, times, after_gap, values
+            count, stamps = self.count, self._oldest_first(self._rows[:, :_VALUES])
+            values = self._oldest_first(self._rows[:, _VALUES:])
+        times = stamps[:, _TIME].astype(np.int64).astype("datetime64[us]")
+        return count, times, stamps[:, _AFTER_GAP].astype(bool), values
 
     def frame(self) -> pd.DataFrame:
         """The window as a DataFrame of its own: index ``time`` (UTC), one float64 column per metric.

@@ -72,6 +72,7 @@ class PerformanceMonitor:
         self._errors = Errors()
         self._sources = Sources([*chosen, self._recorded], self._errors)
         self._columns = tuple(metric.name for metric in self.metrics)
+        self._missing = dict.fromkeys(self._columns, math.nan)
         self._history = History(self._columns, self._window)
         self._log = CsvLog(self._columns, self._rows)
         self._spans = Spans()
@@ -162,17 +163,17 @@ class PerformanceMonitor:
         The thread only calls this. A collector that fails costs its own columns (NaN) and stands in
         ``errors``; a subscriber that fails is logged once. Neither raises.
         """
-        return self._sample(after_gap=False)
+        # Whoever asks for a sample by hand waits for it on their own.
+        return self._sample(after_gap=False, patiently=False)
 
-    def _sample(self, after_gap: bool) -> Sample:
+    def _sample(self, after_gap: bool, patiently: bool = True) -> Sample:
         with self._sampling:
             self._add_columns()
             self._unseen = False
             at = time.time()
             after_gap |= self._clock_was_set(at)
-            values = dict.fromkeys(self._columns, math.nan)
-            # Whoever asks for a sample by hand waits for it on their own.
-            self._sources.read_into(values, patiently=threading.current_thread() is self._clock)
+            values = self._missing.copy()
+            self._sources.read_into(values, patiently=patiently)
             sample = Sample(at, values)
             row = tuple(values.values())
             number = self._history.append(at, row, after_gap)
@@ -202,6 +203,7 @@ class PerformanceMonitor:
             self._log.add_columns(new)
             self._history.add_columns(new)
             self._columns = self._history.columns
+            self._missing = dict.fromkeys(self._columns, math.nan)
 
     def on_sample(self, callback: Callable[[Sample], object], remove: bool = False) -> None:
         """Call back with each new sample, on the thread that took it; ``remove=True`` ends that."""

@@ -44,11 +44,12 @@ class SpanLog:
 
     def write(self) -> None:
         """Write what is new. Never raises."""
+        if self._log.path is None:
+            self._spans.news()  # which a log that starts later has from all that there are
+            return
         with self._lock:
             path, running = self._log.path, self._log.running  # in this order: a start sets the path last
             news = self._spans.news()
-            if path is None:
-                return
             if path != self._beside:
                 self._beside, self._made, self._over, self.error = path, False, False, None
                 news = self._spans.all(CELL, SPAN, MARK)

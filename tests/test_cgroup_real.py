@@ -19,11 +19,11 @@ PROGRAM = """
 import json, os, subprocess, sys, threading, time
 from pathlib import Path
 from perfmon_widgets import PerformanceMonitor
-from perfmon_widgets.collectors import host
+from perfmon_widgets.collectors import scope
 from perfmon_widgets.collectors.host import HostCollector
 from perfmon_widgets.collectors.process import ProcessCollector
 
-host._LIMITS_EVERY = 0.5
+scope._EVERY = 0.5
 version, memory, cpu, accounting = int(sys.argv[1]), *map(Path, sys.argv[2:5])
 file = Path(sys.argv[5])
 

@@ -148,7 +148,7 @@ def test_the_memory_is_bounded_by_the_window():
     clock = Clock()
     history = History(["a_percent"], 120, clock)
     fill(history, clock, 5000)
-    assert len(history._times) < 300
+    assert len(history._rows) < 300
 
 
 def test_a_frame_belongs_to_its_reader():

@@ -12,7 +12,7 @@ import pytest
 from fakes.collectors import FakeMachine, group
 
 from perfmon_widgets import PerformanceMonitor
-from perfmon_widgets.collectors import Collector, cpu, default_collectors, disk, host, memory, scope
+from perfmon_widgets.collectors import Collector, cpu, default_collectors, disk, memory, scope
 from perfmon_widgets.collectors.host import HostCollector
 from perfmon_widgets.collectors.system_file import SystemFile
 
@@ -170,7 +170,7 @@ def test_two_hundred_cpus_are_read(machine, monkeypatch):
 def test_when_the_allowed_cpus_change_the_share_is_that_of_the_time_since_and_not_of_the_uptime(
     machine, monkeypatch
 ):
-    monkeypatch.setattr(host, "_LIMITS_EVERY", 0.0)
+    monkeypatch.setattr(scope, "_EVERY", 0.0)
     idle = (0, 0, 0, 1_000_000, 0, 0, 0, 0)
     machine.write_processors({0: idle, 1: (900_000, 0, 0, 100_000, 0, 0, 0, 0)})
     made = collector(machine)
@@ -184,7 +184,7 @@ def test_when_the_allowed_cpus_change_the_share_is_that_of_the_time_since_and_no
 
 
 def test_a_process_that_is_moved_to_other_cpus_is_measured_there(machine, monkeypatch):
-    monkeypatch.setattr(host, "_LIMITS_EVERY", 0.0)
+    monkeypatch.setattr(scope, "_EVERY", 0.0)
     monkeypatch.setattr(scope, "cpus", lambda: (0,))
     machine.write_processors({0: BEFORE, 1: BEFORE})
     made = collector(machine)
@@ -211,7 +211,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    for module in (host, cpu, memory, disk):
+    for module in (scope, cpu, memory, disk):
         monkeypatch.setattr(module, "time", made)
     return made
 
@@ -293,7 +293,7 @@ def test_a_quota_whose_counter_cannot_be_read_leaves_the_cpus_themselves(machine
 def test_a_quota_whose_counter_cannot_be_read_does_not_make_the_share_begin_anew_each_time(
     machine, monkeypatch
 ):
-    monkeypatch.setattr(host, "_LIMITS_EVERY", 0.0)
+    monkeypatch.setattr(scope, "_EVERY", 0.0)
     mount = machine.version_2("/job")
     group(mount / "job", cpu_max="50000 100000")  # no cpu.stat
     machine.write_processors({0: BEFORE, 1: BEFORE})

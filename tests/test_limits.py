@@ -46,7 +46,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    for module in (host, cpu, memory):
+    for module in (scope, cpu, memory):
         monkeypatch.setattr(module, "time", made)
     return made
 
@@ -354,14 +354,14 @@ def test_a_limit_of_the_hub_is_only_a_fallback(machine):
     made = collector(machine, MEM_LIMIT=str(KIB), CPU_LIMIT="0.1")
     assert made.collect()["ram_limit_bytes"] == 4_000 * KIB
     assert "cpu.max" in sources(made)["cpu_percent"]
-    assert hub.capacity(machine.proc, {hub.CPU: "0.1"}) == (1.0, str(job / "cpu.max"))
+    assert hub.capacity(scope.Limits(machine.proc).now(), {hub.CPU: "0.1"}) == (1.0, str(job / "cpu.max"))
 
 
 def test_a_limit_of_the_hub_above_the_machine_changes_nothing(machine):
     made = collector(machine, MEM_LIMIT=str(64 * GIB), CPU_LIMIT="4")
     assert made.collect()["ram_percent"] == 37.5
     assert sources(made)["cpu_percent"] == f"{machine.proc}/stat, 4 CPUs"
-    assert hub.capacity(machine.proc, {hub.CPU: "4"}) == (4.0, "affinity")
+    assert hub.capacity(scope.Limits(machine.proc).now(), {hub.CPU: "4"}) == (4.0, "affinity")
 
 
 def test_the_hubs_limit_is_compared_with_the_notebook_server_and_all_it_started(run_python):
@@ -425,6 +425,6 @@ def test_a_limit_set_in_this_very_process_is_compared_with_this_process(monkeypa
 # -- this machine ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("look", [scope.memory_limit, scope.cpu_quota, hub.capacity])
+@pytest.mark.parametrize("look", [scope.memory_limit, scope.cpu_quota, scope.Limits])
 def test_the_files_of_this_machine_are_understood(look: Callable[[], object]):
     look()

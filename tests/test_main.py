@@ -21,7 +21,7 @@ import pytest
 
 from perfmon_widgets import read_csv
 from perfmon_widgets.__main__ import _table
-from perfmon_widgets.collectors import hub
+from perfmon_widgets.collectors import hub, scope
 from perfmon_widgets.metrics import Metric, Sample
 from perfmon_widgets.totals import Totals
 
@@ -211,7 +211,7 @@ print(time.process_time(), flush=True)
 
 def cpu_seconds(rows: pd.DataFrame) -> float:
     """The CPU time that the rows tell of."""
-    capacity, _ = hub.capacity()
+    capacity, _ = hub.capacity(scope.Limits().now())
     passed = rows.index.to_series().diff().dt.total_seconds()
     return float((rows["process_cpu_percent"] / 100 * capacity * passed).sum())
 

@@ -61,8 +61,10 @@ def _host(root: int | None) -> list[Collector]:
     if Path("/proc/self/statm").exists():
         from perfmon_widgets.collectors.host import HostCollector  # noqa: PLC0415
         from perfmon_widgets.collectors.process import ProcessCollector  # noqa: PLC0415
+        from perfmon_widgets.collectors.scope import Limits  # noqa: PLC0415
 
-        return [HostCollector(), ProcessCollector(root=root)]
+        limits = Limits()  # looked up once for both
+        return [HostCollector(limits=limits), ProcessCollector(root=root, limits=limits)]
     if root is not None:
         raise OSError("another process can be watched on Linux only")
     from perfmon_widgets.collectors.portable import PortableCollector  # noqa: PLC0415

@@ -38,21 +38,24 @@ class Cpu:
     quota says so. Raises OSError if there is no /proc/stat.
     """
 
-    def __init__(self, proc: Path, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, proc: Path, allowed: scope.Allowed, environment: Mapping[str, str] = os.environ
+    ) -> None:
         self._proc, self._environment = proc, environment
         self._stat = SystemFile(proc / "stat")
-        self._listed = frozenset(int(line[3 : line.index(b" ")]) for line in _lines(self._stat.read()))
+        self._listed = frozenset(line.split(None, 1)[0] for line in _lines(self._stat.read()))
         if not self._listed:
             raise _empty(self._stat)
-        self._allowed = self._find_allowed()
-        self._cores = {n: (f"core{n}/cpu_percent", Rate()) for n in sorted(self._allowed)}
+        self._allowed = self._find_allowed(allowed)
+        numbers = sorted(int(name[3:]) for name in self._allowed)
+        self._cores = {b"cpu%d" % n: (f"core{n}/cpu_percent", Rate()) for n in numbers}
         self._busy, self._host, self._throttled = Rate(), Rate(), Rate()
         self._quota: scope.CpuQuota | None = None
         self._used: Callable[[], float] | None = None
         self._statistics: SystemFile | None = None
         self.errors: dict[str, str] = {}
         self.metrics: Sequence[Metric] = ()
-        self.refresh()
+        self.refresh(allowed)
         self._columns = [_SHARE]
         if self._used is not None or len(self._cores) < len(self._listed):
             self._columns.append(_HOST)
@@ -62,32 +65,32 @@ class Cpu:
         self._names = {metric.name for metric in self._columns}
         self._describe()
 
-    def refresh(self) -> None:
-        """Read the limits again, and say in the metrics where each comes from."""
-        allowed, quota = self._find_allowed(), self._find_quota()
-        if allowed != self._allowed or quota != self._quota:
+    def refresh(self, allowed: scope.Allowed) -> None:
+        """Go by other limits from here on, and say in the metrics where each comes from."""
+        cpus, quota = self._find_allowed(allowed), self._find_quota(allowed)
+        if cpus != self._allowed or quota != self._quota:
             self._busy = Rate()  # another counter from here on: its first reading has no past
-        self._allowed = allowed
+        self._allowed = cpus
         if quota != self._quota:
             self._quota = quota
             self._open(quota)
         if self.metrics:
             self._describe()
 
-    def _find_allowed(self) -> frozenset[int]:
-        """Which of the CPUs that /proc/stat lists this process may use.
+    def _find_allowed(self, allowed: scope.Allowed) -> frozenset[bytes]:
+        """Which of the CPUs that /proc/stat lists this process may use, by their names there.
 
         A list without some of them was made for this container (lxcfs) and counts anew from 0: all of it.
         """
-        allowed = frozenset(scope.cpus())
-        return allowed if allowed <= self._listed else self._listed
+        cpus = frozenset(b"cpu%d" % number for number in allowed.cpus)
+        return cpus if cpus <= self._listed else self._listed
 
-    def _find_quota(self) -> scope.CpuQuota | None:
+    def _find_quota(self, allowed: scope.Allowed) -> scope.CpuQuota | None:
         """The quota, if it is less than the CPUs have, and if what is used of it is counted."""
-        quota = scope.cpu_quota(self._proc)
+        quota = allowed.quota
         if quota is None:
             quota = scope.CpuQuota(hub.limit(hub.CPU, self._environment), hub.CPU, None)
-        return quota if quota.cpus < len(scope.cpus()) else None
+        return quota if quota.cpus < len(allowed.cpus) else None
 
     def _open(self, quota: scope.CpuQuota | None) -> None:
         """Find what counts how much of the quota is used, and how often it is used up."""
@@ -130,11 +133,11 @@ class Cpu:
         values: dict[str, float] = {}
         busy_allowed = total_allowed = 0
         for line in _lines(content):
-            number = int(line[3 : line.index(b" ")])
-            core, allowed = self._cores.get(number), number in self._allowed
+            fields = line.split(None, 9)
+            core, allowed = self._cores.get(fields[0]), fields[0] in self._allowed
             if core is None and not allowed:
                 continue
-            busy, total = _times(line)
+            busy, total = _times(fields)
             if core is not None:
                 name, rate = core
                 values[name] = 100 * rate.update(busy, total)
@@ -142,7 +145,7 @@ class Cpu:
                 busy_allowed += busy
                 total_allowed += total
         if _HOST.name in self._names:
-            values[_HOST.name] = 100 * self._host.update(*_times(content))
+            values[_HOST.name] = 100 * self._host.update(*_times(content.split(None, 9)))
         if self._quota is None or self._used is None:
             values[_SHARE.name] = 100 * self._busy.update(busy_allowed, total_allowed)
         else:
@@ -174,10 +177,10 @@ def _lines(stat: bytes) -> list[bytes]:
     return stat[: stat.find(b"\nintr")].split(b"\n")[1:]
 
 
-def _times(line: bytes) -> tuple[int, int]:
-    """The busy and the total time of a line of /proc/stat, in clock ticks."""
+def _times(fields: list[bytes]) -> tuple[int, int]:
+    """The busy and the total time that a line of /proc/stat tells, in clock ticks."""
     # Guest time, in the fields after these eight, is contained in the first two.
-    user, nice, system, idle, waiting, interrupt, soft_interrupt, stolen = map(int, line.split(None, 9)[1:9])
+    user, nice, system, idle, waiting, interrupt, soft_interrupt, stolen = map(int, fields[1:9])
     busy = user + nice + system + interrupt + soft_interrupt + stolen
     return busy, busy + idle + waiting
 

@@ -57,7 +57,7 @@ class Disk:
         self.errors: dict[str, str] = {}
         self.metrics: Sequence[Metric] = METRICS
 
-    def refresh(self) -> None:
+    def refresh(self, allowed: scope.Allowed) -> None:
         """Nothing: where the working directory lies is looked up in every reading."""
 
     def collect(self) -> dict[str, float]:

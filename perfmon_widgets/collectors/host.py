@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import os
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,9 +10,6 @@ from perfmon_widgets.collectors import cpu, disk, memory, scope
 from perfmon_widgets.metrics import Metric
 
 SYS = Path("/sys")
-
-# Limits and affinity change while a program runs, but seldom: read again after this many seconds.
-_LIMITS_EVERY = 10.0
 
 METRICS = (*cpu.METRICS, *memory.METRICS, *disk.METRICS)
 """The columns that are there on every machine, besides those of each CPU."""
@@ -29,7 +24,7 @@ class _Unreadable:
         self.metrics = metrics
         self.errors = {metric.name: reason for metric in metrics}
 
-    def refresh(self) -> None:
+    def refresh(self, allowed: scope.Allowed) -> None:
         """Nothing."""
 
     def collect(self) -> Mapping[str, float]:
@@ -42,25 +37,31 @@ class HostCollector:
 
     What each number means stands in cpu.py, memory.py and disk.py. Which columns there are is decided when
     this is made: ``host_…`` if a limit keeps this process from using all of the machine, a throttled share
-    if it has a CPU quota, memory pressure if the OS kernel counts it. Raises OSError where there is no /proc
-    of Linux.
+    if it has a CPU quota, memory pressure if the OS kernel counts it. ``limits`` are looked up in ``proc``
+    if they are not given. Raises OSError where there is no /proc of Linux.
     """
 
     def __init__(
-        self, proc: Path = scope.PROC, sys: Path = SYS, *, environment: Mapping[str, str] = os.environ
+        self,
+        proc: Path = scope.PROC,
+        sys: Path = SYS,
+        *,
+        limits: scope.Limits | None = None,
+        environment: Mapping[str, str] = os.environ,
     ) -> None:
+        self._limits = limits or scope.Limits(proc)
+        self._allowed: scope.Allowed | None = self._limits.now()
         self._disk = disk.Disk(proc, sys)
         first: OSError | None = None
         self._parts: list[cpu.Cpu | memory.Memory | disk.Disk | _Unreadable] = [self._disk]
         for kind, metrics in ((memory.Memory, memory.METRICS), (cpu.Cpu, cpu.METRICS)):
             try:
-                self._parts.insert(0, kind(proc, environment))
+                self._parts.insert(0, kind(proc, self._limits.now(), environment))
             except OSError as error:
                 if first is not None:
                     raise  # it is not only one file that is missing
                 first = error
                 self._parts.insert(0, _Unreadable(metrics, str(error)))
-        self._limits_due = time.monotonic() + _LIMITS_EVERY
         self._failed: dict[str, str] = {}
 
     @property
@@ -87,20 +88,19 @@ class HostCollector:
         A part that cannot be read costs its own columns: a working directory that was deleted, a control
         group that has gone. Raises OSError if nothing can be read at all.
         """
-        now = time.monotonic()
-        refresh = now >= self._limits_due
-        if refresh:
-            self._limits_due = now + _LIMITS_EVERY
+        before, allowed = self._allowed, self._limits.now()
+        self._allowed = allowed
         values: dict[str, float] = {}
         failed: dict[str, str] = {}
         for part in self._parts:
             try:
-                if refresh:
-                    part.refresh()
+                if allowed is not before:
+                    part.refresh(allowed)
                 values.update(part.collect())
             except OSError as error:
                 # A limit that cannot be read any more may have moved: look again the next time.
-                self._limits_due = -math.inf
+                self._limits.expire()
+                self._allowed = None
                 failed.update({metric.name: str(error) for metric in part.metrics})
         self._failed = failed
         if not values:

@@ -51,11 +51,10 @@ def _parent(number: int, proc: Path) -> int:
         return 0
 
 
-def capacity(proc: Path = scope.PROC, environment: Mapping[str, str] = os.environ) -> tuple[float, str]:
+def capacity(allowed: scope.Allowed, environment: Mapping[str, str] = os.environ) -> tuple[float, str]:
     """How many CPUs' time this process may use, and what says so: affinity, a quota, or JupyterHub."""
-    cpus, why = float(len(scope.cpus())), "affinity"
-    quota = scope.cpu_quota(proc)
-    if quota is not None:
-        return (quota.cpus, quota.source) if quota.cpus < cpus else (cpus, why)
-    allowed = limit(CPU, environment)
-    return (allowed, CPU) if allowed < cpus else (cpus, why)
+    cpus, why = float(len(allowed.cpus)), "affinity"
+    if allowed.quota is not None:
+        return (allowed.quota.cpus, allowed.quota.source) if allowed.quota.cpus < cpus else (cpus, why)
+    by_hub = limit(CPU, environment)
+    return (by_hub, CPU) if by_hub < cpus else (cpus, why)

@@ -60,7 +60,9 @@ class Memory:
     if there is no /proc/meminfo.
     """
 
-    def __init__(self, proc: Path, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, proc: Path, allowed: scope.Allowed, environment: Mapping[str, str] = os.environ
+    ) -> None:
         self._proc, self._environment = proc, environment
         self._meminfo = SystemFile(proc / "meminfo")
         self._limit: scope.MemoryLimit | None = None
@@ -70,7 +72,7 @@ class Memory:
         self._waiting = Rate()
         self.errors: dict[str, str] = {}
         self.metrics: Sequence[Metric] = ()
-        self.refresh()
+        self.refresh(allowed)
         self._columns = [*METRICS]
         if self._used is not None:
             self._columns += _HOST
@@ -79,10 +81,11 @@ class Memory:
         self._names = {metric.name for metric in self._columns}
         self._describe()
 
-    def refresh(self) -> None:
-        """Read the limits again, and say in the metrics where each comes from."""
-        total = _bytes(self._meminfo.read(), b"MemTotal:")
-        limit = scope.memory_limit(self._proc)
+    def refresh(self, allowed: scope.Allowed) -> None:
+        """Go by other limits from here on, and say in the metrics where each comes from."""
+        self._allowed = allowed
+        total = self._total = _bytes(self._meminfo.read(), b"MemTotal:")
+        limit = allowed.memory
         by_hub = hub.limit(hub.MEMORY, self._environment) if limit is None else math.inf
         if limit is not None and limit.limit >= total:
             limit = None
@@ -141,6 +144,8 @@ class Memory:
         """One reading of its columns; the pressure is NaN in the first."""
         content = self._meminfo.read()
         total, available = _bytes(content, b"MemTotal:"), _bytes(content, b"MemAvailable:")
+        if total != self._total:  # a limit may now be below it, or above
+            self.refresh(self._allowed)
         if available > total:  # an old lxcfs, which tells the container's total but not what is available
             available = _bytes(content, b"MemFree:")
         host = total - available
@@ -175,4 +180,4 @@ def _bytes(meminfo: bytes, name: bytes) -> float:
     start = meminfo.find(name) + len(name)
     if start < len(name):
         raise OSError(errno.ENODATA, f"no {name.decode()} in /proc/meminfo")
-    return float(meminfo[start : meminfo.index(b"kB", start)]) * 1024
+    return float(int(meminfo[start : meminfo.index(b"kB", start)]) * 1024)

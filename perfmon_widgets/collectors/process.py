@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +12,6 @@ from perfmon_widgets.collectors import hub, scope
 from perfmon_widgets.collectors.traffic import Traffic
 from perfmon_widgets.collectors.tree import Tree
 from perfmon_widgets.metrics import Metric
-
-# How much CPU time this process may use changes seldom: read again after this many seconds.
-_LIMITS_EVERY = 10.0
 
 METRICS = (
     Metric(
@@ -56,11 +52,15 @@ _ENDED_UNSEEN = "a process that this kernel started has ended where its CPU time
 class ProcessCollector:
     """CPU, memory and disk traffic of this process and its children, or of another one (``root``).
 
-    Raises OSError without /proc, or if there is no such process.
+    The share of CPU time is of what this process may use by its ``limits``, which are looked up in ``proc``
+    if they are not given. Raises OSError without /proc, or if there is no such process.
     """
 
-    def __init__(self, proc: Path = scope.PROC, root: int | None = None) -> None:
+    def __init__(
+        self, proc: Path = scope.PROC, root: int | None = None, *, limits: scope.Limits | None = None
+    ) -> None:
         self.errors: dict[str, str] = {}
+        self._limits = limits or scope.Limits(proc)
         self._proc = proc
         self._other = root
         self._open()
@@ -76,12 +76,12 @@ class ProcessCollector:
         except OSError as error:
             self.errors.update(dict.fromkeys(_TRAFFIC, f"the OS kernel does not count this ({error})"))
         self._first = True
-        self._limits()
+        self._refresh(self._limits.now())
 
-    def _limits(self) -> None:
-        """Read again how much CPU time this process may use, and say it in the metrics."""
-        self._limits_due = time.monotonic() + _LIMITS_EVERY
-        self._capacity, why = hub.capacity(self._proc)
+    def _refresh(self, allowed: scope.Allowed) -> None:
+        """Go by other limits from here on, and say it in the metrics."""
+        self._allowed = allowed
+        self._capacity, why = hub.capacity(allowed)
         children = "" if self._tree.complete else " (the OS kernel does not list children: without them)"
         self.metrics: Sequence[Metric] = tuple(
             replace(metric, source=f"{metric.source}{children}; of {self._capacity:g} CPUs ({why})")
@@ -94,8 +94,9 @@ class ProcessCollector:
         """One reading of every column; rates are NaN in the first."""
         if os.getpid() != self._process:
             self._open()
-        if time.monotonic() >= self._limits_due:
-            self._limits()
+        allowed = self._limits.now()
+        if allowed is not self._allowed:
+            self._refresh(allowed)
         busy, memory = self._tree.read()
         values = {"process_cpu_percent": scope.percent(busy, self._capacity), "process_ram_bytes": memory}
         if busy >= 0 or self._first:

@@ -62,6 +62,8 @@ class Recorded:
 
     def collect(self) -> Mapping[str, float]:
         """The last value of each series that was recorded since the reading before."""
+        if not self._values:
+            return {}
         with self._lock:
             # What was recorded first a moment ago is a column from the next reading on.
             values, self._values = self._values, {}

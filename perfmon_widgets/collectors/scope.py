@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import os
 import re
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +24,9 @@ PROC = Path("/proc")
 _MEMORY_LIMIT = ("memory.max", "memory.limit_in_bytes")
 _MEMORY_USED = ("memory.current", "memory.usage_in_bytes")
 _INACTIVE_FILE = (b"inactive_file ", b"total_inactive_file ")
+
+# Limits and affinity change while a program runs, but seldom: read again after this many seconds.
+_EVERY = 10.0
 
 _OCTAL = re.compile(r"\\([01][0-7]{2})")
 
@@ -108,6 +113,38 @@ class CpuQuota:
         return SystemFile(self.usage)
 
 
+@dataclass(frozen=True)
+class Allowed:
+    """What a process may use."""
+
+    cpus: tuple[int, ...]
+    """The numbers of its CPUs, ascending."""
+    memory: MemoryLimit | None
+    quota: CpuQuota | None
+
+
+class Limits:
+    """What this process may use, for those who ask in every reading; looked up again every ten seconds."""
+
+    def __init__(self, proc: Path = PROC) -> None:
+        self._proc = proc
+        self._due = -math.inf
+        self._allowed: Allowed | None = None
+
+    def now(self) -> Allowed:
+        """What it may use; the same object for as long as that does not change."""
+        if self._allowed is None or time.monotonic() >= self._due:
+            self._due = time.monotonic() + _EVERY
+            found = Allowed(cpus(), memory_limit(self._proc), cpu_quota(self._proc))
+            if found != self._allowed:
+                self._allowed = found
+        return self._allowed
+
+    def expire(self) -> None:
+        """Look it up again the next time: what it told cannot be read any more."""
+        self._due = -math.inf
+
+
 def memory_limit(proc: Path = PROC) -> MemoryLimit | None:
     """The tightest memory limit over the control groups of this process; None where none is set."""
     version, groups = _groups("memory", proc)
@@ -157,14 +194,25 @@ def _above_0(text: str) -> float | None:
     return number if 0 < number < math.inf else None
 
 
-def _groups(controller: str, proc: Path) -> tuple[int, list[Path]]:
-    """The version of the hierarchy that has this controller, and this process's groups in it, own one first.
+def _groups(controller: str, proc: Path) -> tuple[int, Sequence[Path]]:
+    """The version of the hierarchy that has this controller; this process's groups in it, own one first."""
+    own = _text(proc / "self" / "cgroup")
+    version, groups = _listed(controller, own, _text(proc / "self" / "mountinfo"))
+    # Not Path.is_dir, which raises where one may not look.
+    if groups and not os.path.isdir(groups[0]):  # noqa: PTH112
+        groups = groups[-1:]
+    return version, groups
+
+
+@lru_cache(maxsize=16)  # asked for every ten seconds, and seldom another than before
+def _listed(controller: str, cgroup: str, mountinfo: str) -> tuple[int, Sequence[Path]]:
+    """The same by the text of two files, whether its own group is there or not.
 
     A hybrid host lists a version 2 hierarchy too, with no controllers in it: version 1 wins where it names
     the controller. The list ends at the mount point, since nothing above it is visible.
     """
     version, path = 0, ""
-    for line in _text(proc / "self" / "cgroup").split("\n"):
+    for line in cgroup.split("\n"):
         _, controllers, group = _fields(line, ":", 3)
         if controller in controllers.split(","):
             version, path = 1, group
@@ -173,12 +221,12 @@ def _groups(controller: str, proc: Path) -> tuple[int, list[Path]]:
             version, path = 2, group
     mounted = [
         mount
-        for mount in mounts(proc)
+        for mount in _parse(mountinfo)
         if (version == 1 and mount.kind == "cgroup" and controller in mount.options.split(","))
         or (version == 2 and mount.kind == "cgroup2")
     ]
     if not mounted:
-        return version, []
+        return version, ()
     # A part of the hierarchy may be mounted again elsewhere: the mount that shows most of the way counts.
     best = min(mounted, key=lambda one: len(one.root) if _is_below(path, one.root) else math.inf)
     return version, _up_to(Path(best.point), best.root, path)
@@ -209,7 +257,7 @@ def mounts(proc: Path = PROC) -> tuple[Mount, ...]:
     return _parse(_text(proc / "self" / "mountinfo"))
 
 
-@lru_cache(maxsize=1)  # asked for by each who looks at its limits again, and seldom another than before
+@lru_cache(maxsize=1)
 def _parse(mountinfo: str) -> tuple[Mount, ...]:
     found = []
     for line in mountinfo.split("\n"):
@@ -224,19 +272,18 @@ def _is_below(path: str, root: str) -> bool:
     return path == root or path.startswith(root.rstrip("/") + "/")
 
 
-def _up_to(mount: Path, root: str, path: str) -> list[Path]:
+def _up_to(mount: Path, root: str, path: str) -> Sequence[Path]:
     """The directory of a group and its ancestors up to the mount point.
 
     The path in /proc/self/cgroup starts at the root of the hierarchy, the mount may start further down
     (a container without a cgroup namespace): what both share is cut off. A path that leads out of the
-    namespace (``/..``) or to nothing leaves the mount point itself.
+    namespace (``/..``) leaves the mount point itself, as one that leads to nothing does.
     """
     inside = path[len(root.rstrip("/")) :] if _is_below(path, root) else ""
     own = mount / inside.lstrip("/")
-    # Not Path.is_dir, which raises where one may not look.
-    if ".." in own.parts or not os.path.isdir(own):  # noqa: PTH112
+    if ".." in own.parts:
         own = mount
-    return [own, *(parent for parent in own.parents if parent == mount or mount in parent.parents)]
+    return own, *(parent for parent in own.parents if parent == mount or mount in parent.parents)
 
 
 def _fields(line: str, separator: str, count: int) -> list[str]:
@@ -251,7 +298,9 @@ def _text(path: Path) -> str:
     The name of a mount point may be of any bytes: it is decoded as Python decodes the names of files.
     """
     try:
-        return os.fsdecode(path.read_bytes()).removesuffix("\n")
+        # Unbuffered, and no Path: a quarter of the price of read_bytes.
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            return os.fsdecode(file.readall()).removesuffix("\n")
     except (OSError, ValueError):  # the latter for a name that no file can have
         return ""
 

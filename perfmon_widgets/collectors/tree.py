@@ -72,8 +72,9 @@ class Tree:
         elif self._reading.affordable():
             with self._reading:
                 self._busy_others = self._others.update(self._seconds_of_others(), time.monotonic())
-        if self._members:
-            self._weigh()
+        if not self._members:
+            return busy + self._busy_others, self._resident()
+        self._weigh()
         beyond = sum(member.resident + member.correction for member in self._members.values())
         return busy + self._busy_others, max(self._resident() + beyond, 0.0)
 
@@ -102,11 +103,14 @@ class Tree:
 
         The time of one that ends moves on to the parent that waits for it, so the sum only grows.
         """
-        waited_for, alone = self.seconds_waited_for(), not self._members
+        waited_for = self.seconds_waited_for()
+        if not self._members:
+            self._read_at = time.clock_gettime(time.CLOCK_BOOTTIME)
+            return waited_for - self._ignored
         for _ in range(3):
             before = waited_for
             self._read_members()
-            if alone or (waited_for := self.seconds_waited_for()) == before:
+            if (waited_for := self.seconds_waited_for()) == before:
                 break  # none has moved its time meanwhile: nothing is missing, or counted twice
         return waited_for + sum(member.seconds for member in self._members.values()) - self._ignored
 

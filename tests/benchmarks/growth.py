@@ -120,7 +120,7 @@ def windows(sizes: Sequence[str] = tuple(WINDOWS)) -> Table:
         append = functools.partial(history.append, 1.7e9, (1.0,) * COLUMNS)
         for _ in range(int(WINDOWS[size] / INTERVAL) + 2):
             append()
-        memory = sum(array.nbytes for array in history._arrays()) / 1e6
+        memory = history._rows.nbytes / 1e6
         took = milliseconds(history.frame, times=5)
         rows.append((size, len(history), memory, 1000 * milliseconds(append, times=200), took))
     title = f"Window, {COLUMNS} columns every {INTERVAL:g} s"
