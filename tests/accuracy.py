@@ -209,14 +209,12 @@ def rows() -> Iterator[Row]:
 @contextmanager
 def whole_machine() -> Iterator[None]:
     """The tools look at the whole machine, not at what a container leaves of it: so do we, here."""
-    kept = scope.cpu_quota, scope.memory_limit, scope.cpus
-    scope.cpu_quota = lambda proc=scope.PROC: None
-    scope.memory_limit = lambda proc=scope.PROC: None
-    scope.cpus = lambda: tuple(range(CPUS))
+    kept = scope.allowed
+    scope.allowed = lambda proc=scope.PROC: scope.Allowed(tuple(range(CPUS)), None, None)
     try:
         yield
     finally:
-        scope.cpu_quota, scope.memory_limit, scope.cpus = kept
+        scope.allowed = kept
 
 
 def table(compared: Iterator[Row]) -> Iterator[str]:

@@ -30,9 +30,8 @@ CPU_SLACK = 6.0
 @pytest.fixture(autouse=True)
 def the_whole_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tools look at the whole machine, not at what a container leaves of it."""
-    monkeypatch.setattr(scope, "cpu_quota", lambda proc: None)
-    monkeypatch.setattr(scope, "memory_limit", lambda proc: None)
-    monkeypatch.setattr(scope, "cpus", lambda: tuple(range(os.cpu_count() or 1)))
+    cpus = tuple(range(os.cpu_count() or 1))
+    monkeypatch.setattr(scope, "allowed", lambda proc: scope.Allowed(cpus, None, None))
 
 
 def require(tool: str | Path) -> None:

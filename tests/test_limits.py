@@ -6,7 +6,6 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -207,7 +206,7 @@ def test_a_quota_with_the_accounting_mounted_apart_and_laid_out_otherwise_is_not
     accounting = machine.mount("cgroup", machine.groups / "cpuacct", options="rw,cpuacct")
     group(mount / "mine/a", cpu_cfs_quota_us=100_000, cpu_cfs_period_us=100_000)
     group(accounting / "theirs/b", cpuacct_usage=0)
-    assert scope.cpu_quota(machine.proc).usage is None
+    assert scope.allowed(machine.proc).quota.usage is None
     made = collector(machine)
     made.collect()
     clock.now += 1
@@ -290,7 +289,7 @@ def test_a_part_of_the_hierarchy_that_is_mounted_again_elsewhere_does_not_hide_t
         memory_group(mount, limit=1, used=1)
     memory_group(whole / "pod", limit=2 * GIB, used=5)
     memory_group(whole / "pod/job", limit=3 * GIB, used=5)
-    assert scope.memory_limit(machine.proc).directory == whole / "pod"
+    assert scope.allowed(machine.proc).memory.directory == whole / "pod"
 
 
 def test_in_a_namespace_a_mount_of_the_hosts_whole_hierarchy_is_not_taken_for_the_containers(machine):
@@ -299,7 +298,7 @@ def test_in_a_namespace_a_mount_of_the_hosts_whole_hierarchy_is_not_taken_for_th
     inside = machine.mount("cgroup2", machine.groups / "own")
     memory_group(outside, limit=5 * GIB, used=5)
     memory_group(inside, limit=GIB, used=5)
-    assert scope.memory_limit(machine.proc).directory == inside
+    assert scope.allowed(machine.proc).memory.directory == inside
 
 
 # -- lxcfs -------------------------------------------------------------------------------------------------
@@ -369,7 +368,7 @@ def test_the_hubs_limit_is_compared_with_the_notebook_server_and_all_it_started(
     kernel = """
 import sys, time
 from perfmon_widgets.collectors import scope
-scope.memory_limit = scope.cpu_quota = lambda proc: None  # whatever the machine of this test has
+scope.allowed = lambda proc: scope.Allowed(scope.cpus(), None, None)  # whatever the machine of this test has
 from perfmon_widgets.collectors.host import HostCollector
 made = HostCollector()
 made.collect()
@@ -425,6 +424,5 @@ def test_a_limit_set_in_this_very_process_is_compared_with_this_process(monkeypa
 # -- this machine ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("look", [scope.memory_limit, scope.cpu_quota, scope.Limits])
-def test_the_files_of_this_machine_are_understood(look: Callable[[], object]):
-    look()
+def test_the_files_of_this_machine_are_understood():
+    assert scope.allowed().cpus

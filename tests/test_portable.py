@@ -44,9 +44,9 @@ def test_the_first_reading_of_a_share_is_missing():
 
 def test_its_numbers_are_those_of_linuxs_own_counters(monkeypatch):
     """On a machine without limits both measure the same thing."""
-    monkeypatch.setattr(scope, "cpu_quota", lambda proc: None)
-    monkeypatch.setattr(scope, "memory_limit", lambda proc: None)
-    monkeypatch.setattr(scope, "cpus", lambda: tuple(range(psutil.cpu_count())))
+    cpus = tuple(range(psutil.cpu_count()))
+    monkeypatch.setattr(scope, "cpus", lambda: cpus)
+    monkeypatch.setattr(scope, "allowed", lambda proc: scope.Allowed(cpus, None, None))
     portable = PerformanceMonitor([PortableCollector()])
     linux = PerformanceMonitor([HostCollector(), ProcessCollector()])
     for monitor in (portable, linux):

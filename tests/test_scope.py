@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from perfmon_widgets.collectors import scope
-from perfmon_widgets.collectors.scope import cpu_quota, cpus, memory_limit
+from perfmon_widgets.collectors.scope import allowed
 
 GIB = 2**30
 NO_LIMIT_V1 = 9223372036854771712
@@ -24,7 +24,7 @@ NO_LIMIT_V1 = 9223372036854771712
 
 def test_the_cpus_are_those_of_the_affinity_ascending(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {7, 2, 5})
-    assert cpus() == (2, 5, 7)
+    assert scope.cpus() == (2, 5, 7)
 
 
 def test_the_cpus_are_those_of_the_process_whatever_thread_asks():
@@ -32,7 +32,7 @@ def test_the_cpus_are_those_of_the_process_whatever_thread_asks():
 
     def ask() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # of this thread alone
-        answers.append(cpus())
+        answers.append(scope.cpus())
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -43,31 +43,31 @@ def test_the_cpus_are_those_of_the_process_whatever_thread_asks():
 def test_the_cpus_are_all_of_them_where_there_is_no_affinity(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    assert cpus() == (0, 1, 2, 3)
+    assert scope.cpus() == (0, 1, 2, 3)
 
 
 # -- no limit ----------------------------------------------------------------------------------------------
 
 
 def test_without_control_groups_there_is_no_limit(tmp_path):
-    assert memory_limit(tmp_path) is None
-    assert cpu_quota(tmp_path) is None
+    assert allowed(tmp_path).memory is None
+    assert allowed(tmp_path).quota is None
 
 
 def test_on_a_machine_without_limits_there_is_none(machine):
     mount = machine.version_2("/user.slice/session.scope")
     group(mount / "user.slice", memory_max="max", cpu_max="max 100000")
     group(mount / "user.slice/session.scope", memory_max="max", cpu_max="max 100000")
-    assert memory_limit(machine.proc) is None
-    assert cpu_quota(machine.proc) is None
+    assert allowed(machine.proc).memory is None
+    assert allowed(machine.proc).quota is None
 
 
 def test_the_number_by_which_version_1_says_no_limit_is_none(machine):
     memory, cpu, _ = machine.version_1()
     group(memory, memory_limit_in_bytes=NO_LIMIT_V1)
     group(cpu, cpu_cfs_quota_us=-1, cpu_cfs_period_us=100000)
-    assert memory_limit(machine.proc) is None
-    assert cpu_quota(machine.proc) is None
+    assert allowed(machine.proc).memory is None
+    assert allowed(machine.proc).quota is None
 
 
 # -- version 2 ---------------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ def test_the_number_by_which_version_1_says_no_limit_is_none(machine):
 def test_version_2_limits_are_found_with_the_files_they_come_from(machine):
     mount = machine.version_2("/job")
     job = group(mount / "job", memory_max=GIB, cpu_max="150000 100000", cpu_stat="usage_usec 5000")
-    limit, quota = memory_limit(machine.proc), cpu_quota(machine.proc)
+    _, limit, quota = allowed(machine.proc)
     assert (limit.limit, limit.source) == (GIB, str(job / "memory.max"))
     assert (quota.cpus, quota.source, quota.usage) == (1.5, str(job / "cpu.max"), job / "cpu.stat")
 
@@ -96,7 +96,7 @@ def test_the_tightest_of_nested_limits_wins(machine, inner, middle, outer, tight
     for path, number in (("pod/container/step", inner), ("pod/container", middle), ("pod", outer)):
         memory, cpu = (number * GIB, number * 100_000) if number != "max" else ("max", "max")
         group(mount / path, memory_max=memory, cpu_max=f"{cpu} 100000")
-    limit, quota = memory_limit(machine.proc), cpu_quota(machine.proc)
+    _, limit, quota = allowed(machine.proc)
     assert limit.directory == mount / tightest
     assert quota.source == str(mount / tightest / "cpu.max")
     assert quota.usage == mount / tightest / "cpu.stat"
@@ -106,23 +106,23 @@ def test_memory_and_cpu_may_be_limited_by_different_groups(machine):
     mount = machine.version_2("/pod/container")
     group(mount / "pod", memory_max="max", cpu_max="50000 100000")
     group(mount / "pod/container", memory_max=GIB, cpu_max="max 100000")
-    assert memory_limit(machine.proc).directory == mount / "pod/container"
-    assert cpu_quota(machine.proc).cpus == 0.5
+    assert allowed(machine.proc).memory.directory == mount / "pod/container"
+    assert allowed(machine.proc).quota.cpus == 0.5
 
 
 def test_siblings_do_not_count(machine):
     mount = machine.version_2("/mine")
     group(mount / "mine", memory_max=2 * GIB, cpu_max="max 100000")
     group(mount / "other", memory_max=GIB, cpu_max="1000 100000")
-    assert memory_limit(machine.proc).limit == 2 * GIB
-    assert cpu_quota(machine.proc) is None
+    assert allowed(machine.proc).memory.limit == 2 * GIB
+    assert allowed(machine.proc).quota is None
 
 
 def test_a_control_group_namespace_shows_the_limit_at_the_mount_point(machine):
     mount = machine.version_2("/")
     group(mount, memory_max=GIB, cpu_max="200000 100000")
-    assert memory_limit(machine.proc).directory == mount
-    assert cpu_quota(machine.proc).cpus == 2.0
+    assert allowed(machine.proc).memory.directory == mount
+    assert allowed(machine.proc).quota.cpus == 2.0
 
 
 def test_a_mount_that_starts_further_down_is_cut_off_the_path(machine):
@@ -130,20 +130,20 @@ def test_a_mount_that_starts_further_down_is_cut_off_the_path(machine):
     mount = machine.version_2("/kubepods/pod7/c1/step", root="/kubepods/pod7/c1")
     group(mount, memory_max=2 * GIB, cpu_max="max 100000")
     group(mount / "step", memory_max=GIB, cpu_max="max 100000")
-    assert memory_limit(machine.proc).directory == mount / "step"
+    assert allowed(machine.proc).memory.directory == mount / "step"
 
 
 def test_the_path_of_the_mount_itself_is_the_mount_point(machine):
     mount = machine.version_2("/docker/abc", root="/docker/abc")
     group(mount, memory_max=GIB)
-    assert memory_limit(machine.proc).directory == mount
+    assert allowed(machine.proc).memory.directory == mount
 
 
 def test_a_mount_whose_root_only_begins_alike_is_not_cut_off(machine):
     mount = machine.version_2("/docker/abcdef", root="/docker/abc")
     group(mount, memory_max=GIB)
     group(mount / "def", memory_max=1)
-    assert memory_limit(machine.proc).directory == mount
+    assert allowed(machine.proc).memory.directory == mount
 
 
 @pytest.mark.parametrize("path", ["/../..", "/../other/job", "/gone"])
@@ -151,23 +151,23 @@ def test_a_path_that_leads_out_of_the_namespace_or_to_nothing_leaves_the_mount_p
     mount = machine.version_2(path)
     group(mount, memory_max=GIB, cpu_max="100000 100000")
     group(mount.parent / "other/job", memory_max=1)
-    assert memory_limit(machine.proc).directory == mount
-    assert cpu_quota(machine.proc).cpus == 1.0
+    assert allowed(machine.proc).memory.directory == mount
+    assert allowed(machine.proc).quota.cpus == 1.0
 
 
 def test_nothing_above_the_mount_point_is_read(machine):
     mount = machine.version_2("/job")
     group(mount.parent, memory_max=1, cpu_max="1 100000")
     group(mount / "job", memory_max=GIB)
-    assert memory_limit(machine.proc).limit == GIB
-    assert cpu_quota(machine.proc) is None
+    assert allowed(machine.proc).memory.limit == GIB
+    assert allowed(machine.proc).quota is None
 
 
 def test_a_mount_point_with_white_space_in_its_name_is_found(machine):
     machine.groups = machine.groups.parent / "control groups"
     mount = machine.version_2("/job")
     group(mount / "job", memory_max=GIB)
-    assert memory_limit(machine.proc).directory == mount / "job"
+    assert allowed(machine.proc).memory.directory == mount / "job"
 
 
 # -- version 1 and hybrid ----------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ def test_version_1_limits_are_found_with_the_files_they_come_from(machine, hybri
     group(cpu / "docker", cpu_cfs_quota_us=-1, cpu_cfs_period_us=100000)
     group(cpu / "docker/abc", cpu_cfs_quota_us=25000, cpu_cfs_period_us=50000)
     group(cpuacct / "docker/abc", cpuacct_usage=0)
-    limit, quota = memory_limit(machine.proc), cpu_quota(machine.proc)
+    _, limit, quota = allowed(machine.proc)
     assert (limit.limit, limit.source) == (GIB, str(memory / "docker/abc/memory.limit_in_bytes"))
     assert (quota.cpus, quota.source) == (0.5, str(cpu / "docker/abc/cpu.cfs_quota_us"))
     assert quota.usage == cpuacct / "docker/abc/cpuacct.usage"
@@ -192,18 +192,18 @@ def test_a_hybrid_machine_is_not_taken_for_version_2(machine):
     memory, _, _ = machine.version_1("/job", hybrid=True)
     group(machine.groups / "unified", memory_max=1, cpu_max="1 100000")
     group(memory / "job", memory_limit_in_bytes=GIB)
-    assert memory_limit(machine.proc).version == 1
-    assert memory_limit(machine.proc).limit == GIB
-    assert cpu_quota(machine.proc) is None
+    assert allowed(machine.proc).memory.version == 1
+    assert allowed(machine.proc).memory.limit == GIB
+    assert allowed(machine.proc).quota is None
 
 
 def test_a_version_1_container_finds_its_own_group_at_the_mount_point(machine):
     memory, cpu, cpuacct = machine.version_1("/docker/abc", root="/docker/abc")
     group(memory, memory_limit_in_bytes=GIB)
     group(cpu, cpu_cfs_quota_us=300000, cpu_cfs_period_us=100000)
-    assert memory_limit(machine.proc).directory == memory
-    assert cpu_quota(machine.proc).cpus == 3.0
-    assert cpu_quota(machine.proc).usage == cpuacct / "cpuacct.usage"
+    assert allowed(machine.proc).memory.directory == memory
+    assert allowed(machine.proc).quota.cpus == 3.0
+    assert allowed(machine.proc).quota.usage == cpuacct / "cpuacct.usage"
 
 
 def test_the_quota_of_an_ancestor_is_counted_on_the_ancestor_in_version_1(machine):
@@ -211,14 +211,14 @@ def test_the_quota_of_an_ancestor_is_counted_on_the_ancestor_in_version_1(machin
     group(cpu / "pod", cpu_cfs_quota_us=100000, cpu_cfs_period_us=100000)
     group(cpu / "pod/container", cpu_cfs_quota_us=200000, cpu_cfs_period_us=100000)
     (cpuacct / "pod/container").mkdir(parents=True)
-    assert cpu_quota(machine.proc).usage == cpuacct / "pod/cpuacct.usage"
+    assert allowed(machine.proc).quota.usage == cpuacct / "pod/cpuacct.usage"
 
 
 def test_controllers_mounted_together_are_found_by_each_name(machine):
     machine.write("proc/self/cgroup", "5:cpu,cpuacct:/job\n4:memory:/\n")
     mount = machine.mount("cgroup", machine.groups / "cpu,cpuacct", options="rw,cpu,cpuacct")
     group(mount / "job", cpu_cfs_quota_us=50000, cpu_cfs_period_us=100000)
-    quota = cpu_quota(machine.proc)
+    quota = allowed(machine.proc).quota
     assert (quota.cpus, quota.usage) == (0.5, mount / "job/cpuacct.usage")
 
 
@@ -227,7 +227,7 @@ def test_accounting_that_is_laid_out_differently_leaves_the_quota_without_a_coun
     cpu = machine.mount("cgroup", machine.groups / "cpu", options="rw,cpu")
     machine.mount("cgroup", machine.groups / "cpuacct", options="rw,cpuacct")
     group(cpu / "a/b", cpu_cfs_quota_us=50000, cpu_cfs_period_us=100000)
-    quota = cpu_quota(machine.proc)
+    quota = allowed(machine.proc).quota
     assert (quota.cpus, quota.usage) == (0.5, None)
 
 
@@ -238,26 +238,26 @@ def test_the_working_set_is_the_use_less_the_inactive_file_cache_in_version_2(ma
     mount = machine.version_2("/job")
     statistics = "anon 100\nfile 9000\nactive_file 1000\ninactive_file 2500\nslab 5"
     group(mount / "job", memory_max=GIB, memory_current=10_000, memory_stat=statistics)
-    assert memory_limit(machine.proc).usage().read() == 7_500.0
+    assert allowed(machine.proc).memory.usage().read() == 7_500.0
 
 
 def test_the_working_set_counts_the_groups_below_in_version_1(machine):
     memory, _, _ = machine.version_1("/job")
     statistics = "inactive_file 1\nhierarchical_memory_limit 5\ntotal_inactive_file 2500"
     group(memory / "job", memory_limit_in_bytes=GIB, memory_usage_in_bytes=10_000, memory_stat=statistics)
-    assert memory_limit(machine.proc).usage().read() == 7_500.0
+    assert allowed(machine.proc).memory.usage().read() == 7_500.0
 
 
 def test_the_working_set_is_never_below_nothing(machine):
     mount = machine.version_2("/job")
     group(mount / "job", memory_max=GIB, memory_current=100, memory_stat="inactive_file 2500")
-    assert memory_limit(machine.proc).usage().read() == 0.0
+    assert allowed(machine.proc).memory.usage().read() == 0.0
 
 
 def test_the_working_set_is_read_anew_each_time(machine):
     mount = machine.version_2("/job")
     job = group(mount / "job", memory_max=GIB, memory_current=100, memory_stat="inactive_file 0")
-    usage = memory_limit(machine.proc).usage()
+    usage = allowed(machine.proc).memory.usage()
     assert usage.read() == 100.0
     group(job, memory_current=123_456_789)
     assert usage.read() == 123_456_789.0
@@ -267,17 +267,17 @@ def test_use_that_cannot_be_read_is_an_os_error(machine):
     mount = machine.version_2("/job")
     group(mount / "job", memory_max=GIB)
     with pytest.raises(OSError, match=r"memory\.current"):
-        memory_limit(machine.proc).usage()
+        allowed(machine.proc).memory.usage()
 
 
 # -- this machine ------------------------------------------------------------------------------------------
 
 
 def test_the_limits_of_this_machine_can_be_read():
-    limit, quota = memory_limit(), cpu_quota()
+    cpus, limit, quota = allowed()
     assert limit is None or limit.usage().read() <= limit.limit
     assert quota is None or quota.cpus > 0
-    assert set(scope.cpus()) <= set(range(os.cpu_count() or 1))
+    assert set(cpus) <= set(range(os.cpu_count() or 1))
 
 
 # -- any text ----------------------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ def test_whatever_the_files_say_there_is_a_limit_above_0_or_none(groups, mounted
         for name in ("memory.max", "cpu.max", "memory.limit_in_bytes", "cpu.cfs_quota_us"):
             (hierarchy / name).write_bytes(limits)
         (hierarchy / "cpu.cfs_period_us").write_bytes(b"100000\n")
-        limit, quota = memory_limit(proc), cpu_quota(proc)
+        _, limit, quota = allowed(proc)
     assert limit is None or limit.limit > 0
     assert quota is None or quota.cpus > 0
 
@@ -340,7 +340,7 @@ def test_limits_are_found_whatever_the_names_are(names, mount, memory, quota, pe
             by_memory, by_cpu, _ = machine.version_1(path)
             inner = group(by_memory / path[1:], memory_limit_in_bytes=memory)
             group(by_cpu / path[1:], cpu_cfs_quota_us=quota, cpu_cfs_period_us=period)
-        limit, found = memory_limit(machine.proc), cpu_quota(machine.proc)
+        _, limit, found = allowed(machine.proc)
     assert (limit.limit, limit.directory, limit.version) == (memory, inner, version)
     assert found.cpus == quota / period
 
@@ -348,4 +348,4 @@ def test_limits_are_found_whatever_the_names_are(names, mount, memory, quota, pe
 def test_a_control_group_that_may_not_be_entered_limits_by_what_can_be_seen(machine):
     mount = machine.version_2("/" + "a" * 300)  # nor can it be looked for, but as another error
     group(mount, memory_max=GIB)
-    assert memory_limit(machine.proc).directory == mount
+    assert allowed(machine.proc).memory.directory == mount

@@ -113,14 +113,15 @@ class CpuQuota:
         return SystemFile(self.usage)
 
 
-@dataclass(frozen=True)
-class Allowed:
+class Allowed(NamedTuple):
     """What a process may use."""
 
     cpus: tuple[int, ...]
     """The numbers of its CPUs, ascending."""
     memory: MemoryLimit | None
+    """The tightest limit over its control groups; None where none is set."""
     quota: CpuQuota | None
+    """The same of CPU time."""
 
 
 class Limits:
@@ -135,7 +136,7 @@ class Limits:
         """What it may use; the same object for as long as that does not change."""
         if self._allowed is None or time.monotonic() >= self._due:
             self._due = time.monotonic() + _EVERY
-            found = Allowed(cpus(), memory_limit(self._proc), cpu_quota(self._proc))
+            found = allowed(self._proc)
             if found != self._allowed:
                 self._allowed = found
         return self._allowed
@@ -145,9 +146,19 @@ class Limits:
         self._due = -math.inf
 
 
-def memory_limit(proc: Path = PROC) -> MemoryLimit | None:
-    """The tightest memory limit over the control groups of this process; None where none is set."""
-    version, groups = _groups("memory", proc)
+def allowed(proc: Path = PROC) -> Allowed:
+    """What this process may use, looked up now: its CPUs, and the tightest limits over its control groups."""
+    texts = _texts(proc)
+    return Allowed(cpus(), _memory_limit(*texts), _cpu_quota(*texts))
+
+
+def _texts(proc: Path) -> tuple[str, str]:
+    """What tells the control groups of this process, and where they are shown."""
+    return _text(proc / "self" / "cgroup"), _text(proc / "self" / "mountinfo")
+
+
+def _memory_limit(cgroup: str, mountinfo: str) -> MemoryLimit | None:
+    version, groups = _groups("memory", cgroup, mountinfo)
     found: MemoryLimit | None = None
     for group in groups:
         limit = _above_0(_text(group / _MEMORY_LIMIT[2 - version]))
@@ -157,9 +168,8 @@ def memory_limit(proc: Path = PROC) -> MemoryLimit | None:
     return found
 
 
-def cpu_quota(proc: Path = PROC) -> CpuQuota | None:
-    """The tightest CPU quota over the control groups of this process; None where none is set."""
-    version, groups = _groups("cpu", proc)
+def _cpu_quota(cgroup: str, mountinfo: str) -> CpuQuota | None:
+    version, groups = _groups("cpu", cgroup, mountinfo)
     found: tuple[float, Path] | None = None
     for group in groups:
         quota = _quota(group, version)
@@ -172,7 +182,7 @@ def cpu_quota(proc: Path = PROC) -> CpuQuota | None:
         return CpuQuota(capacity, str(group / "cpu.max"), group / "cpu.stat", group / "cpu.stat")
     # Version 1 may mount the accounting apart from the quota, and may have this process in other groups
     # there: the group of the same name is the same one only if this process is below it in both.
-    _, accounting = _groups("cpuacct", proc)
+    _, accounting = _groups("cpuacct", cgroup, mountinfo)
     name = group.relative_to(groups[-1])
     usage = next((one / "cpuacct.usage" for one in accounting if one == accounting[-1] / name), None)
     return CpuQuota(capacity, str(group / "cpu.cfs_quota_us"), usage, group / "cpu.stat")
@@ -194,10 +204,9 @@ def _above_0(text: str) -> float | None:
     return number if 0 < number < math.inf else None
 
 
-def _groups(controller: str, proc: Path) -> tuple[int, Sequence[Path]]:
+def _groups(controller: str, cgroup: str, mountinfo: str) -> tuple[int, Sequence[Path]]:
     """The version of the hierarchy that has this controller; this process's groups in it, own one first."""
-    own = _text(proc / "self" / "cgroup")
-    version, groups = _listed(controller, own, _text(proc / "self" / "mountinfo"))
+    version, groups = _listed(controller, cgroup, mountinfo)
     # Not Path.is_dir, which raises where one may not look.
     if groups and not os.path.isdir(groups[0]):  # noqa: PTH112
         groups = groups[-1:]
@@ -206,7 +215,7 @@ def _groups(controller: str, proc: Path) -> tuple[int, Sequence[Path]]:
 
 @lru_cache(maxsize=16)  # asked for every ten seconds, and seldom another than before
 def _listed(controller: str, cgroup: str, mountinfo: str) -> tuple[int, Sequence[Path]]:
-    """The same by the text of two files, whether its own group is there or not.
+    """The same, whether its own group is there or not.
 
     A hybrid host lists a version 2 hierarchy too, with no controllers in it: version 1 wins where it names
     the controller. The list ends at the mount point, since nothing above it is visible.
@@ -298,9 +307,7 @@ def _text(path: Path) -> str:
     The name of a mount point may be of any bytes: it is decoded as Python decodes the names of files.
     """
     try:
-        # Unbuffered, and no Path: a quarter of the price of read_bytes.
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-            return os.fsdecode(file.readall()).removesuffix("\n")
+        return os.fsdecode(path.read_bytes()).removesuffix("\n")
     except (OSError, ValueError):  # the latter for a name that no file can have
         return ""
 

@@ -20,15 +20,16 @@ class RealGroup:
 
     def __init__(self, name: str) -> None:
         self._made: list[Path] = []
-        self.version, groups = scope._groups("memory", scope.PROC)
+        texts = scope._texts(scope.PROC)
+        self.version, groups = scope._groups("memory", *texts)
         if not groups:
             raise FileNotFoundError("no control groups are mounted here")
         try:
             self.memory = self._make(groups[0] / name)
             self.cpu = self.accounting = self.memory
             if self.version == 1:
-                self.cpu = self._make(scope._groups("cpu", scope.PROC)[1][0] / name)
-                self.accounting = self._make(scope._groups("cpuacct", scope.PROC)[1][0] / name)
+                self.cpu = self._make(scope._groups("cpu", *texts)[1][0] / name)
+                self.accounting = self._make(scope._groups("cpuacct", *texts)[1][0] / name)
             elif not {"memory", "cpu"} <= set((groups[0] / "cgroup.subtree_control").read_text().split()):
                 raise PermissionError("the controllers are not handed down to groups below this one")
         except OSError:
