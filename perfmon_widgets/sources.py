@@ -52,16 +52,19 @@ class Sources:
         """
         self._opened = True
         for name, collector in self._collectors.items():
-            with self._errors.of(name):
-                found = self._ask(name, collector) if patiently else collector.collect()
+            try:  # as `with self._errors.of(name)`, which would make an object each time
+                ask = patiently and name in self._patient
+                found = self._ask(name, collector) if ask else collector.collect()
                 reading = {column: float(value) for column, value in found.items()}
                 if not reading.keys() <= values.keys():
                     raise ValueError(f"{min(reading.keys() - values.keys())!r} is not among its metrics")
                 values.update(reading)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it costs this collector's columns only
+                self._errors.note(name, error)
+            else:
+                self._errors.forget(name)
 
     def _ask(self, name: str, collector: Collector) -> Mapping[str, float]:
-        if name not in self._patient:
-            return collector.collect()
         try:
             reading: Mapping[str, float] = self._patient[name].ask(collector.collect, PATIENCE)
         except NoAnswerError:

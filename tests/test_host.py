@@ -462,6 +462,23 @@ def test_another_working_directory_is_another_disk(machine, folder, shm, clock, 
     assert "disk_read_bytes_per_second" not in made.errors
 
 
+def test_a_disk_that_looks_like_the_one_before_is_noticed_within_ten_seconds(
+    machine, folder, clock, monkeypatch
+):
+    """As an overlay and a folder of the disk below it, whose space is the same."""
+    monkeypatch.chdir(folder)
+    traffic(machine, device_of(folder), 1_000, 5_000)
+    made = collector(machine)
+    made.collect()
+    made.collect()
+    traffic(machine, "8:77", 0, 0)
+    monkeypatch.setattr(disk, "_device", lambda: os.makedev(8, 77))
+    clock.now += 9
+    assert made.collect()["disk_read_bytes_per_second"] == 0.0
+    clock.now += 1
+    assert math.isnan(made.collect()["disk_read_bytes_per_second"])  # another counter: it has no past
+
+
 @pytest.mark.parametrize("kind", ["overlay", "nfs4", "tmpfs", "zfs"])
 def test_a_file_system_without_a_block_device_has_space_but_no_traffic_and_says_why(machine, shm, kind):
     machine.mount(kind, shm, device=device_of(shm), source="pool/home")

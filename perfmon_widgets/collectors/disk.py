@@ -19,6 +19,8 @@ from perfmon_widgets.metrics import Metric
 _LOCAL = frozenset(("bcachefs", "btrfs", "overlay", "ramfs", "tmpfs", "zfs"))
 # Seconds to wait for such an answer.
 _PATIENCE = 1.0
+# Where the file system seems to be the same, its device is asked for again after so many seconds.
+_EVERY = 10.0
 
 # The unit in which the OS kernel counts disk traffic, whatever the device's own sectors are.
 _SECTOR = 512
@@ -51,6 +53,8 @@ class Disk:
     def __init__(self, proc: Path, sys: Path) -> None:
         self._proc, self._sys = proc, sys
         self._device = -1
+        self._seen: tuple[int, int] | None = None  # which tells most file systems apart
+        self._due = 0.0
         self._thread: PatientThread | None = PatientThread("perfmon-disk")  # until it is known to be local
         self._statistics: SystemFile | None = None
         self._read, self._written = Rate(), Rate()
@@ -87,7 +91,12 @@ class Disk:
     def _look(self) -> tuple[os.statvfs_result, int]:
         """The space of the file system and the number of its device."""
         if self._thread is None:
-            return _space()
+            space = os.statvfs(".")
+            seen = space.f_fsid, space.f_blocks
+            if seen == self._seen and time.monotonic() < self._due:
+                return space, self._device
+            self._seen, self._due = seen, time.monotonic() + _EVERY
+            return space, _device()
         try:
             answer: tuple[os.statvfs_result, int] = self._thread.ask(_space, _PATIENCE)
         except NoAnswerError:
@@ -135,7 +144,11 @@ class Disk:
 
 
 def _space() -> tuple[os.statvfs_result, int]:
-    return os.statvfs("."), os.stat(".").st_dev  # noqa: PTH116 - a Path would cost ten times as much
+    return os.statvfs("."), _device()
+
+
+def _device() -> int:
+    return os.stat(".").st_dev  # noqa: PTH116 - a Path would cost ten times as much
 
 
 def _mounted(proc: Path, anonymous: str) -> tuple[str, str]:
