@@ -93,6 +93,7 @@ class ProcessCollector:
     def collect(self) -> Mapping[str, float]:
         """One reading of every column; rates are NaN in the first."""
         if os.getpid() != self._process:
+            self._limits.expire()
             self._open()
         allowed = self._limits.now()
         if allowed is not self._allowed:
