@@ -377,6 +377,17 @@ def test_a_memory_limit_that_changes_while_running_is_found(machine, clock):
     assert made.collect()["ram_percent"] == 37.5
 
 
+def test_a_machine_that_shrinks_below_its_memory_limit_is_what_limits(machine):
+    mount = machine.version_2("/job")
+    group(mount / "job", memory_max=8_000 * KIB, memory_current=1_000 * KIB, memory_stat="inactive_file 0")
+    made = collector(machine)
+    assert made.collect()["ram_limit_bytes"] == 8_000 * KIB
+    machine.write_memory(MemTotal=4_000, MemFree=1, MemAvailable=1_000, SwapTotal=0, SwapFree=0)
+    values = made.collect()
+    assert values["ram_limit_bytes"] == 4_000 * KIB
+    assert values["ram_percent"] == 75.0
+
+
 def test_a_memory_limit_whose_use_cannot_be_read_leaves_the_machine(machine):
     mount = machine.version_2("/job")
     group(mount / "job", memory_max=4_000 * KIB)  # no memory.current

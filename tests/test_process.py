@@ -278,6 +278,17 @@ def test_the_name_of_a_child_may_be_anything(tmp_path):
         running.kill()
 
 
+def test_a_forked_child_goes_by_its_own_limits_at_once():
+    made = ProcessCollector()
+    made.collect()
+    number = fork()
+    if number == 0:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        made.collect()
+        os._exit(0 if "of 1 CPUs" in made.metrics[0].source else 1)
+    assert os.waitpid(number, 0)[1] == 0
+
+
 def test_the_memory_of_children_counts():
     made = ProcessCollector()
     before = made.collect()["process_ram_bytes"]

@@ -270,6 +270,35 @@ def test_use_that_cannot_be_read_is_an_os_error(machine):
         allowed(machine.proc).memory.usage()
 
 
+# -- looked up again now and then --------------------------------------------------------------------------
+
+
+def test_limits_stay_what_they_were_for_ten_seconds_and_the_same_object_until_they_change(
+    machine, monkeypatch
+):
+    now = [0.0]
+    monkeypatch.setattr(scope.time, "monotonic", lambda: now[0])
+    job = group(machine.version_2("/job") / "job", memory_max=GIB)
+    limits = scope.Limits(machine.proc)
+    first = limits.now()
+    now[0] = 10.0
+    assert limits.now() is first
+    group(job, memory_max=2 * GIB)
+    now[0] = 19.9
+    assert limits.now() is first
+    now[0] = 20.0
+    assert limits.now().memory.limit == 2 * GIB
+
+
+def test_limits_that_have_expired_are_looked_up_at_once(machine):
+    job = group(machine.version_2("/job") / "job", memory_max=GIB)
+    limits = scope.Limits(machine.proc)
+    assert limits.now().memory.limit == GIB
+    group(job, memory_max=2 * GIB)
+    limits.expire()
+    assert limits.now().memory.limit == 2 * GIB
+
+
 # -- this machine ------------------------------------------------------------------------------------------
 
 
