@@ -490,6 +490,24 @@ def test_a_disk_that_looks_like_the_one_before_is_noticed_within_ten_seconds(
     assert math.isnan(made.collect()["disk_read_bytes_per_second"])  # another counter: it has no past
 
 
+def test_a_disk_that_could_not_be_told_is_asked_for_again_in_the_next_reading(
+    machine, folder, shm, clock, monkeypatch
+):
+    monkeypatch.chdir(folder)
+    traffic(machine, device_of(folder), 1_000, 5_000)
+    made = collector(machine)
+    made.collect()
+    made.collect()
+    monkeypatch.chdir(shm)
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "_device", lambda: os.stat(shm / "gone").st_dev)
+        assert "disk_used_bytes" not in made.collect()
+    clock.now += 1
+    values = made.collect()
+    assert "disk_used_bytes" in values
+    assert "disk_read_bytes_per_second" not in values  # which are those of the other disk
+
+
 @pytest.mark.parametrize("kind", ["overlay", "nfs4", "tmpfs", "zfs"])
 def test_a_file_system_without_a_block_device_has_space_but_no_traffic_and_says_why(machine, shm, kind):
     machine.mount(kind, shm, device=device_of(shm), source="pool/home")

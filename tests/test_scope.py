@@ -6,6 +6,7 @@ import os
 import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import pytest
 from fakes.collectors import FakeMachine, group
@@ -277,7 +278,7 @@ def test_limits_stay_what_they_were_for_ten_seconds_and_the_same_object_until_th
     machine, monkeypatch
 ):
     now = [0.0]
-    monkeypatch.setattr(scope.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(scope, "time", SimpleNamespace(monotonic=lambda: now[0]))
     job = group(machine.version_2("/job") / "job", memory_max=GIB)
     limits = scope.Limits(machine.proc)
     first = limits.now()

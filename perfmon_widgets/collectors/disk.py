@@ -62,7 +62,7 @@ class Disk:
         self.metrics: Sequence[Metric] = METRICS
 
     def refresh(self, allowed: scope.Allowed) -> None:
-        """Nothing: where the working directory lies is looked up in every reading."""
+        """Nothing: no limit changes what this reads."""
 
     def collect(self) -> dict[str, float]:
         """One reading of its columns, traffic NaN in the first.
@@ -95,8 +95,9 @@ class Disk:
             seen = space.f_fsid, space.f_blocks
             if seen == self._seen and time.monotonic() < self._due:
                 return space, self._device
+            device = _device()  # if it cannot be told, it is asked for again in the next reading
             self._seen, self._due = seen, time.monotonic() + _EVERY
-            return space, _device()
+            return space, device
         try:
             answer: tuple[os.statvfs_result, int] = self._thread.ask(_space, _PATIENCE)
         except NoAnswerError:
@@ -120,7 +121,7 @@ class Disk:
     def _open(self, device: int) -> None:
         """Find the counters of the disk below the working directory."""
         self._read, self._written = Rate(), Rate()
-        self._statistics = None
+        self._statistics = self._seen = None
         block, kind, source = f"{os.major(device)}:{os.minor(device)}", "", ""
         try:
             if os.major(device) == 0:  # btrfs, but also overlays, network and memory file systems

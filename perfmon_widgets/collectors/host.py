@@ -50,13 +50,14 @@ class HostCollector:
         environment: Mapping[str, str] = os.environ,
     ) -> None:
         self._limits = limits or scope.Limits(proc)
-        self._allowed: scope.Allowed | None = self._limits.now()
+        allowed = self._limits.now()
+        self._allowed: scope.Allowed | None = allowed
         self._disk = disk.Disk(proc, sys)
         first: OSError | None = None
         self._parts: list[cpu.Cpu | memory.Memory | disk.Disk | _Unreadable] = [self._disk]
         for kind, metrics in ((memory.Memory, memory.METRICS), (cpu.Cpu, cpu.METRICS)):
             try:
-                self._parts.insert(0, kind(proc, self._limits.now(), environment))
+                self._parts.insert(0, kind(proc, allowed, environment))
             except OSError as error:
                 if first is not None:
                     raise  # it is not only one file that is missing
