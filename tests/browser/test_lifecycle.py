@@ -75,13 +75,19 @@ def count(notebook: Notebook) -> dict[str, int]:
     return dict(json.loads((notebook.path.parent / "counted.json").read_text()))
 
 
-def updates(notebook: Notebook, seconds: float = 3.0) -> int:
-    """How many messages widgets send to the browser in that time."""
+def messages_per_sample(notebook: Notebook) -> float:
+    """How many messages widgets send to the browser for each sample; from three seconds.
+
+    Not for each second: as many samples fall into three seconds as the machine has time for.
+    """
     before = len(notebook.websocket_frames)
-    notebook.page.wait_for_timeout(seconds * 1000)
-    return sum(
-        frame.msg_type == "comm_msg" and not frame.sent for frame in notebook.websocket_frames[before:]
-    )
+    notebook.page.wait_for_timeout(3000)
+    sent = [
+        frame.content["data"].get("state", {})
+        for frame in notebook.websocket_frames[before:]
+        if frame.msg_type == "comm_msg" and not frame.sent
+    ]
+    return len(sent) / len({state["readings"]["time"] for state in sent if "readings" in state})
 
 
 def points(notebook: Notebook, place: Locator) -> int:
@@ -113,7 +119,7 @@ def test_the_same_cell_run_fifty_times_leaves_one_panel(open_notebook):
         notebook.evaluate(RUN_FIRST_CELL, times)
         notebook.wait_idle()
         wait_live(notebook, place)
-        return count(notebook), updates(notebook), notebook.metrics()
+        return count(notebook), messages_per_sample(notebook), notebook.metrics()
 
     kernel, rate, page = run(5)
     kernel_after, rate_after, page_after = run(45)
@@ -121,7 +127,7 @@ def test_the_same_cell_run_fifty_times_leaves_one_panel(open_notebook):
     assert kernel_after["widgets"] <= kernel["widgets"] + 3  # one of its gauges may come a moment later
     assert kernel_after["rows"] > kernel["rows"] + 10  # the monitor is the same
     assert kernel_after["memory"] < kernel["memory"] + 20e6
-    assert rate_after <= rate * 1.3 + 3
+    assert rate_after <= rate + 0.5
     # JupyterLab keeps the elements of views that have gone: 30 of a dropdown, 25 of an accordion.
     assert page_after["Nodes"] <= page["Nodes"] + 45 * 400
     assert page_after["JSEventListeners"] <= page["JSEventListeners"] + 45 * 80
@@ -160,7 +166,7 @@ def test_a_tab_that_is_closed_and_opened_again_has_all_data(open_notebook, opene
 
 def test_two_tabs_are_live_and_agree_while_the_kernel_is_busy(open_notebook, opened):
     notebook = open_panel(open_notebook, BUSY)
-    rate = updates(notebook)
+    rate = messages_per_sample(notebook)
     notebook.evaluate(SAVE)
     other = open_again(notebook, opened)
     place, other_place = notebook.cell(0), other.cell(0)
@@ -177,12 +183,12 @@ def test_two_tabs_are_live_and_agree_while_the_kernel_is_busy(open_notebook, ope
         expect(tab.get_by_role("checkbox")).not_to_be_checked()
     assert len(logs_of(notebook)) == 1
     assert notebook.is_busy()
-    assert updates(notebook) <= rate * 1.3 + 3  # each tab gets the same messages
+    assert messages_per_sample(notebook) <= rate + 0.5  # each tab gets the same messages
 
 
 def test_a_second_view_of_the_output_is_live_too(open_notebook):
     notebook = open_panel(open_notebook, BUSY)
-    rate = updates(notebook)
+    rate = messages_per_sample(notebook)
     run_busy(notebook, 2)
     notebook.evaluate(
         "() => { const content = window.jupyterapp.shell.currentWidget.content;"
@@ -198,7 +204,7 @@ def test_a_second_view_of_the_output_is_live_too(open_notebook):
         expect(panels.nth(number).get_by_role("checkbox")).to_be_checked()
         wait_until(notebook, lambda number=number: rows_shown(panels.nth(number)), "the number of rows")
     assert notebook.is_busy()
-    assert updates(notebook) <= rate * 1.3 + 6  # with one more for the rows of the log
+    assert messages_per_sample(notebook) <= rate + 1.5  # the rows of the log are one more
 
 
 def test_the_panel_is_live_again_after_a_loss_of_the_network(open_notebook, lab_server):
@@ -206,7 +212,7 @@ def test_the_panel_is_live_again_after_a_loss_of_the_network(open_notebook, lab_
         notebook = open_panel(open_notebook, BUSY, address=proxy.url)
         place = notebook.cell(0)
         points(notebook, place)
-        before, rate = count(notebook), updates(notebook)
+        before, rate = count(notebook), messages_per_sample(notebook)
         run_busy(notebook, 2)
         proxy.cut()
         expect(place.locator(".perfmon-stale")).not_to_have_count(0, timeout=PATIENCE * 1000)
@@ -226,13 +232,13 @@ def test_the_panel_is_live_again_after_a_loss_of_the_network(open_notebook, lab_
         assert (after["threads"], after["widgets"]) == (1, before["widgets"])
         place.get_by_role("checkbox").click()  # the rows of the log are messages too
         expect(place.locator(".perfmon-log")).to_contain_text("closed", timeout=PATIENCE * 1000)
-        assert updates(notebook) <= rate * 1.3 + 3
+        assert messages_per_sample(notebook) <= rate + 0.5
         assert points(notebook, place) >= before["rows"] - 1
 
 
 def test_a_kernel_that_is_restarted_and_run_again_has_one_live_panel(open_notebook):
     notebook = open_panel(open_notebook)
-    before, rate = count(notebook), updates(notebook)
+    before, rate = count(notebook), messages_per_sample(notebook)
     notebook.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
     notebook.wait_kernel()
     notebook.run_all()
@@ -243,4 +249,4 @@ def test_a_kernel_that_is_restarted_and_run_again_has_one_live_panel(open_notebo
     after = count(notebook)
     assert (after["threads"], after["widgets"]) == (1, before["widgets"])
     assert after["rows"] < before["rows"] + 10
-    assert updates(notebook) <= rate * 1.3 + 3
+    assert messages_per_sample(notebook) <= rate + 0.5

@@ -151,7 +151,7 @@ def test_after_a_restart_no_number_looks_live_and_the_layout_holds(open_notebook
 @pytest.mark.parametrize("busy", [False, True])
 def test_a_panel_that_is_shown_no_more_is_sent_nothing_more(open_notebook, command, busy):
     notebook, _ = open_panel(open_notebook, BUSY)
-    assert len(updates(notebook, 2)) >= 4
+    assert updates(notebook, 2) != []
     if busy:
         notebook.run_cell(1)
         wait_until(notebook, notebook.is_busy, "the start of the cell")
