@@ -31,7 +31,7 @@ CPU_SLACK = 6.0
 def the_whole_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tools look at the whole machine, not at what a container leaves of it."""
     cpus = tuple(range(os.cpu_count() or 1))
-    monkeypatch.setattr(scope, "allowed", lambda proc: scope.Allowed(cpus, None, None))
+    monkeypatch.setattr(scope, "allowed", lambda *_: scope.Allowed(cpus, None, None))
 
 
 def require(tool: str | Path) -> None:

@@ -368,7 +368,7 @@ def test_the_hubs_limit_is_compared_with_the_notebook_server_and_all_it_started(
     kernel = """
 import sys, time
 from perfmon_widgets.collectors import scope
-scope.allowed = lambda proc: scope.Allowed(scope.cpus(), None, None)  # whatever the machine of this test has
+scope.allowed = lambda *_: scope.Allowed(scope.cpus(), None, None)  # whatever the machine of this test has
 from perfmon_widgets.collectors.host import HostCollector
 made = HostCollector()
 made.collect()

@@ -46,7 +46,7 @@ def test_its_numbers_are_those_of_linuxs_own_counters(monkeypatch):
     """On a machine without limits both measure the same thing."""
     cpus = tuple(range(psutil.cpu_count()))
     monkeypatch.setattr(scope, "cpus", lambda: cpus)
-    monkeypatch.setattr(scope, "allowed", lambda proc: scope.Allowed(cpus, None, None))
+    monkeypatch.setattr(scope, "allowed", lambda *_: scope.Allowed(cpus, None, None))
     portable = PerformanceMonitor([PortableCollector()])
     linux = PerformanceMonitor([HostCollector(), ProcessCollector()])
     for monitor in (portable, linux):

@@ -133,7 +133,7 @@ def test_work_of_this_process_is_its_share_of_the_allowed_cpus(monkeypatch):
 
 def test_a_quota_below_the_cpus_is_what_the_share_is_of(monkeypatch):
     quota = scope.CpuQuota(2.5, "cpu.max", None)
-    monkeypatch.setattr(scope, "allowed", lambda proc: scope.Allowed((0, 1, 2, 3), None, quota))
+    monkeypatch.setattr(scope, "allowed", lambda *_: scope.Allowed((0, 1, 2, 3), None, quota))
     made = ProcessCollector()
     made.collect()
     clock, cpu = time.monotonic(), time.process_time()

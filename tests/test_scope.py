@@ -303,6 +303,40 @@ def test_limits_that_have_expired_are_looked_up_at_once(machine):
 # -- this machine ------------------------------------------------------------------------------------------
 
 
+def test_whatever_changes_the_limits_is_noticed(machine, monkeypatch):
+    monkeypatch.setattr(scope, "_EVERY", 0.0)
+    mount = machine.version_2("/pod/job")
+    pod, job = mount / "pod", mount / "pod/job"
+    group(job, memory_max="max", cpu_max="max 100000")
+    group(mount / "other", memory_max=1)
+    limits = scope.Limits(machine.proc)
+    assert limits.now()[1:] == (None, None)
+    group(job, memory_max=5)  # a limit is set
+    assert limits.now().memory.limit == 5
+    group(pod, memory_max=4)  # a file comes
+    assert limits.now().memory.limit == 4
+    (pod / "memory.max").unlink()  # and goes
+    assert limits.now().memory.limit == 5
+    group(pod, cpu_max="50000 100000")
+    assert limits.now().quota.cpus == 0.5
+    machine.write("proc/self/cgroup", "0::/other\n")  # this process is moved
+    assert limits.now()[1:] == (scope.MemoryLimit(1, mount / "other", 2), None)
+    machine.write("proc/self/mountinfo", "")  # they are mounted no more
+    assert limits.now()[1:] == (None, None)
+    monkeypatch.setattr(scope, "cpus", lambda: (7,))
+    assert limits.now().cpus == (7,)
+
+
+def test_while_the_files_say_the_same_they_are_only_read(machine, monkeypatch):
+    monkeypatch.setattr(scope, "_EVERY", 0.0)
+    mount = machine.version_2("/job")
+    group(mount / "job", memory_max=5)
+    limits = scope.Limits(machine.proc)
+    found = limits.now()
+    monkeypatch.setattr(scope, "allowed", lambda *_: pytest.fail("looked up anew"))
+    assert limits.now() is found
+
+
 def test_the_limits_of_this_machine_can_be_read():
     cpus, limit, quota = allowed()
     assert limit is None or limit.usage().read() <= limit.limit

@@ -10,13 +10,13 @@ import math
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from perfmon_widgets.collectors.system_file import SystemFile
+from perfmon_widgets.collectors.system_file import SystemFile, read_once
 
 PROC = Path("/proc")
 
@@ -27,6 +27,9 @@ _INACTIVE_FILE = (b"inactive_file ", b"total_inactive_file ")
 
 # Limits and affinity change while a program runs, but seldom: read again after this many seconds.
 _EVERY = 10.0
+
+# Reads a file of a control group.
+_Text: TypeAlias = Callable[[Path], str]
 
 _OCTAL = re.compile(r"\\([01][0-7]{2})")
 
@@ -131,48 +134,67 @@ class Limits:
         self._proc = proc
         self._due = -math.inf
         self._allowed: Allowed | None = None
+        self._said: dict[Path, bytes] = {}  # by the files that told it
 
     def now(self) -> Allowed:
         """What it may use; the same object for as long as that does not change."""
         if self._allowed is None or time.monotonic() >= self._due:
             self._due = time.monotonic() + _EVERY
-            found = allowed(self._proc)
-            if found != self._allowed:
-                self._allowed = found
+            # To read the files again is half the work of a look, and most often all there is to do.
+            if self._allowed is None or cpus() != self._allowed.cpus or not self._say_the_same():
+                self._look()
+        assert self._allowed is not None  # noqa: S101 - for mypy
         return self._allowed
+
+    def _say_the_same(self) -> bool:
+        return all(_content(file) == said for file, said in self._said.items())
+
+    def _look(self) -> None:
+        said: dict[Path, bytes] = {}
+
+        def text(file: Path) -> str:
+            said[file] = _content(file)
+            return _decode(said[file])
+
+        found = allowed(self._proc, text)
+        if found != self._allowed:
+            self._allowed = found
+        self._said = said
 
     def expire(self) -> None:
         """Look it up again the next time: what it told cannot be read any more."""
         self._due = -math.inf
 
 
-def allowed(proc: Path = PROC) -> Allowed:
-    """What this process may use, looked up now: its CPUs, and the tightest limits over its control groups."""
-    texts = _texts(proc)
-    return Allowed(cpus(), _memory_limit(*texts), _cpu_quota(*texts))
+def _text(file: Path) -> str:
+    return _decode(_content(file))
 
 
-def _texts(proc: Path) -> tuple[str, str]:
-    """What tells the control groups of this process, and where they are shown."""
-    return _text(proc / "self" / "cgroup"), _text(proc / "self" / "mountinfo")
+def allowed(proc: Path = PROC, text: _Text = _text) -> Allowed:
+    """What this process may use, looked up now: its CPUs, and the tightest limits over its control groups.
+
+    ``text`` reads the files.
+    """
+    cgroup, mountinfo = text(proc / "self" / "cgroup"), text(proc / "self" / "mountinfo")
+    return Allowed(cpus(), _memory_limit(text, cgroup, mountinfo), _cpu_quota(text, cgroup, mountinfo))
 
 
-def _memory_limit(cgroup: str, mountinfo: str) -> MemoryLimit | None:
+def _memory_limit(text: _Text, cgroup: str, mountinfo: str) -> MemoryLimit | None:
     version, groups = _groups("memory", cgroup, mountinfo)
     found: MemoryLimit | None = None
     for group in groups:
-        limit = _above_0(_text(group / _MEMORY_LIMIT[2 - version]))
+        limit = _above_0(text(group / _MEMORY_LIMIT[2 - version]))
         # Version 1 spells "no limit" as the largest multiple of a page.
         if limit is not None and limit < 2**60 and (found is None or limit < found.limit):
             found = MemoryLimit(int(limit), group, version)
     return found
 
 
-def _cpu_quota(cgroup: str, mountinfo: str) -> CpuQuota | None:
+def _cpu_quota(text: _Text, cgroup: str, mountinfo: str) -> CpuQuota | None:
     version, groups = _groups("cpu", cgroup, mountinfo)
     found: tuple[float, Path] | None = None
     for group in groups:
-        quota = _quota(group, version)
+        quota = _quota(text, group, version)
         if quota is not None and (found is None or quota < found[0]):
             found = quota, group
     if found is None:
@@ -188,12 +210,12 @@ def _cpu_quota(cgroup: str, mountinfo: str) -> CpuQuota | None:
     return CpuQuota(capacity, str(group / "cpu.cfs_quota_us"), usage, group / "cpu.stat")
 
 
-def _quota(group: Path, version: int) -> float | None:
+def _quota(text: _Text, group: Path, version: int) -> float | None:
     """The quota of one control group as a number of CPUs; None if it has none."""
     if version == 2:
-        quota, _, period = _text(group / "cpu.max").partition(" ")
+        quota, _, period = text(group / "cpu.max").partition(" ")
     else:
-        quota, period = _text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us")
+        quota, period = text(group / "cpu.cfs_quota_us"), text(group / "cpu.cfs_period_us")
     quota_us, period_us = _above_0(quota), _above_0(period)
     return None if quota_us is None or period_us is None else quota_us / period_us
 
@@ -301,15 +323,20 @@ def _fields(line: str, separator: str, count: int) -> list[str]:
     return fields + [""] * (count - len(fields))
 
 
-def _text(path: Path) -> str:
-    """What a file says, less the end of its last line; nothing if it is not there.
+def _content(path: Path) -> bytes:
+    """What a file says; nothing if it is not there."""
+    try:
+        return read_once(path)
+    except (OSError, ValueError):  # the latter for a name that no file can have
+        return b""
+
+
+def _decode(content: bytes) -> str:
+    """The same as text, less the end of its last line.
 
     The name of a mount point may be of any bytes: it is decoded as Python decodes the names of files.
     """
-    try:
-        return os.fsdecode(path.read_bytes()).removesuffix("\n")
-    except (OSError, ValueError):  # the latter for a name that no file can have
-        return ""
+    return os.fsdecode(content).removesuffix("\n")
 
 
 def _unescape(field: str) -> str:

@@ -1,4 +1,4 @@
-"""A file that the OS kernel writes anew each time it is read, kept open between readings."""
+"""Files that the OS kernel writes anew each time they are read: kept open between readings, or not."""
 
 from __future__ import annotations
 
@@ -29,3 +29,15 @@ class SystemFile:
     def __del__(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
+
+
+def read_once(path: str | Path) -> bytes:
+    """The whole content of a file that is read seldom, or is one of many; raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = b""
+        while part := os.read(descriptor, 16384):  # a long list comes in parts, whatever is asked for
+            content += part
+        return content
+    finally:
+        os.close(descriptor)

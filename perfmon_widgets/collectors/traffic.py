@@ -10,7 +10,7 @@ from pathlib import Path
 
 from perfmon_widgets.collectors import scope
 from perfmon_widgets.collectors.rate import Rate
-from perfmon_widgets.collectors.system_file import SystemFile
+from perfmon_widgets.collectors.system_file import SystemFile, read_once
 from perfmon_widgets.collectors.tree import Allowance, Tree
 
 
@@ -69,7 +69,7 @@ class Traffic:
 
 def _counts_of(path: Path) -> tuple[int, int]:
     try:
-        return _counts(path.read_bytes())
+        return _counts(read_once(path))
     except OSError:  # it has ended, or belongs to another user
         return 0, 0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from perfmon_widgets.collectors import scope
 from perfmon_widgets.collectors.rate import Rate
-from perfmon_widgets.collectors.system_file import SystemFile
+from perfmon_widgets.collectors.system_file import SystemFile, read_once
 
 if sys.platform != "win32":  # where this module is imported, but nothing here is used
     import resource
@@ -202,11 +202,7 @@ class _Member:
 
     def read(self) -> None:
         """Read again its CPU seconds, with those of its children that ended, and its resident bytes."""
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fields = _fields(os.read(descriptor, 4096))
-        finally:
-            os.close(descriptor)
+        fields = _fields(read_once(self._path))
         if self._identity not in (b"", fields[19]):
             raise ProcessLookupError(f"{self._path} is another process now")
         self._identity = fields[19]
@@ -249,8 +245,7 @@ def children(number: int, proc: Path = scope.PROC) -> Iterator[int]:
         return  # it has ended meanwhile
     for thread in threads:
         try:
-            with open(f"{folder}/{thread}/children", "rb") as file:  # noqa: PTH123 - half the price of a Path
-                text = file.read()
+            text = read_once(f"{folder}/{thread}/children")
         except OSError:
             continue  # the thread has ended, or the OS kernel does not list children
         yield from map(int, text.split())
@@ -267,7 +262,7 @@ def _weight(folder: Path, resident: float) -> tuple[float, float]:
     Its resident size for both where the OS kernel does not tell: another user's process, Linux before 4.14.
     """
     try:
-        content = (folder / "smaps_rollup").read_bytes()
+        content = read_once(folder / "smaps_rollup")
     except OSError:
         return resident, resident
     sizes = dict(line.split(b":") for line in content.splitlines()[1:])

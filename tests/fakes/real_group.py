@@ -20,7 +20,7 @@ class RealGroup:
 
     def __init__(self, name: str) -> None:
         self._made: list[Path] = []
-        texts = scope._texts(scope.PROC)
+        texts = [scope._text(scope.PROC / "self" / name) for name in ("cgroup", "mountinfo")]
         self.version, groups = scope._groups("memory", *texts)
         if not groups:
             raise FileNotFoundError("no control groups are mounted here")
