@@ -14,7 +14,7 @@ from typing import Any
 
 import matrix
 import pytest
-from ipykernels import install_kernelspecs
+from ipykernels import install_kernelspecs, woken
 from lab import Notebook, write_notebook
 from panel_page import IS_A_LINE, PATIENCE, logs_of, own_errors, rows_shown, section, told, wait_until
 from playwright.sync_api import Locator, expect
@@ -91,7 +91,8 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     assert cache is not None
     with start_server(folder, request.param, environment(request.param, cache)) as server:
         server.kernels = install_kernelspecs(folder / "data", cache, REPOSITORY)
-        yield server
+        with woken(folder / "runtime", server.kernels["7.1.0"]):
+            yield server
 
 
 @pytest.fixture(scope="module")
