@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Rows = tuple[int, Iterable["np.datetime64"], Iterable[Sequence[float]]]
 """The number of the newest row, then the times (to the microsecond, UTC) and the values of all rows."""
 
-APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
 """How a log is opened."""
 
 _WITHOUT_ZONE = re.compile(r"[T ]\d\d:\d\d(:\d\d(\.\d+)?)?$")

@@ -167,7 +167,7 @@ def _mounted(proc: Path, anonymous: str) -> tuple[str, str]:
 
 def _mount_of_working_directory(proc: Path) -> str | None:
     """The number of its mount; btrfs shows another device number in mountinfo than stat does."""
-    directory = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    directory = os.open(".", os.O_PATH)
     try:
         text = (proc / "self" / "fdinfo" / str(directory)).read_text()
     except OSError:

@@ -16,7 +16,7 @@ class SystemFile:
         self.path = path
         self._size = 4096
         self._descriptor = -1  # for __del__, should the next line raise
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = os.open(path, os.O_RDONLY)
 
     def read(self) -> bytes:
         """The whole content as it is now; raises OSError if the file has gone."""
@@ -33,7 +33,7 @@ class SystemFile:
 
 def read_once(path: str | Path) -> bytes:
     """The whole content of a file that is read seldom, or is one of many; raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         content = b""
         while part := os.read(descriptor, 16384):  # a long list comes in parts, whatever is asked for
