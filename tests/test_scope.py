@@ -300,9 +300,6 @@ def test_limits_that_have_expired_are_looked_up_at_once(machine):
     assert limits.now().memory.limit == 2 * GIB
 
 
-# -- this machine ------------------------------------------------------------------------------------------
-
-
 def test_whatever_changes_the_limits_is_noticed(machine, monkeypatch):
     monkeypatch.setattr(scope, "_EVERY", 0.0)
     mount = machine.version_2("/pod/job")
@@ -335,6 +332,9 @@ def test_while_the_files_say_the_same_they_are_only_read(machine, monkeypatch):
     found = limits.now()
     monkeypatch.setattr(scope, "allowed", lambda *_: pytest.fail("looked up anew"))
     assert limits.now() is found
+
+
+# -- this machine ------------------------------------------------------------------------------------------
 
 
 def test_the_limits_of_this_machine_can_be_read():

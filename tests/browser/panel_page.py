@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from frames import Frame
 from lab import Notebook
 from playwright.sync_api import Locator
 
@@ -32,6 +33,17 @@ def wait_until(notebook: Notebook, condition: Callable[[], Any], what: str) -> A
         assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE:g} s"
         notebook.page.wait_for_timeout(20)
     return value
+
+
+def updates(notebook: Notebook, seconds: float) -> list[Frame]:
+    """What widgets send to the browser in the time to come."""
+    first = len(notebook.websocket_frames)
+    notebook.page.wait_for_timeout(seconds * 1000)
+    return [
+        frame
+        for frame in notebook.websocket_frames[first:]
+        if frame.msg_type == "comm_msg" and not frame.sent
+    ]
 
 
 def gauge(place: Locator, label: str) -> Locator:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lab import Notebook
-from panel_page import PATIENCE, lines, logs_of, rows_shown, section, told, wait_until
+from panel_page import PATIENCE, lines, logs_of, rows_shown, section, told, updates, wait_until
 from playwright.sync_api import Locator, expect
 from proxy import network
 
@@ -80,13 +80,7 @@ def messages_per_sample(notebook: Notebook) -> float:
 
     Not for each second: as many samples fall into three seconds as the machine has time for.
     """
-    before = len(notebook.websocket_frames)
-    notebook.page.wait_for_timeout(3000)
-    sent = [
-        frame.content["data"].get("state", {})
-        for frame in notebook.websocket_frames[before:]
-        if frame.msg_type == "comm_msg" and not frame.sent
-    ]
+    sent = [frame.content["data"].get("state", {}) for frame in updates(notebook, 3)]
     return len(sent) / len({state["readings"]["time"] for state in sent if "readings" in state})
 
 
