@@ -164,17 +164,16 @@ def test_another_process_that_is_not_there_is_an_error():
 
 
 def test_of_a_process_that_has_ended_the_last_cpu_time_is_there_and_memory_is_missing():
-    ending = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
-    made = ProcessCollector(root=ending.pid)
-    assert made.collect()["process_ram_bytes"] > 0
-    ending.stdin.close()
-    os.waitid(os.P_PID, ending.pid, os.WEXITED | os.WNOWAIT)
-    values = made.collect()
-    assert math.isnan(values["process_ram_bytes"])
-    assert made.errors["process_ram_bytes"] == "the process has ended"
-    assert values["process_cpu_percent"] >= 0
-    assert values["process_read_bytes_per_second"] >= 0
-    ending.wait()
+    with child("print('ready', flush=True)\ninput()") as ending:
+        made = ProcessCollector(root=ending.pid)
+        assert made.collect()["process_ram_bytes"] > 0
+        ending.stdin.close()
+        os.waitid(os.P_PID, ending.pid, os.WEXITED | os.WNOWAIT)
+        values = made.collect()
+        assert math.isnan(values["process_ram_bytes"])
+        assert made.errors["process_ram_bytes"] == "the process has ended"
+        assert values["process_cpu_percent"] >= 0
+        assert values["process_read_bytes_per_second"] >= 0
 
 
 def test_traffic_that_may_not_be_seen_any_more_costs_its_own_columns(monkeypatch):
