@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from perfmon_widgets.collectors import scope
+from perfmon_widgets.collectors.mountinfo import mounts
 from perfmon_widgets.collectors.patient_thread import NoAnswerError, PatientThread
 from perfmon_widgets.collectors.rate import Rate
 from perfmon_widgets.collectors.system_file import SystemFile
@@ -159,7 +160,7 @@ def _mounted(proc: Path, anonymous: str) -> tuple[str, str]:
     """
     number = _mount_of_working_directory(proc)
     # From the end, since the mounts made last lie above the others.
-    for mount in reversed(scope.mounts(proc)):
+    for mount in reversed(mounts(proc)):
         if mount.number == number if number else mount.device == anonymous:
             return mount.kind, mount.source
     raise FileNotFoundError(f"device {anonymous} is not in mountinfo")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from perfmon_widgets.collectors.system_file import SystemFile, read_once
+from perfmon_widgets.collectors.mountinfo import mounts_in
+from perfmon_widgets.collectors.system_file import SystemFile, decoded, read_if_there, text_if_there
 
 PROC = Path("/proc")
 
@@ -30,8 +30,6 @@ _EVERY = 10.0
 
 # Reads a file of a control group.
 _Text: TypeAlias = Callable[[Path], str]
-
-_OCTAL = re.compile(r"\\([01][0-7]{2})")
 
 
 def cpus() -> tuple[int, ...]:
@@ -147,14 +145,14 @@ class Limits:
         return self._allowed
 
     def _say_the_same(self) -> bool:
-        return all(_content(file) == said for file, said in self._said.items())
+        return all(read_if_there(file) == said for file, said in self._said.items())
 
     def _look(self) -> None:
         said: dict[Path, bytes] = {}
 
         def text(file: Path) -> str:
-            said[file] = _content(file)
-            return _decode(said[file])
+            said[file] = read_if_there(file)
+            return decoded(said[file])
 
         found = allowed(self._proc, text)
         if found != self._allowed:
@@ -166,11 +164,7 @@ class Limits:
         self._due = -math.inf
 
 
-def _text(file: Path) -> str:
-    return _decode(_content(file))
-
-
-def allowed(proc: Path = PROC, text: _Text = _text) -> Allowed:
+def allowed(proc: Path = PROC, text: _Text = text_if_there) -> Allowed:
     """What this process may use, looked up now: its CPUs, and the tightest limits over its control groups.
 
     ``text`` reads the files.
@@ -244,7 +238,8 @@ def _listed(controller: str, cgroup: str, mountinfo: str) -> tuple[int, Sequence
     """
     version, path = 0, ""
     for line in cgroup.split("\n"):
-        _, controllers, group = _fields(line, ":", 3)
+        _, _, named = line.partition(":")
+        controllers, _, group = named.partition(":")
         if controller in controllers.split(","):
             version, path = 1, group
             break
@@ -252,7 +247,7 @@ def _listed(controller: str, cgroup: str, mountinfo: str) -> tuple[int, Sequence
             version, path = 2, group
     mounted = [
         mount
-        for mount in _parse(mountinfo)
+        for mount in mounts_in(mountinfo)
         if (version == 1 and mount.kind == "cgroup" and controller in mount.options.split(","))
         or (version == 2 and mount.kind == "cgroup2")
     ]
@@ -261,42 +256,6 @@ def _listed(controller: str, cgroup: str, mountinfo: str) -> tuple[int, Sequence
     # A part of the hierarchy may be mounted again elsewhere: the mount that shows most of the way counts.
     best = min(mounted, key=lambda one: len(one.root) if _is_below(path, one.root) else math.inf)
     return version, _up_to(Path(best.point), best.root, path)
-
-
-class Mount(NamedTuple):
-    """One line of mountinfo, in which a file system is mounted."""
-
-    number: str
-    device: str
-    """Two numbers, ``8:1``."""
-    root: str
-    """What of the file system is shown."""
-    point: str
-    """Where it is shown."""
-    kind: str
-    source: str
-    options: str
-    """Those of the file system: the controllers of a hierarchy of version 1."""
-
-
-def mounts(proc: Path = PROC) -> tuple[Mount, ...]:
-    """What is mounted where, as this process sees it; empty where there is no /proc.
-
-    Raises nothing, whatever the names are: the OS kernel marks white space in them and passes all other
-    bytes through.
-    """
-    return _parse(_text(proc / "self" / "mountinfo"))
-
-
-@lru_cache(maxsize=1)
-def _parse(mountinfo: str) -> tuple[Mount, ...]:
-    found = []
-    for line in mountinfo.split("\n"):
-        head, dash, tail = line.partition(" - ")
-        number, _, device, root, point, _ = _fields(head, " ", 6)
-        if dash:
-            found.append(Mount(number, device, *map(_unescape, (root, point, *_fields(tail, " ", 3)))))
-    return tuple(found)
 
 
 def _is_below(path: str, root: str) -> bool:
@@ -315,30 +274,3 @@ def _up_to(mount: Path, root: str, path: str) -> Sequence[Path]:
     if ".." in own.parts:
         own = mount
     return own, *(parent for parent in own.parents if parent == mount or mount in parent.parents)
-
-
-def _fields(line: str, separator: str, count: int) -> list[str]:
-    """The first fields of a line, the last with all that follows; empty ones where there are fewer."""
-    fields = line.split(separator, count - 1)
-    return fields + [""] * (count - len(fields))
-
-
-def _content(path: Path) -> bytes:
-    """What a file says; nothing if it is not there."""
-    try:
-        return read_once(path)
-    except (OSError, ValueError):  # the latter for a name that no file can have
-        return b""
-
-
-def _decode(content: bytes) -> str:
-    """The same as text, less the end of its last line.
-
-    The name of a mount point may be of any bytes: it is decoded as Python decodes the names of files.
-    """
-    return os.fsdecode(content).removesuffix("\n")
-
-
-def _unescape(field: str) -> str:
-    """A field of mountinfo, where white space, the backslash and # stand as octal numbers."""
-    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)

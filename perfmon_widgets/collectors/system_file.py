@@ -41,3 +41,24 @@ def read_once(path: str | Path) -> bytes:
         return content
     finally:
         os.close(descriptor)
+
+
+def read_if_there(path: Path) -> bytes:
+    """The whole content of a file; nothing if it cannot be read."""
+    try:
+        return read_once(path)
+    except (OSError, ValueError):  # the latter for a name that no file can have
+        return b""
+
+
+def text_if_there(path: Path) -> str:
+    """The same as text, less the end of its last line."""
+    return decoded(read_if_there(path))
+
+
+def decoded(content: bytes) -> str:
+    """A content as text, less the end of its last line.
+
+    The name of a mount point may be of any bytes: it is decoded as Python decodes the names of files.
+    """
+    return os.fsdecode(content).removesuffix("\n")

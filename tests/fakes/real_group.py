@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from perfmon_widgets.collectors import scope
+from perfmon_widgets.collectors.system_file import text_if_there
 
 
 class RealGroup:
@@ -20,7 +21,7 @@ class RealGroup:
 
     def __init__(self, name: str) -> None:
         self._made: list[Path] = []
-        texts = [scope._text(scope.PROC / "self" / name) for name in ("cgroup", "mountinfo")]
+        texts = [text_if_there(scope.PROC / "self" / name) for name in ("cgroup", "mountinfo")]
         self.version, groups = scope._groups("memory", *texts)
         if not groups:
             raise FileNotFoundError("no control groups are mounted here")
