@@ -342,13 +342,20 @@ class FakeTree:
         (proc / "self").symlink_to(str(os.getpid()))
 
     def write(
-        self, number: int, *, pages: int, children: str = "", seconds: float = 0, began: int = 0
+        self,
+        number: int,
+        *,
+        pages: int,
+        children: str = "",
+        seconds: float = 0,
+        waited_for: float = 0,
+        began: int = 0,
     ) -> Path:
         folder = self.proc / str(number)
         (folder / "task" / str(number)).mkdir(parents=True, exist_ok=True)
         (folder / "task" / str(number) / "children").write_text(children)
         (folder / "statm").write_text(f"9999 {pages} 1 1 0 1 0\n")
-        times = f"{seconds * TICKS:.0f} 0 0 0"
+        times = f"{seconds * TICKS:.0f} 0 {waited_for * TICKS:.0f} 0"
         (folder / "stat").write_text(
             f"{number} (a ) (b) S 1 1 1 0 -1 0 0 0 0 0 {times} 20 0 1 0 {began} 99999 {pages} 1 1\n"
         )
@@ -412,6 +419,25 @@ def test_time_that_is_lost_with_an_orphan_leaves_one_row_without_a_number_and_sa
     assert "has ended" in made.errors["process_cpu_percent"]
     assert made.collect()["process_cpu_percent"] >= 0
     assert "process_cpu_percent" not in made.errors
+
+
+@pytest.mark.usefixtures("look_each_time")
+@pytest.mark.parametrize("waited_for", [number / 10 for number in range(10)])
+def test_a_child_that_uses_no_time_leaves_every_row_its_number_however_its_time_is_rounded(
+    tmp_path, waited_for
+):
+    """0.1 + 0.7 - 0.7 is less than 0.1, in floats; what is found late and what ends are such sums."""
+    fake = FakeTree(tmp_path)
+    fake.write(70, pages=1000, waited_for=waited_for)
+    watched = Tree(70, tmp_path)
+    watched.read()
+    fake.write(70, pages=1000, children="71 72 ", waited_for=waited_for)
+    fake.write(71, pages=900, seconds=0.7)
+    fake.write(72, pages=900, seconds=0.2)
+    assert watched.read()[0] == 0
+    fake.write(70, pages=1000, children="72 ", waited_for=waited_for + 0.7)
+    (tmp_path / "71" / "stat").unlink()
+    assert watched.read()[0] == 0
 
 
 def test_an_os_kernel_that_does_not_list_children_is_said_in_the_source(tmp_path):

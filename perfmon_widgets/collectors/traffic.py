@@ -56,10 +56,10 @@ class Traffic:
 
     def _count(self, members: Mapping[int, float]) -> tuple[int, int]:
         for _ in range(3):
-            before = self._tree.seconds_waited_for()
+            before = self._tree.waited_for()
             children = {number: _counts_of(self._proc / str(number) / "io") for number in members}
             root = _counts(self._root.read())
-            if self._tree.seconds_waited_for() == before:
+            if self._tree.waited_for() == before:
                 break  # none has ended meanwhile: nothing is missing, or counted twice
         new = children.keys() - self._known
         self._before = _sum([self._before, *(children[n] for n in new if members[n] <= self._read_at)])

@@ -28,7 +28,8 @@ _WEIGHABLE = 16 * 2**30
 
 # Windows has no such call, and nothing here is used there; but the module is imported.
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
-_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0
+# CPU time is summed in whole microseconds: a sum of floats may shrink by rounding, as if time had been lost.
+_TICK = 10**6 // os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0
 
 
 class Tree:
@@ -47,7 +48,7 @@ class Tree:
         self._own, self._others = Rate(), Rate()
         self._busy_others = 0.0
         self._members: dict[int, _Member] = {}
-        self._ignored = 0.0
+        self._ignored = 0  # microseconds
         self._unweighed = False
         self._read_at = 0.0  # seconds since boot
         self._looking, self._weighing, self._reading = Allowance(_EVERY), Allowance(_EVERY), Allowance()
@@ -68,10 +69,10 @@ class Tree:
             self._look()
         busy = self._own.update(self._seconds(), time.monotonic())
         if not self._members:
-            self._busy_others = self._others.update(self._seconds_of_others(), time.monotonic())
+            self._busy_others = self._others.update(self._time_of_others() / 1e6, time.monotonic())
         elif self._reading.affordable():
             with self._reading:
-                self._busy_others = self._others.update(self._seconds_of_others(), time.monotonic())
+                self._busy_others = self._others.update(self._time_of_others() / 1e6, time.monotonic())
         if not self._members:
             return busy + self._busy_others, self._resident()
         self._weigh()
@@ -88,31 +89,35 @@ class Tree:
         if self._statistics is None:
             return time.process_time()
         fields = _fields(self._statistics.read())
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        return (int(fields[11]) + int(fields[12])) * _TICK / 1e6
 
-    def seconds_waited_for(self) -> float:
-        """The CPU seconds of the descendants that have ended and were waited for: it changes as one ends."""
+    def waited_for(self) -> int:
+        """The CPU time of the descendants that have ended and were waited for: it changes as one ends.
+
+        In microseconds.
+        """
         if self._statistics is None:
             ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-            return ended.ru_utime + ended.ru_stime
+            return round((ended.ru_utime + ended.ru_stime) * 1e6)
         fields = _fields(self._statistics.read())
-        return (int(fields[13]) + int(fields[14])) / _TICKS
+        return (int(fields[13]) + int(fields[14])) * _TICK
 
-    def _seconds_of_others(self) -> float:
-        """The CPU seconds of the descendants since they have been known, those that have ended included.
+    def _time_of_others(self) -> int:
+        """The CPU time of the descendants since they have been known, those that have ended included.
 
-        The time of one that ends moves on to the parent that waits for it, so the sum only grows.
+        In microseconds. The time of one that ends moves on to the parent that waits for it, so the sum only
+        grows.
         """
-        waited_for = self.seconds_waited_for()
+        waited_for = self.waited_for()
         if not self._members:
             self._read_at = time.clock_gettime(time.CLOCK_BOOTTIME)
             return waited_for - self._ignored
         for _ in range(3):
             before = waited_for
             self._read_members()
-            if (waited_for := self.seconds_waited_for()) == before:
+            if (waited_for := self.waited_for()) == before:
                 break  # none has moved its time meanwhile: nothing is missing, or counted twice
-        return waited_for + sum(member.seconds for member in self._members.values()) - self._ignored
+        return waited_for + sum(member.used for member in self._members.values()) - self._ignored
 
     def _resident(self) -> float:
         return float(int(self._memory.read().split(None, 2)[1]) * _PAGE)
@@ -148,7 +153,7 @@ class Tree:
             return None
         # What it used before the last reading lies before the time that is reported next.
         if member.started <= self._read_at:
-            self._ignored += member.seconds
+            self._ignored += member.used
         # Until it is weighed: a fork begins with the memory of its parent, which is counted there.
         member.correction = -member.resident
         return member
@@ -197,16 +202,16 @@ class _Member:
         self.correction = 0.0
         """What to add to the resident bytes to have what it holds beyond the others."""
         self.read()
-        self.started = (int(self._identity) + 1) / _TICKS
+        self.started = (int(self._identity) + 1) * _TICK / 1e6
         """By when it had begun, in seconds since boot."""
 
     def read(self) -> None:
-        """Read again its CPU seconds, with those of its children that ended, and its resident bytes."""
+        """Read again its CPU time (microseconds), with that of its children that ended, and its memory."""
         fields = _fields(read_once(self._path))
         if self._identity not in (b"", fields[19]):
             raise ProcessLookupError(f"{self._path} is another process now")
         self._identity = fields[19]
-        self.seconds = sum(map(int, fields[11:15])) / _TICKS
+        self.used = sum(map(int, fields[11:15])) * _TICK
         self.resident = float(int(fields[21]) * _PAGE)
 
 
