@@ -123,6 +123,13 @@ def test_a_series_that_was_recorded_now_and_then_is_joined():
     assert drawn(figure)["a"] == list(range(20))
 
 
+def test_a_single_value_is_a_point():
+    """What was recorded once, and a rate after two samples: the first of a counter has none."""
+    figure = plot(history([0, 5], cpu_percent=[math.nan, 30]), "cpu_percent")
+    assert drawn(figure)["cpu_percent"] == [30, 30]
+    assert seconds(figure) == [[5, 5]]
+
+
 def test_a_gpu_that_was_used_for_a_while_is_not_joined_across_the_rest():
     values = [math.nan] * 10 + [50.0] * 10 + [math.nan] * 10
     figure = plot(history(range(30), **{"gpu0/utilization_percent": values}), "gpu0/utilization_percent")

@@ -136,7 +136,8 @@ def _line(
 def _figure(drawn: Plot, start: float, end: float, stretches: Sequence[Stretch]) -> dict[str, Any]:
     # The limits of a DateScale are wrong wherever the browser's time zone is not UTC: it finds them itself.
     scales = {"x": bqplot.DateScale(), "y": bqplot.LinearScale(min=drawn.bottom, max=drawn.top)}
-    length = max(len(times) for times, _ in drawn.lines.values())
+    # Two points at least, though one may be all there is: of a single one bqplot makes no line.
+    length = max(2, *(len(times) for times, _ in drawn.lines.values()))
     lines = bqplot.Lines(
         x=np.stack([_moments(_filled(times, length)) for times, _ in drawn.lines.values()]),
         y=np.stack([_filled(values, length) for _, values in drawn.lines.values()]),
