@@ -19,13 +19,16 @@ _PER_SECOND = "_per_second"
 RECORDED = "recorded"
 """The group of the series that the user records."""
 
+# What the history has beside its columns: its index, and in its attrs what is told of no single column.
+_OF_THE_HISTORY = ("time", "devices", "gaps")
+
 MISSING = "–"
 """What is printed for a number that is not there."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What one column means; raises ValueError if the name does not end in its unit.
+    """What one column means; raises ValueError if the name does not end in its unit, or is the history's own.
 
     The name follows one rule, ``[where/]what_unit``: ``cpu_percent``, ``gpu0/memory_used_bytes``. The same
     string is the DataFrame column, the CSV header and the JSON key.
@@ -46,6 +49,8 @@ class Metric:
     """The name of the device it belongs to, where it has one."""
 
     def __post_init__(self) -> None:
+        if self.name in _OF_THE_HISTORY:
+            raise ValueError(f"{self.name!r} is a name that the history uses itself; choose another")
         what = self.name.rpartition("/")[2]
         if not what:
             raise ValueError(f"metric name {self.name!r} is empty after the slash; use [where/]what_unit")

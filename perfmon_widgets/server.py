@@ -58,7 +58,8 @@ def serve(
         port: the port, by default one that is free.
         token: what every request must bring along; by default a random one.
 
-    Raises OSError if the address cannot be listened on, and ValueError for a token that no header can carry.
+    Raises OSError if the address cannot be listened on, and ValueError for a port that cannot be, and for a
+    token that no header can carry.
     """
     return PerformanceServer(monitor, host=host, port=port, token=token)
 
@@ -231,6 +232,8 @@ class _Handler(web.RequestHandler):
 
 def _listen(host: str, port: int) -> socket.socket:
     """A socket that listens there. Not by Tornado, which leaves it open if it cannot be bound."""
+    if not 0 <= port <= 65535:  # the C library would take what is left of it in 16 bits
+        raise ValueError(f"port must be a number from 0 (any that is free) to 65535, not {port!r}")
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, address = found[0]
     listening = socket.create_server(address[:2], family=family, backlog=128)

@@ -109,6 +109,16 @@ def test_the_busy_share_of_each_cpu_and_of_all(machine):
     assert sources(made)["cpu_percent"] == f"{machine.proc}/stat, 2 CPUs"
 
 
+def test_time_of_waiting_that_the_os_kernel_takes_back_makes_no_share_above_100(machine):
+    """proc(5): the value of iowait may decrease."""
+    machine.write_processors({0: (100, 0, 0, 900, 50), 1: (100, 0, 0, 900, 50)})
+    made = collector(machine)
+    made.collect()
+    machine.write_processors({0: (120, 0, 0, 900, 45), 1: (120, 0, 0, 900, 45)})
+    values = made.collect()
+    assert [values[name] for name in ("cpu_percent", "core0/cpu_percent", "core1/cpu_percent")] == [100.0] * 3
+
+
 def test_cpus_that_are_not_allowed_do_not_count(machine, monkeypatch):
     monkeypatch.setattr(scope, "cpus", lambda: (1,))
     machine.write_processors({0: BEFORE, 1: BEFORE, 2: BEFORE})

@@ -73,6 +73,15 @@ def test_without_limits_there_are_no_columns_of_the_host(machine):
     assert not any(name.startswith("host_") for name in names(collector(machine)))
 
 
+def test_more_than_a_limit_that_was_lowered_meanwhile_is_all_of_it(machine):
+    """The use is read each time, the limit every ten seconds; and it takes its time to be enforced."""
+    mount = machine.version_2("/")
+    memory_group(mount, limit=4 * MIB, used=6 * MIB)
+    values = collector(machine).collect()
+    assert values["ram_percent"] == 100
+    assert values["ram_used_bytes"] == 6 * MIB
+
+
 def test_under_a_memory_limit_the_machine_stays_visible(machine):
     """A healthy container dies on a full host."""
     mount = machine.version_2("/job")

@@ -61,6 +61,13 @@ def test_a_name_that_says_nothing_is_refused(name):
         Metric(name, "", "cpu", "Some number.")
 
 
+@pytest.mark.parametrize("name", ["time", "devices", "gaps"])
+def test_a_name_that_the_history_uses_itself_is_refused(name):
+    """``history.attrs`` says under it what is told of no single column; the index is ``time``."""
+    with pytest.raises(ValueError, match=f"'{name}' is a name that the history uses itself"):
+        Metric(name, "", "cpu", "Some number.")
+
+
 def test_a_metric_cannot_be_changed():
     metric = Metric("cpu_percent", "percent", "cpu", "Some number.")
     with pytest.raises(dataclasses.FrozenInstanceError):

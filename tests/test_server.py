@@ -405,6 +405,12 @@ def test_without_a_monitor_it_is_the_shared_one_started(
     assert monitor.running
 
 
+@pytest.mark.parametrize("port", [-1, 65536, 70000])
+def test_a_port_that_cannot_be_is_refused(monitor: PerformanceMonitor, port: int) -> None:
+    with pytest.raises(ValueError, match=f"^port must be .* not {port}$"):
+        serve(monitor, port=port)
+
+
 def test_an_address_in_use_is_the_callers_error(
     server: PerformanceServer, monitor: PerformanceMonitor
 ) -> None:

@@ -351,9 +351,15 @@ def test_a_name_that_cannot_be_a_column_is_refused(monitor, name):
     assert list(monitor.sample().values) == ["a_percent"]
 
 
-@pytest.mark.parametrize("name", ["a_percent", "time"])
-def test_the_name_of_another_column_is_refused(monitor, name):
-    with pytest.raises(ValueError, match=f"'{name}' is a column of the history already"):
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a_percent", "is a column of the history already"),
+        *((name, "the history uses itself") for name in ("time", "devices", "gaps")),
+    ],
+)
+def test_a_name_that_is_taken_is_refused(monitor, name, reason):
+    with pytest.raises(ValueError, match=f"'{name}' .*{reason}"):
         monitor.record(**{"epoch": 1, name: 2})
     assert list(monitor.sample().values) == ["a_percent"]
 

@@ -140,14 +140,16 @@ class Cpu:
             busy, total = _times(fields)
             if core is not None:
                 name, rate = core
-                values[name] = 100 * rate.update(busy, total)
+                values[name] = scope.percent(rate.update(busy, total), 1.0)
             if allowed:
                 busy_allowed += busy
                 total_allowed += total
         if _HOST.name in self._names:
-            values[_HOST.name] = 100 * self._host.update(*_times(content.split(None, 9)))
+            share = self._host.update(*_times(content.split(None, 9)))
+            values[_HOST.name] = scope.percent(share, 1.0)
         if self._quota is None or self._used is None:
-            values[_SHARE.name] = 100 * self._busy.update(busy_allowed, total_allowed)
+            share = self._busy.update(busy_allowed, total_allowed)
+            values[_SHARE.name] = scope.percent(share, 1.0)
         else:
             values[_SHARE.name] = scope.percent(self._used(), self._quota.cpus)
         if _THROTTLED.name in self._names:

@@ -153,7 +153,7 @@ class Memory:
         if self._used is not None:
             limit = float(self._limit.limit) if self._limit is not None else self._by_hub
             used = self._used.read()[1] if isinstance(self._used, Tree) else self._used.read()
-        values = {"ram_percent": 100 * used / limit, "ram_used_bytes": used, "ram_limit_bytes": limit}
+        values = {"ram_percent": scope.percent(used, limit), "ram_used_bytes": used, "ram_limit_bytes": limit}
         if _HOST[0].name in self._names:
             values.update(
                 zip((metric.name for metric in _HOST), (100 * host / total, host, total), strict=True)

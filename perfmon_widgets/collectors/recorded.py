@@ -88,7 +88,7 @@ def _number(name: str, value: Any) -> float:
 
 
 def _metric(name: str, taken: frozenset[str]) -> Metric:
-    if name == "time" or name in taken:
+    if name in taken:
         raise ValueError(f"{name!r} is a column of the history already; record it under another name")
     if not all(part.isidentifier() for part in name.split("/")):
         raise ValueError(f"{name!r} cannot be a column: use letters, digits and _, as in train/loss")

@@ -44,7 +44,11 @@ def cpus() -> tuple[int, ...]:
 
 
 def percent(used: float, limit: float) -> float:
-    """The share in percent, 100 at most: the clocks of two counters are never quite the same."""
+    """The share in percent, 100 at most.
+
+    It would be more where the clocks of two counters differ a little, where the OS kernel takes back time
+    that it had counted as waiting for a disk, and until a limit that was changed is looked up again.
+    """
     share = 100 * used / limit
     return 100.0 if share > 100 else share  # so that NaN stays NaN
 

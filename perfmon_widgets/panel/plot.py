@@ -126,6 +126,9 @@ def _line(
 ) -> Line:
     """As many points as can be seen; what has a value only now and then is joined."""
     known = np.isfinite(values)
+    if np.count_nonzero(known) == 1:  # a dash, since nothing is seen of a line from a point to itself
+        around = times[known] + np.ptp(times) / _POINTS * np.array([-2.0, 2.0])
+        return np.clip(around, times.min(), times.max()), np.repeat(values[known], 2)
     runs = np.count_nonzero(np.diff(known.astype(int), prepend=0) == 1)
     if not known.all() and np.count_nonzero(known) < 2 * runs:
         return times[known], values[known]
@@ -136,8 +139,7 @@ def _line(
 def _figure(drawn: Plot, start: float, end: float, stretches: Sequence[Stretch]) -> dict[str, Any]:
     # The limits of a DateScale are wrong wherever the browser's time zone is not UTC: it finds them itself.
     scales = {"x": bqplot.DateScale(), "y": bqplot.LinearScale(min=drawn.bottom, max=drawn.top)}
-    # Two points at least, though one may be all there is: of a single one bqplot makes no line.
-    length = max(2, *(len(times) for times, _ in drawn.lines.values()))
+    length = max(len(times) for times, _ in drawn.lines.values())
     lines = bqplot.Lines(
         x=np.stack([_moments(_filled(times, length)) for times, _ in drawn.lines.values()]),
         y=np.stack([_filled(values, length) for _, values in drawn.lines.values()]),
