@@ -53,7 +53,9 @@ class Sources:
         self._opened = True
         for name, collector in self._collectors.items():
             try:  # as `with self._errors.of(name)`, which would make an object each time
-                ask = patiently and name in self._patient
+                thread = self._patient.get(name)
+                # One that has not come back is not to be called a second time meanwhile, whoever wants it.
+                ask = thread is not None and (patiently or thread.busy)
                 found = self._ask(name, collector) if ask else collector.collect()
                 reading = {column: float(value) for column, value in found.items()}
                 if not reading.keys() <= values.keys():
@@ -72,11 +74,17 @@ class Sources:
         return reading
 
     def close(self) -> None:
-        """Have each let go of what it holds; nothing if it has, and was not read since."""
+        """Have each let go of what it holds; nothing if it has, and was not read since.
+
+        One that has not come back from a reading is left alone until the next time.
+        """
         if not self._opened:
             return
         self._opened = False
         for name, collector in self._collectors.items():
+            if name in self._patient and self._patient[name].busy:
+                self._opened = True
+                continue
             close = getattr(collector, "close", None)
             if close is not None:
                 with self._errors.of(name, heals=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import math
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -116,6 +118,82 @@ def test_a_monitor_with_a_source_that_hangs_can_be_stopped_and_started(monkeypat
     answers.set()
 
 
+def test_a_source_that_has_not_come_back_is_neither_called_a_second_time_nor_closed(monkeypatch):
+    """Not by a sample that is taken by hand either, nor as the monitor stops: nobody else has to be safe."""
+    monkeypatch.setattr(sources, "PATIENCE", 0.1)
+    answers = threading.Event()
+    closed: list[bool] = []
+    far = FakeCollector("far_percent", read=lambda: {"far_percent": float(answers.wait(30))})
+    far.close = lambda: closed.append(True)
+    monitor = PerformanceMonitor([far], interval=FAST)
+    samples = Samples()
+    monitor.on_sample(samples)
+    monitor.start()
+    samples.next()
+    assert math.isnan(monitor.sample().values["far_percent"])
+    assert "a reading has not come back" in monitor.errors["FakeCollector"]
+    monitor.stop()
+    assert (far.readings, closed) == (1, [])
+    answers.set()
+    monitor.start()
+    while math.isnan(samples.next().values["far_percent"]):
+        pass
+    monitor.stop()
+    assert closed == [True]
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, KeyboardInterrupt])
+def test_what_is_raised_to_end_a_thread_costs_the_columns_of_its_source(error):
+    def fail() -> dict[str, float]:
+        raise error
+
+    monitor = PerformanceMonitor([FakeCollector("a_percent", read=fail), OtherCollector("b_percent")])
+    samples = Samples()
+    monitor.on_sample(samples)
+    monitor.interval = FAST
+    with monitor:
+        samples.next()
+        assert math.isnan(samples.next().values["a_percent"])
+        assert error.__name__ in monitor.errors["FakeCollector"]
+
+
+def test_a_thread_that_cannot_be_started_is_tried_again(monkeypatch):
+    """No more threads (pids.max, ulimit -u) for a moment: neither a source nor the disk is lost for good."""
+    start = threading.Thread.start
+    refused: list[str] = []
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name in ("perfmon-FakeCollector", "perfmon-disk") and thread.name not in refused:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monitor = PerformanceMonitor([FakeCollector("a_percent"), HostCollector()], interval=FAST)
+    samples = Samples()
+    monitor.on_sample(samples)
+    with monitor:
+        first, second = samples.next().values, samples.next().values
+    assert len(refused) == 2
+    assert math.isnan(first["a_percent"])
+    assert math.isnan(first["disk_percent"])
+    assert first["ram_percent"] > 0
+    assert second["a_percent"] == 0
+    assert second["disk_percent"] > 0
+    assert not {"FakeCollector", "HostCollector", "disk_percent"} & monitor.errors.keys()
+
+
+def test_starts_and_stops_leave_nothing_behind_for_the_exit():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=FAST)
+    samples = Samples()
+    monitor.on_sample(samples)
+    before = len(weakref.finalize._registry)
+    for _ in range(5):
+        with monitor:
+            samples.next()
+    assert len(weakref.finalize._registry) <= before
+
+
 def test_a_file_server_that_is_away_costs_the_numbers_of_the_disk_only(tmp_path, monkeypatch):
     if os.getuid() != 0 or not Path("/dev/fuse").exists():
         pytest.skip("mounting a file system takes root and /dev/fuse")
@@ -196,6 +274,7 @@ def test_where_nothing_may_be_written_all_but_the_log_works(tmp_path):
     home.mkdir()
     code = """
 import time
+import weakref
 from perfmon_widgets import PerformanceMonitor, PerformancePanel
 with PerformanceMonitor(interval=0.05) as monitor:
     panel = PerformancePanel(monitor)
@@ -449,6 +528,7 @@ def test_forks_at_any_moment_cost_neither_parent_nor_child_a_row(counting, forke
 
 ENDS = """
 import time
+import weakref
 from perfmon_widgets import PerformanceMonitor, PerformancePanel, serve
 monitor = PerformanceMonitor(interval=0.01)
 panel = PerformancePanel(monitor)
