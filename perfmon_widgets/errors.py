@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -24,11 +25,11 @@ class Errors:
     def of(self, name: str, *, heals: bool = True) -> _Part:
         """``with errors.of("disk"):`` what is raised inside is the error of that part, and goes no further.
 
-        An interrupt does. Where nothing is raised, the part has no error any more, if that ``heals`` it.
+        KeyboardInterrupt does. Where nothing is raised, the part has no error any more, if that ``heals`` it.
         """
         return _Part(self, name, heals)
 
-    def note(self, name: str, error: Exception) -> None:
+    def note(self, name: str, error: BaseException) -> None:
         """That part has this error now."""
         text = str(error) or type(error).__name__
         if name not in self._texts:
@@ -52,7 +53,8 @@ class _Part:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
-        if isinstance(error, Exception):
+        # Not only Exceptions: SystemExit or asyncio's CancelledError would end the thread that samples.
+        if error is not None and not isinstance(error, KeyboardInterrupt):
             self._errors.note(self._name, error)
             return True
         if error is None and self._heals:
@@ -66,21 +68,39 @@ class Subscribers(Generic[News]):
     def __init__(self, kind: str, errors: Errors) -> None:
         self._kind = kind
         self._errors = errors
-        self._callbacks: tuple[Callable[[News], object], ...] = ()
+        self._callbacks: dict[str, Callable[[News], object]] = {}  # by their names among the errors
+        self.renew_lock()
+
+    def renew_lock(self) -> None:
+        """In a forked child: the parent's lock may have been held when the fork happened."""
+        # Reentrant: what is collected as garbage meanwhile may want to be told no more.
+        self._lock = threading.RLock()
 
     def change(self, callback: Callable[[News], object], remove: bool) -> None:
         """Call it back from now on, once however often it is given; or no more."""
-        if remove:
-            self._errors.forget(self._name(callback))
-            self._callbacks = tuple(known for known in self._callbacks if known != callback)
-        elif callback not in self._callbacks:
-            self._callbacks = (*self._callbacks, callback)
+        with self._lock:
+            # Those to be told now are told from the one before.
+            callbacks = dict(self._callbacks)
+            known = next((name for name, each in callbacks.items() if each == callback), None)
+            if not remove and known is None:
+                name = first = f"{self._kind} {name_of(callback)}"
+                number = 1
+                while name in callbacks:
+                    number += 1
+                    name = f"{first} {number}"
+                callbacks[name] = callback
+            elif remove and known is not None:
+                del callbacks[known]
+                self._errors.forget(known)
+            self._callbacks = callbacks
 
     def tell(self, news: News) -> None:
         """Call all of them, here."""
-        for callback in self._callbacks:
-            with self._errors.of(self._name(callback)):
+        for name, callback in self._callbacks.items():
+            with self._errors.of(name):
                 callback(news)
 
-    def _name(self, callback: Callable[[News], object]) -> str:
-        return f"{self._kind} {getattr(callback, '__qualname__', callback)}"
+
+def name_of(action: Callable[..., object]) -> str:
+    """What to call a function among the errors; of what has no name, such as a partial, its type's."""
+    return getattr(action, "__qualname__", None) or type(action).__qualname__

@@ -18,7 +18,7 @@ from perfmon_widgets.clock import Clock
 from perfmon_widgets.collectors import Collector, default_collectors
 from perfmon_widgets.collectors.recorded import Recorded
 from perfmon_widgets.csv_log import CsvLog, Rows
-from perfmon_widgets.errors import Errors, Subscribers
+from perfmon_widgets.errors import Errors, Subscribers, name_of
 from perfmon_widgets.history import History, microseconds
 from perfmon_widgets.metrics import Metric, Sample
 from perfmon_widgets.sources import Sources
@@ -429,7 +429,7 @@ class PerformanceMonitor:
                 action = self._wishes.get_nowait()
             except queue.Empty:  # another thread was quicker
                 return
-            with self._errors.of(getattr(action, "__qualname__", str(action))):
+            with self._errors.of(name_of(action)):
                 action()
 
     def __enter__(self) -> Self:
@@ -446,7 +446,7 @@ class PerformanceMonitor:
     def _forget_thread(self) -> None:
         """In a forked child there is no thread, and the log is the parent's."""
         self._renew_locks()
-        for part in (self._history, self._spans, self._recorded):
+        for part in (self._history, self._spans, self._recorded, self._told_samples, self._told_states):
             part.renew_lock()
         self._span_log.forget()
         self._log.forget()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import math
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -330,6 +332,78 @@ def test_a_subscriber_that_works_again_is_no_longer_among_the_errors():
     broken = False
     monitor.sample()
     assert monitor.errors == {}
+
+
+def test_subscribers_of_one_name_are_told_apart_among_the_errors(caplog):
+    """One that works does not heal the other; that would be logged with every sample."""
+    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    told: list[Sample] = []
+    failing, working = (lambda sample, act=act: act(sample) for act in (lambda _: 1 / 0, told.append))
+    monitor.on_sample(failing)
+    monitor.on_sample(working)
+    for _ in range(3):
+        monitor.sample()
+    assert len(told) == 3
+    assert list(monitor.errors.values()) == ["division by zero"]
+    assert len(caplog.records) == 1
+    monitor.on_sample(failing, remove=True)
+    assert monitor.errors == {}
+
+
+def test_a_subscriber_without_a_name_is_called_by_its_type():
+    """A partial prints all of its arguments, which may be an array of gigabytes, or raise."""
+
+    class Unprintable:
+        def __repr__(self) -> str:
+            raise AssertionError("nobody needs to know")
+
+    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    monitor.on_sample(partial(lambda model, sample: 1 / 0, Unprintable()))
+    monitor.sample()
+    assert monitor.errors == {"on_sample partial": "division by zero"}
+    wish = partial(lambda model: 1 / 0, Unprintable())
+    monitor.submit(wish)
+    assert "partial" in monitor.errors
+
+
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError])
+def test_a_subscriber_that_would_end_the_thread_does_not(error):
+    def leave(sample: Sample) -> None:
+        raise error
+
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=0.02)
+    samples = Samples()
+    monitor.on_sample(leave)
+    monitor.on_sample(samples)
+    with monitor:
+        for _ in range(3):
+            samples.next()
+        assert error.__name__ in next(iter(monitor.errors.values()))
+
+
+def test_subscriptions_from_several_threads_are_all_kept():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    told: list[tuple[int, int]] = []
+
+    def subscribe(number: int) -> None:
+        for each in range(200):
+            callback = partial(lambda key, sample: told.append(key), (number, each))
+            monitor.on_sample(callback)
+            if each % 2:
+                monitor.on_sample(callback, remove=True)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=subscribe, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    monitor.sample()
+    assert sorted(told) == [(number, each) for number in range(4) for each in range(0, 200, 2)]
 
 
 def test_a_subscriber_may_remove_itself_while_it_is_told():
