@@ -144,16 +144,18 @@ class CsvLog:
     def add_columns(self, columns: Sequence[str]) -> None:
         """Have more columns, behind those there are: the rows that are written already get empty fields.
 
+        Nothing for those there are already.
         The file is written anew beside the old one, which it then replaces, so that at every moment one whole
         file is there. Never raises: what goes wrong switches the log off, and the file stays as it was.
         """
         with self._lock:
-            if self._descriptor is not None:
+            new = [column for column in columns if column not in self._columns]
+            if self._descriptor is not None and new:
                 try:
-                    self._widen(columns)
+                    self._widen(new)
                 except OSError as error:
                     self._fail(error)
-            self._columns = (*self._columns, *columns)
+            self._columns = (*self._columns, *new)
 
     def _widen(self, columns: Sequence[str]) -> None:
         assert self._descriptor is not None  # noqa: S101 - for the type checker

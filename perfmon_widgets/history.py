@@ -77,9 +77,12 @@ class History:
             return self.count
 
     def add_columns(self, columns: Sequence[str]) -> None:
-        """Have more columns, behind those there are; the rows there are have NaN in them."""
+        """Have more columns, behind those there are; the rows there are have NaN in them.
+
+        Nothing for those there are already.
+        """
         with self._lock:
-            self.columns = (*self.columns, *columns)
+            self.columns = (*self.columns, *(column for column in columns if column not in self.columns))
             self._move(len(self._rows))
 
     def _move(self, rows: int) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from fakes import hung_disk
 from fakes.collectors import FakeCollector, OtherCollector, Samples
@@ -235,6 +236,37 @@ def test_a_log_directory_that_is_deleted_ends_the_log_only(folder):
         path = monitor.log.start("again.csv")
         samples.next()
     assert counted(read_csv(path)) == counted(monitor.history) == list(range(len(monitor.history)))
+
+
+@pytest.mark.parametrize("store", ["log", "history", "recorded"])
+def test_an_interrupt_while_a_series_becomes_a_column_costs_nothing_but_that_sample(
+    folder, monkeypatch, store
+):
+    """Of a sample by hand, on the main thread: a cell is interrupted while the log is written anew."""
+    monitor = PerformanceMonitor([FakeCollector("row_count")])
+    path = monitor.log.start("run.csv")
+    monitor.sample()
+    monitor.record(loss=1.0)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        where, name = {
+            "log": (os, "fsync"),
+            "history": (monitor._history, "add_columns"),
+            "recorded": (monitor._recorded, "adopt"),
+        }[store]
+        patch.setattr(where, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            monitor.sample()
+    monitor.record(accuracy=0.5)
+    assert monitor.sample().values == {"row_count": 1.0, "loss": 1.0, "accuracy": 0.5}
+    assert monitor.errors == {}
+    assert [metric.name for metric in monitor.metrics] == list(monitor.history.columns)
+    monitor.stop()
+    pd.testing.assert_frame_equal(read_csv(path), monitor.history)
+    assert sorted(os.listdir()) == ["run.csv"]
 
 
 def test_a_file_made_read_only_is_written_on_since_it_is_open(counting):

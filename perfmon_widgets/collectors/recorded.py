@@ -51,14 +51,16 @@ class Recorded:
         """Whether there are values that no reading has handed over."""
         return bool(self._values)
 
-    def adopt(self) -> tuple[str, ...]:
-        """The names that are new since the last call; from now on they are among the metrics."""
-        if not self._new:
-            return ()
+    @property
+    def new(self) -> tuple[str, ...]:
+        """The names that are not among the metrics yet."""
+        return tuple(self._new) if self._new else ()
+
+    def adopt(self, names: Sequence[str]) -> None:
+        """Those of the new names are among the metrics from now on."""
         with self._lock:
-            new, self._new = self._new, {}
-            self.metrics = (*self.metrics, *new.values())
-        return tuple(new)
+            self.metrics = (*self.metrics, *(self._new[name] for name in names))
+            self._new = {name: metric for name, metric in self._new.items() if name not in names}
 
     def collect(self) -> Mapping[str, float]:
         """The last value of each series that was recorded since the reading before."""
