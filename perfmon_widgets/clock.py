@@ -144,14 +144,18 @@ class Clock(threading.Thread):
                 self._ask_for_the_gil_sooner()
         if self._wanted:
             self._sample(after_gap)  # the end of what was asked for would be missing for good
-        if sys.getswitchinterval() == _SWITCH_INTERVAL and not math.isnan(self._usual_switch_interval):
-            sys.setswitchinterval(self._usual_switch_interval)
+        self.give_back()
         self._after()
 
     def _ask_for_the_gil_sooner(self) -> None:
         if sys.getswitchinterval() > _SWITCH_INTERVAL:
             self._usual_switch_interval = sys.getswitchinterval()
             sys.setswitchinterval(_SWITCH_INTERVAL)
+
+    def give_back(self) -> None:
+        """Have the interpreter switch threads as before: at the end, and in a forked child."""
+        if sys.getswitchinterval() == _SWITCH_INTERVAL and not math.isnan(self._usual_switch_interval):
+            sys.setswitchinterval(self._usual_switch_interval)
 
     def _sample(self, after_gap: bool) -> None:
         self._wanted = False  # before: what is asked for from here on lies after this reading

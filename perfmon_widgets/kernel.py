@@ -8,6 +8,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import logging
+import os
 import signal
 import threading
 import time
@@ -290,6 +291,16 @@ def _tell_of_cells(monitor: Any, running: bool) -> None:
 
 
 spans.watchers.append(_tell_of_cells)
+
+
+def _after_fork() -> None:
+    """A forked child executes no cells, and the lock of whom the parent tells may have been held."""
+    global _cells  # noqa: PLW0603
+    _cells = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _counts(info: Any) -> bool:

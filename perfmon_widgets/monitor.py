@@ -447,9 +447,12 @@ class PerformanceMonitor:
 
     def _forget_thread(self) -> None:
         """In a forked child there is no thread, and the log is the parent's."""
+        if self._clock is not None:
+            self._clock.give_back()
         self._renew_locks()
         for part in (self._history, self._spans, self._recorded, self._told_samples, self._told_states):
             part.renew_lock()
+        self._sources.forget()
         self._span_log.forget()
         self._log.forget()
 
@@ -485,12 +488,15 @@ def _seconds(name: str, value: float) -> float:
         seconds = float(value)
     except (TypeError, ValueError):
         seconds = math.nan
-    if not 0 < seconds <= threading.TIMEOUT_MAX:
+    # Below a microsecond nothing is told apart, and far below it how many were missed is no number.
+    if not 1e-6 <= seconds <= threading.TIMEOUT_MAX:
         raise ValueError(f"{name} must be a number of seconds greater than 0, not {value!r}")
     return seconds
 
 
 def _after_fork() -> None:
+    global _shared_lock  # noqa: PLW0603 - the parent's may have been held
+    _shared_lock = threading.Lock()
     for monitor in tuple(_monitors):
         monitor._forget_thread()
 

@@ -73,6 +73,10 @@ class Sources:
             raise TimeoutError(f"a reading has not come back for more than {PATIENCE:g} s") from None
         return reading
 
+    def forget(self) -> None:
+        """In a forked child: what the collectors hold is the parent's to let go of."""
+        self._opened = False
+
     def close(self) -> None:
         """Have each let go of what it holds; nothing if it has, and was not read since.
 

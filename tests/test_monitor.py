@@ -66,7 +66,7 @@ def test_interval_and_window_can_be_chosen():
 
 
 @pytest.mark.parametrize("argument", ["interval", "window"])
-@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, "soon", None])
+@pytest.mark.parametrize("value", [0, -1, 1e-320, math.nan, math.inf, "soon", None])
 def test_a_time_that_makes_no_sense_is_refused_by_name(argument, value):
     with pytest.raises(ValueError, match=f"^{argument} must be a number of seconds greater than 0"):
         PerformanceMonitor([], **{argument: value})
@@ -939,6 +939,39 @@ def test_a_child_forked_in_the_middle_of_a_sample_can_sample(forked):
 
         assert forked(child) == 2.0
         go_on.set()
+
+
+def test_a_forked_child_does_not_close_what_its_parent_reads(forked):
+    closed: list[int] = []
+    collector = FakeCollector("a_percent")
+    collector.close = lambda: closed.append(os.getpid())
+    monitor = PerformanceMonitor([collector])
+    monitor.sample()
+
+    def child() -> list[int]:
+        monitor.stop()  # as when it ends by sys.exit()
+        unread = list(closed)
+        monitor.sample()
+        monitor.stop()
+        return [len(unread), len(closed)]
+
+    assert forked(child) == [0, 1]
+    monitor.stop()
+    assert closed == [os.getpid()]
+
+
+def test_a_forked_child_waits_for_the_gil_as_long_as_it_did_before_the_monitor(forked):
+    usual = sys.getswitchinterval()
+    with PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER) as monitor:
+        monitor._clock._ask_for_the_gil_sooner()
+        assert sys.getswitchinterval() < usual
+        assert forked(sys.getswitchinterval) == usual
+    assert sys.getswitchinterval() == usual
+
+
+def test_a_child_forked_while_the_shared_monitor_is_made_can_have_one(forked):
+    with monitor_module._shared_lock:
+        assert forked(lambda: shared_monitor().running) is False
 
 
 def test_a_forked_child_leaves_the_log_to_its_parent(forked, folder):
