@@ -77,9 +77,14 @@ def test_every_reading_is_declared_and_every_limit_is_a_column(machine):
     assert {metric.limit for metric in made.metrics if isinstance(metric.limit, str)} <= names
 
 
-def test_only_a_machine_with_proc_has_one(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        HostCollector(tmp_path)
+def test_where_proc_shows_processes_only_the_disk_is_told_and_the_rest_says_why(tmp_path):
+    """``mount -o subset=pid``, systemd's ProcSubset=pid: there is no /proc/stat and no /proc/meminfo."""
+    made = HostCollector(tmp_path)
+    values = made.collect()
+    assert values["disk_limit_bytes"] > 0
+    for column, file in (("cpu_percent", "stat"), ("ram_percent", "meminfo")):
+        assert column not in values
+        assert f"No such file or directory: '{tmp_path / file}'" in made.errors[column]
 
 
 def test_the_default_collectors_of_linux_are_the_host_and_this_process():

@@ -451,6 +451,31 @@ def test_an_os_kernel_that_does_not_list_children_is_said_in_the_source(tmp_path
     assert "does not list children" in sources["process_cpu_percent"]
 
 
+def test_the_own_number_is_the_one_in_proc(tmp_path):
+    """``unshare --pid --fork``, bwrap: /proc is still the outer one, where another process has this id."""
+    fake = FakeTree(tmp_path)
+    fake.write(os.getpid(), pages=5000, children="60 61 ")
+    fake.write(60, pages=3000)
+    (tmp_path / "self").unlink()
+    (tmp_path / "self").symlink_to("4242")
+    fake.write(4242, pages=1000, children="4243 ")
+    fake.write(4243, pages=900)
+    assert ProcessCollector(tmp_path).collect()["process_ram_bytes"] == 1900 * PAGE
+    for number, inside in ((4242, os.getpid()), (4243, 17)):
+        (tmp_path / str(number) / "status").write_text(
+            f"Name:\tpython\nNSpid:\t{number}\t{inside}\nTrace: 0\n"
+        )
+    assert tree.number_of(os.getpid(), tmp_path) == 4242
+    assert tree.number_of(17, tmp_path) == 4243
+    with pytest.raises(ProcessLookupError, match=r"process 60 .* another PID namespace"):
+        tree.number_of(60, tmp_path)
+
+
+def test_in_the_own_proc_a_process_has_its_own_number():
+    assert tree.number_of(os.getpid()) == os.getpid()
+    assert tree.number_of(1) == 1
+
+
 # -- cost --------------------------------------------------------------------------------------------------
 
 

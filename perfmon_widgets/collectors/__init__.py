@@ -40,6 +40,10 @@ def default_collectors(
     process to watch, with its children, instead of this one; Linux only. Raises ValueError if one of the GPUs
     does not exist, OSError if that process does not.
     """
+    if root is not None:
+        from perfmon_widgets.collectors.tree import number_of  # noqa: PLC0415 - as below
+
+        root = number_of(root)
     return [*_host(root), *_gpus(gpus, root)]
 
 

@@ -159,7 +159,7 @@ class Search:
         if self._allowance.due():
             with self._allowance:
                 held: dict[tuple[str, bytes], int] = {}
-                self._search(self._root or os.getpid(), held, set())
+                self._search(self._root or scope.own_number(self._proc), held, set())
                 totals: dict[str, int] = {}
                 for (pci, _), size in held.items():
                     totals[pci] = totals.get(pci, 0) + size

@@ -191,7 +191,7 @@ class Search:
             self._own_due = now + _PROBE_EVERY if self._own else 0.0
         if now >= self._children_due:
             started = time.thread_time()
-            self._children = list(self._used_by_children(self._root or os.getpid()))
+            self._children = list(self._used_by_children(self._root or scope.own_number(self._proc)))
             cost = time.thread_time() - started
             self._children_due = now + max(_CHILDREN_EVERY, cost / _CHILDREN_SHARE)
         return self._own + self._children
@@ -234,7 +234,7 @@ class Search:
         self, process: int, inherited: frozenset[tuple[str, str]] = frozenset()
     ) -> Iterator[Used]:
         opened = self._opened(process)
-        if process != os.getpid():
+        if process != scope.own_number(self._proc):
             # A forked child holds what its parent had open; that says nothing about what it uses itself.
             # One that has opened GPUs without CUDA only watches them, as wandb does.
             devices = {device for _, device in opened - inherited}

@@ -37,8 +37,9 @@ class HostCollector:
 
     What each number means stands in cpu.py, memory.py and disk.py. Which columns there are is decided when
     this is made: ``host_…`` if a limit keeps this process from using all of the machine, a throttled share
-    if it has a CPU quota, memory pressure if the OS kernel counts it. ``limits`` are looked up in ``proc``
-    if they are not given. Raises OSError where there is no /proc of Linux.
+    if it has a CPU quota, memory pressure if the OS kernel counts it. What cannot be read then, as where
+    /proc shows processes only (systemd's ProcSubset=pid), stays missing. ``limits`` are looked up in ``proc``
+    if they are not given.
     """
 
     def __init__(
@@ -53,15 +54,11 @@ class HostCollector:
         allowed = self._limits.now()
         self._allowed: scope.Allowed | None = allowed
         self._disk = disk.Disk(proc, sys)
-        first: OSError | None = None
         self._parts: list[cpu.Cpu | memory.Memory | disk.Disk | _Unreadable] = [self._disk]
         for kind, metrics in ((memory.Memory, memory.METRICS), (cpu.Cpu, cpu.METRICS)):
             try:
                 self._parts.insert(0, kind(proc, allowed, environment))
             except OSError as error:
-                if first is not None:
-                    raise  # it is not only one file that is missing
-                first = error
                 self._parts.insert(0, _Unreadable(metrics, str(error)))
         self._failed: dict[str, str] = {}
 

@@ -27,13 +27,13 @@ def limit(name: str, environment: Mapping[str, str] = os.environ) -> float:
 
 
 def server(name: str, proc: Path = scope.PROC, environment: Mapping[str, str] = os.environ) -> int:
-    """The process id of the notebook server: the last of this process's ancestors that has the same limit.
+    """The notebook server: the number in /proc of the last of this process's ancestors with the same limit.
 
     JupyterHub sets it for the server, which hands it on; the hub itself does not have it. It is this process
     where no ancestor has it or may be read.
     """
     setting = f"{name}={environment[name]}".encode()
-    topmost = number = os.getpid()
+    topmost = number = scope.own_number(proc)
     while number := _parent(number, proc):
         try:
             if setting not in (proc / str(number) / "environ").read_bytes().split(b"\0"):

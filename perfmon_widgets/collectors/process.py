@@ -68,7 +68,7 @@ class ProcessCollector:
     def _open(self) -> None:
         """Begin with this process; a forked child is another one than its parent."""
         self._process = os.getpid()
-        root = self._process if self._other is None else self._other
+        root = scope.own_number(self._proc) if self._other is None else self._other
         self._tree = Tree(root, self._proc)
         self._traffic: Traffic | None = None
         try:

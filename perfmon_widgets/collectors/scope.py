@@ -43,6 +43,14 @@ def cpus() -> tuple[int, ...]:
     return tuple(range(os.cpu_count() or 1))
 
 
+def own_number(proc: Path = PROC) -> int:
+    """The number of this process in /proc: not its id where that was mounted outside its PID namespace."""
+    try:
+        return int(os.readlink(proc / "self"))  # noqa: PTH115 - the text is enough
+    except (OSError, ValueError):
+        return os.getpid()
+
+
 def percent(used: float, limit: float) -> float:
     """The share in percent, 100 at most.
 

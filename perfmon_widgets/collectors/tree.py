@@ -12,7 +12,7 @@ from pathlib import Path
 
 from perfmon_widgets.collectors import scope
 from perfmon_widgets.collectors.rate import Rate
-from perfmon_widgets.collectors.system_file import SystemFile, read_once
+from perfmon_widgets.collectors.system_file import SystemFile, read_once, text_if_there
 
 if sys.platform != "win32":  # where this module is imported, but nothing here is used
     import resource
@@ -33,7 +33,7 @@ _TICK = 10**6 // os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0
 
 
 class Tree:
-    """A process (``root``) and its descendants; raises OSError if that process is not to be found.
+    """A process (``root``: its number in /proc) and its descendants; raises OSError if it is not to be found.
 
     A child that leaves the tree because its parent ends is still counted if it has been seen before. One
     that has left it earlier (a double fork) is not.
@@ -41,7 +41,7 @@ class Tree:
 
     def __init__(self, root: int, proc: Path = scope.PROC) -> None:
         self._root, self._proc = root, proc
-        self._is_this_process = root == os.getpid()
+        self._is_this_process = root == scope.own_number(proc)
         self.folder = proc / ("self" if self._is_this_process else str(root))
         self._memory = SystemFile(self.folder / "statm")
         self._statistics = None if self._is_this_process else SystemFile(self.folder / "stat")
@@ -254,6 +254,24 @@ def children(number: int, proc: Path = scope.PROC) -> Iterator[int]:
         except OSError:
             continue  # the thread has ended, or the OS kernel does not list children
         yield from map(int, text.split())
+
+
+def number_of(process: int, proc: Path = scope.PROC) -> int:
+    """The number in /proc of this process, or of a child that it knows by this id.
+
+    They differ where /proc was mounted outside the PID namespace. Raises OSError if it is not to be found.
+    """
+    own = scope.own_number(proc)
+    if own == os.getpid():
+        return process
+    for number in (own, *children(own, proc)):
+        status = text_if_there(proc / str(number) / "status")
+        inside = status.partition("\nNSpid:")[2].partition("\n")[0].split()
+        if inside and int(inside[-1]) == process:
+            return number
+    raise ProcessLookupError(
+        f"process {process} is no child, and {proc} counts those of another PID namespace"
+    )
 
 
 def _fields(stat: bytes) -> list[bytes]:
