@@ -134,7 +134,8 @@ class History:
             columns = self.columns[: values.shape[1]]
             names = self._index = pd.Index(columns, dtype=object if not columns else None)
         index = pd.DatetimeIndex(times, tz="UTC", name="time")
-        frame: pd.DataFrame = pd.DataFrame(values, index=index, columns=names, copy=False)
+        # A view, since the name of an index can be set, which would be seen in every later frame.
+        frame: pd.DataFrame = pd.DataFrame(values, index=index, columns=names.view(), copy=False)
         frame.attrs["gaps"] = (times[after_gap].astype(np.int64) / 1e6).tolist()
         return frame
 

@@ -159,9 +159,11 @@ def test_a_frame_belongs_to_its_reader():
     first.loc[:, "a_percent"] = 99.0
     first.attrs["gaps"].append("mine")
     first.attrs["mine"] = True
+    first.columns.name = "mine"
     second = history.frame()
     assert second["a_percent"].tolist() == [0, 1, 2]
     assert second.attrs == {"gaps": []}
+    assert second.columns.name is None
     fill(history, clock, 1, first=3)
     assert len(second) == 3
     assert not np.shares_memory(first.to_numpy(), second.to_numpy())
