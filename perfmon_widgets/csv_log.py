@@ -199,10 +199,10 @@ class CsvLog:
             path, descriptor = _create(asked)
         except OSError as error:
             raise type(error)(error.errno, sentence(error, asked)) from None
-        before = (self._path, self._count, self._newest)
+        before = self._count
         # Running before the window is read: a row that was stored while no log ran, and is not handed over by
         # the monitor therefore, is in the window then.
-        self._descriptor, self._path = descriptor, path
+        self._descriptor = descriptor
         self._count = 0
         try:
             newest, lines = self._window()
@@ -210,11 +210,12 @@ class CsvLog:
         except BaseException as error:
             self._close()
             path.unlink(missing_ok=True)
-            self._path, self._count, self._newest = before
+            self._count = before
             if isinstance(error, OSError):
                 raise type(error)(error.errno, sentence(error, path)) from None
             raise
-        self._asked, self._newest, self._error = asked, newest, None
+        # The path last, since the spans are written beside a log that has started.
+        self._asked, self._newest, self._error, self._path = asked, newest, None, path
 
     def _write(self, content: bytes, rows: int) -> None:
         assert self._descriptor is not None  # noqa: S101 - for the type checker

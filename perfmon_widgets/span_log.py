@@ -50,7 +50,7 @@ class SpanLog:
         with self._lock:
             path, running = self._log.path, self._log.running  # in this order: a start sets the path last
             news = self._spans.news()
-            if path != self._beside:
+            if path is not self._beside:  # each start makes one of its own: a name may come again
                 self._beside, self._made, self._over, self.error = path, False, False, None
                 news = self._spans.all(CELL, SPAN, MARK)
             if news and not self._over:

@@ -99,6 +99,19 @@ def test_a_second_log_has_a_file_of_its_own(monitor, folder):
     assert names(folder) == ["run-2.csv", "run-2.spans.csv", "run.csv", "run.spans.csv"]
 
 
+def test_a_log_of_the_same_name_has_its_spans_too_if_the_files_were_removed(monitor, folder):
+    for label in ("a", "b"):
+        path = monitor.log.start("run.csv")
+        monitor.mark(label)
+        monitor.log.stop()
+        told = read_spans(path)
+        for name in names(folder):
+            (folder / name).unlink()
+    assert path.name == "run.csv"
+    assert told["name"].tolist() == ["a", "b"]
+    assert monitor.errors == {}
+
+
 def test_a_file_that_is_there_already_is_never_touched(monitor, folder):
     (folder / "run.spans.csv").write_text("mine")
     path = monitor.log.start("run.csv")
