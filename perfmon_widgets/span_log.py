@@ -81,7 +81,7 @@ class SpanLog:
     def forget(self) -> None:
         """In a forked child: leave the file to the parent."""
         self._lock = threading.Lock()  # the parent's may have been held when the fork happened
-        self._over = True
+        self._beside, self._over = self._log.path, True  # the parent may not have come to write to it yet
 
 
 def read_spans(path: str | os.PathLike[str]) -> pd.DataFrame:

@@ -278,3 +278,21 @@ def test_a_forked_child_leaves_the_file_to_its_parent(monitor, folder, forked):
     assert forked(child) is None
     assert (folder / "run.spans.csv").read_bytes() == before
     monitor.stop()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_leaves_a_file_that_is_not_there_yet_to_its_parent(monitor, folder, forked):
+    monitor.log.start("run.csv")
+
+    def child() -> list[str]:
+        monitor.mark("child's")
+        own = monitor.log.start("child.csv")
+        monitor.stop()
+        return read_spans(own)["name"].tolist()
+
+    assert forked(child) == ["child's"]
+    assert names(folder) == ["child.csv", "child.spans.csv", "run.csv"]
+    monitor.mark("parent's")
+    monitor.stop()
+    assert monitor.errors == {}
+    assert read_spans("run.csv")["name"].tolist() == ["parent's"]
