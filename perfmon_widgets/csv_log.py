@@ -47,12 +47,15 @@ class CsvLog:
     """The history mirrored to a CSV file while switched on.
 
     The columns are ``time`` (ISO 8601, UTC) and those of the history; a missing number is an empty field.
-    Safe to use from any thread. Made by the monitor, which hands it each new row.
+    Safe to use from any thread. Made by the monitor, which hands it each new row, and is told before it ends.
     """
 
-    def __init__(self, columns: Sequence[str], rows: Callable[[], Rows]) -> None:
+    def __init__(
+        self, columns: Sequence[str], rows: Callable[[], Rows], ending: Callable[[], object] = lambda: None
+    ) -> None:
         self._columns = tuple(columns)
         self._rows = rows
+        self._ending = ending
         self._lock = threading.Lock()
         self._descriptor: int | None = None
         self._path: Path | None = None
@@ -110,7 +113,7 @@ class CsvLog:
     def stop(self) -> None:
         """Close the file; what it holds stays. Does nothing if the log is not running."""
         with self._lock:
-            self._close()
+            self._end()
 
     def export(self, after: np.datetime64 | None = None) -> bytes:
         """What a log that is started now would hold, without writing a file: header and window.
@@ -184,7 +187,13 @@ class CsvLog:
 
     def _fail(self, error: OSError) -> None:
         self._error, self._errno = sentence(error, self._path), error.errno
-        self._close()
+        self._end()
+
+    def _end(self) -> None:
+        try:
+            self._ending()
+        finally:
+            self._close()
 
     def _line(self, time: np.datetime64, values: Sequence[float]) -> bytes:
         """One row: the time to the microsecond, then every number with all its digits."""

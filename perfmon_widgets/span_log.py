@@ -42,13 +42,13 @@ class SpanLog:
         self._made = self._over = False
         self._lock = threading.Lock()
 
-    def write(self) -> None:
-        """Write what is new. Never raises."""
+    def write(self, last: bool = False) -> None:
+        """Write what is new, ``last`` for what was before the end of the log. Never raises."""
         if self._log.path is None:
             self._spans.news()  # which a log that starts later has from all that there are
             return
         with self._lock:
-            path, running = self._log.path, self._log.running  # in this order: a start sets the path last
+            path = self._log.path
             news = self._spans.news()
             if path is not self._beside:  # each start makes one of its own: a name may come again
                 self._beside, self._made, self._over, self.error = path, False, False, None
@@ -58,8 +58,7 @@ class SpanLog:
                     self._append(spans_path(path), news)
                 except OSError as error:
                     self.error, self._over = sentence(error, spans_path(path)), True
-            # After the end of the log there is one more call for what happened before it.
-            self._over = self._over or not running
+            self._over = self._over or last
 
     def _append(self, path: Path, news: Iterable[Span]) -> None:
         text = io.StringIO(newline="")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -81,10 +82,40 @@ def test_what_comes_after_the_log_was_stopped_is_not_written(monitor, folder):
     path = monitor.log.start("run.csv")
     monitor.mark("a")
     monitor.log.stop()
-    monitor.mark("b")  # this one is told: it cannot be known whether it was before
-    monitor.mark("c")
+    monitor.mark("b")
     monitor.sample()
-    assert read_spans(path)["name"].tolist() == ["a", "b"]
+    assert read_spans(path)["name"].tolist() == ["a"]
+
+
+def test_what_is_not_written_yet_is_in_the_log_in_which_it_was(folder):
+    """Although another log is started before the thread has looked."""
+    busy, go_on = threading.Event(), threading.Event()
+    with PerformanceMonitor([FakeCollector("a_percent")], interval=60) as monitor:
+        monitor.submit(lambda: (busy.set(), go_on.wait(30)))
+        assert busy.wait(30)
+        first = monitor.log.start("first.csv")
+        with monitor.span("a"):
+            monitor.mark("b")
+        monitor.log.stop()
+        monitor.mark("between")
+        second = monitor.log.start("second.csv")
+        monitor.mark("c")
+        go_on.set()
+    assert read_spans(first)["name"].tolist() == ["a", "b"]
+    assert read_spans(first)["end"].notna().all()
+    assert read_spans(second)["name"].tolist() == ["a", "b", "between", "c"]
+
+
+def test_a_log_that_fails_has_what_was_before_it_did(monitor, folder):
+    path = monitor.log.start("run.csv")
+    monitor._spans.mark("a")  # as if the thread that writes it had not come to it
+    path.unlink()
+    monitor.sample()
+    assert not monitor.log.running
+    monitor.log.start("other.csv")
+    monitor.stop()
+    path.touch()
+    assert read_spans(path)["name"].tolist() == ["a"]
 
 
 def test_a_second_log_has_a_file_of_its_own(monitor, folder):
