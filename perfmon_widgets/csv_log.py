@@ -163,7 +163,8 @@ class CsvLog:
     def _widen(self, columns: Sequence[str]) -> None:
         assert self._descriptor is not None  # noqa: S101 - for the type checker
         assert self._path is not None  # noqa: S101
-        written, beside = tempfile.mkstemp(prefix=f"{self._path.name}.", dir=self._path.parent)
+        # Of the name a part, because it may be as long as one can be.
+        written, beside = tempfile.mkstemp(prefix=f"{self._path.name[:50]}.", dir=self._path.parent)
         try:
             with os.fdopen(written, "wb") as wider, self._path.open("rb") as file:
                 status = os.fstat(self._descriptor)
@@ -318,7 +319,7 @@ def _create(asked: Path) -> tuple[Path, int]:
     number = 1
     while True:
         path = asked if number == 1 else asked.with_name(f"{asked.stem}-{number}{asked.suffix}")
-        if spans_path(path).exists():  # left over from another log of this name
+        if os.path.lexists(spans_path(path)):  # left over from another log of this name
             number += 1
             continue
         try:

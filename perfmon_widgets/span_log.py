@@ -94,7 +94,9 @@ def read_spans(path: str | os.PathLike[str]) -> pd.DataFrame:
     path = Path(path)
     try:
         content = spans_path(path).read_bytes()
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ENAMETOOLONG}:
+            raise
         path.stat()  # without the log itself, its name is wrong
         return table([])
     rows = csv.reader(io.StringIO(content[: content.rfind(b"\n") + 1].decode(), newline=""))

@@ -409,6 +409,22 @@ def test_a_name_that_is_too_long_is_an_error_that_names_it(logged, folder):
     nothing_has_changed(logged, folder)
 
 
+def test_the_longest_name_that_a_file_can_have_can_be_logged_to(logged, folder):
+    """Beside it there is no room for another name: neither for one of the spans nor for a longer one."""
+    path = logged.log.start("x" * 251 + ".csv")
+    logged.add(1, 1)
+    logged.widen("loss")
+    logged.add(2, 2, 3)
+    assert logged.log.error is None
+    assert read_csv(path)["loss"].tolist() == pytest.approx([np.nan, 3], nan_ok=True)
+    assert list(folder.iterdir()) == [path]
+
+
+def test_a_link_in_the_place_of_the_spans_has_the_log_take_another_name(logged, folder):
+    (folder / "run.spans.csv").symlink_to(folder / "elsewhere")
+    assert logged.log.start("run.csv") == folder / "run-2.csv"
+
+
 @pytest.mark.parametrize("path", ["a\0b.csv", "~nobody-of-this-name/run.csv"])
 def test_a_path_that_no_file_can_have_is_an_error_that_names_it(logged, folder, path):
     with pytest.raises(OSError, match="cannot log to "):

@@ -171,6 +171,18 @@ def test_a_failure_is_told_and_costs_only_the_spans(monitor, folder):
     monitor.stop()
 
 
+def test_a_name_that_leaves_no_room_for_that_of_the_spans_costs_only_them(monitor, folder):
+    path = monitor.log.start("x" * 251 + ".csv")
+    monitor.mark("a")
+    monitor.sample()
+    assert "too long" in monitor.errors["span log"]
+    assert monitor.log.running
+    monitor.stop()
+    assert len(read_csv(path)) == 1
+    assert len(read_spans(path)) == 0
+    assert names(folder) == [path.name]
+
+
 @pytest.mark.parametrize(
     "name", ["<b>&\"'", "a,b;c", "\udcff", "\0\x1b", "é\u202e🙂", "line\nline\r\nline", "'=1+1"]
 )
