@@ -29,6 +29,9 @@ Rows = tuple[int, Iterable["np.datetime64"], Iterable[Sequence[float]]]
 APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
 """How a log is opened."""
 
+PATIENCE = 1.0
+"""How many seconds to wait for a write that hangs, on a file server that is away."""
+
 _WITHOUT_ZONE = re.compile(r"[T ]\d\d:\d\d(:\d\d(\.\d+)?)?$")
 
 _WORDS = {
@@ -47,17 +50,17 @@ class CsvLog:
     """The history mirrored to a CSV file while switched on.
 
     The columns are ``time`` (ISO 8601, UTC) and those of the history; a missing number is an empty field.
-    Safe to use from any thread. Made by the monitor, which hands it each new row, and is told before it ends.
+    Safe to use from any thread. Made by the monitor, which hands it each new row.
     """
 
-    def __init__(
-        self, columns: Sequence[str], rows: Callable[[], Rows], ending: Callable[[], object] = lambda: None
-    ) -> None:
+    def __init__(self, columns: Sequence[str], rows: Callable[[], Rows]) -> None:
+        self.ending: Callable[[], object] = lambda: None
+        """Called before the file is closed, for what is written beside it."""
         self._columns = tuple(columns)
         self._rows = rows
-        self._ending = ending
         self._lock = threading.Lock()
         self._descriptor: int | None = None
+        self._stopped = False  # if so while somebody writes, they close the file after it
         self._path: Path | None = None
         self._newest = 0
         self._count = 0
@@ -67,7 +70,7 @@ class CsvLog:
     @property
     def running(self) -> bool:
         """Whether rows are being written."""
-        return self._descriptor is not None
+        return self._descriptor is not None and not self._stopped
 
     @property
     def path(self) -> Path | None:
@@ -98,22 +101,35 @@ class CsvLog:
         written; then nothing has changed.
         """
         with self._lock:
+            if self._stopped:
+                self._end()  # stop() may have lost patience with a writer that had looked for it already
             if self._descriptor is not None and self._path is not None:
                 if not path or _absolute(path) in (self._asked, self._path):
                     return self._path
                 raise RuntimeError(f"already logging to {self._path}; stop that log before starting another")
+            self._stopped = False
             try:
                 self._open(_absolute(path or f"perfmon-{datetime.now():%Y%m%d-%H%M%S}.csv"))
             except OSError as error:
                 self._error, self._errno = error.strerror, error.errno
                 raise
+            if self._stopped:
+                self._end()
             assert self._path is not None  # noqa: S101 - for the type checker
             return self._path
 
     def stop(self) -> None:
-        """Close the file; what it holds stays. Does nothing if the log is not running."""
-        with self._lock:
-            self._end()
+        """Close the file; what it holds stays. Does nothing if the log is not running.
+
+        If a write hangs for more than a second, the thread that writes closes the file, as soon as it can.
+        """
+        self._stopped = True
+        if self._lock.acquire(timeout=PATIENCE):
+            try:
+                if self._stopped:  # else a start has come in between, after it has ended the log
+                    self._end()
+            finally:
+                self._lock.release()
 
     def export(self, after: np.datetime64 | None = None) -> bytes:
         """What a log that is started now would hold, without writing a file: header and window.
@@ -136,13 +152,15 @@ class CsvLog:
         ``number`` is the row's in the history: a row that the start has written already is not written twice.
         """
         with self._lock:
-            if self._descriptor is None or number <= self._newest:
+            if self._descriptor is None or self._stopped or number <= self._newest:
                 return
             try:
                 self._write(self._line(time, values), 1)
                 self._newest = number
             except OSError as error:
                 self._fail(error)
+            if self._stopped:
+                self._end()
 
     def add_columns(self, columns: Sequence[str]) -> None:
         """Have more columns, behind those there are: the rows that are written already get empty fields.
@@ -153,11 +171,13 @@ class CsvLog:
         """
         with self._lock:
             new = [column for column in columns if column not in self._columns]
-            if self._descriptor is not None and new:
+            if self.running and new:
                 try:
                     self._widen(new)
                 except OSError as error:
                     self._fail(error)
+                if self._stopped:
+                    self._end()
             self._columns = (*self._columns, *new)
 
     def _widen(self, columns: Sequence[str]) -> None:
@@ -188,11 +208,11 @@ class CsvLog:
 
     def _fail(self, error: OSError) -> None:
         self._error, self._errno = sentence(error, self._path), error.errno
-        self._end()
+        self._stopped = True
 
     def _end(self) -> None:
         try:
-            self._ending()
+            self.ending()
         finally:
             self._close()
 

@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfmon_widgets.csv_log import APPEND, CsvLog, sentence, spans_path
+from perfmon_widgets.csv_log import APPEND, PATIENCE, CsvLog, sentence, spans_path
 from perfmon_widgets.spans import CELL, MARK, SPAN, Span, Spans, table
 
 if TYPE_CHECKING:
@@ -41,24 +41,36 @@ class SpanLog:
         self._beside: Path | None = None  # the log beside which the file lies
         self._made = self._over = False
         self._lock = threading.Lock()
+        log.ending = self.end
 
-    def write(self, last: bool = False) -> None:
-        """Write what is new, ``last`` for what was before the end of the log. Never raises."""
+    def write(self) -> None:
+        """Write what is new. Never raises."""
         if self._log.path is None:
             self._spans.news()  # which a log that starts later has from all that there are
             return
         with self._lock:
-            path = self._log.path
-            news = self._spans.news()
-            if path is not self._beside:  # each start makes one of its own: a name may come again
-                self._beside, self._made, self._over, self.error = path, False, False, None
-                news = self._spans.all(CELL, SPAN, MARK)
-            if news and not self._over:
-                try:
-                    self._append(spans_path(path), news)
-                except OSError as error:
-                    self.error, self._over = sentence(error, spans_path(path)), True
-            self._over = self._over or last
+            self._write()
+
+    def end(self) -> None:
+        """Write what is new, the last beside this log. Never raises, nor waits for a write that hangs."""
+        if self._lock.acquire(timeout=PATIENCE):
+            try:
+                self._write()
+            finally:
+                self._lock.release()
+        self._over = True
+
+    def _write(self) -> None:
+        path = self._log.path
+        news = self._spans.news()
+        if path is not self._beside:  # each start makes one of its own: a name may come again
+            self._beside, self._made, self._over, self.error = path, False, False, None
+            news = self._spans.all(CELL, SPAN, MARK)
+        if path is not None and news and not self._over:
+            try:
+                self._append(spans_path(path), news)
+            except OSError as error:
+                self.error, self._over = sentence(error, spans_path(path)), True
 
     def _append(self, path: Path, news: Iterable[Span]) -> None:
         text = io.StringIO(newline="")

@@ -149,6 +149,31 @@ def forked() -> Callable[[Callable[[], object]], Any]:
     return run
 
 
+class FarDisk:
+    """From when it is away, what is written does not come back before it is there again."""
+
+    def __init__(self) -> None:
+        self.away, self.asked, self.there = threading.Event(), threading.Event(), threading.Event()
+        self._written = os.write
+
+    def write(self, descriptor: int, content: bytes) -> int:
+        if self.away.is_set():
+            self.asked.set()
+            assert self.there.wait(60)
+        return self._written(descriptor, content)
+
+
+@pytest.fixture
+def far_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[FarDisk]:
+    """A disk that can be away; nobody has much patience with it."""
+    disk = FarDisk()
+    monkeypatch.setattr("os.write", disk.write)
+    for module in ("clock", "csv_log", "span_log"):
+        monkeypatch.setattr(f"perfmon_widgets.{module}.PATIENCE", 0.05)
+    yield disk
+    disk.there.set()
+
+
 @pytest.fixture
 def machine(tmp_path: Path) -> Any:
     """Canned /proc, /sys and control groups of a machine with two CPUs, without limits."""

@@ -632,6 +632,53 @@ def test_a_kill_at_any_moment_loses_at_most_the_row_being_written(folder, rows):
     assert len(numbers) >= told + 1  # every row that was told is on disk
 
 
+def test_a_stop_does_not_wait_for_a_write_that_hangs_which_ends_the_log_when_it_is_back(logged, far_disk):
+    logged.add(1, 1)
+    path = logged.log.start("run.csv")
+    far_disk.away.set()
+    writer = threading.Thread(target=logged.add, args=(2, 2))
+    writer.start()
+    assert far_disk.asked.wait(30)
+    logged.log.stop()
+    assert not logged.log.running
+    assert writer.is_alive()
+    far_disk.there.set()
+    writer.join(30)
+    assert logged.log._descriptor is None
+    logged.add(3, 3)
+    assert read_csv(path)["a_percent"].tolist() == [1, 2]
+    assert (logged.log.rows, logged.log.error) == (2, None)
+    assert read_csv(logged.log.start("run.csv"))["a_percent"].tolist() == [1, 2, 3]
+
+
+def test_a_start_that_hangs_is_undone_by_a_stop_when_it_is_back(logged, far_disk):
+    logged.add(1, 1)
+    far_disk.away.set()
+    starter = threading.Thread(target=logged.log.start, args=("run.csv",))
+    starter.start()
+    assert far_disk.asked.wait(30)
+    logged.log.stop()
+    far_disk.there.set()
+    starter.join(30)
+    assert not logged.log.running
+    assert logged.log._descriptor is None
+    logged.add(2, 2)
+    assert read_csv("run.csv")["a_percent"].tolist() == [1]
+
+
+def test_what_a_stop_has_left_open_is_closed_by_the_next_start(logged):
+    """It lost patience with a writer that had just looked whether it has to close the file."""
+    path = logged.log.start("run.csv")
+    logged.add(1, 1)
+    logged.log._stopped = True
+    logged.add(2, 2)
+    logged.widen("loss")
+    other = logged.log.start("other.csv")
+    logged.add(3, 3, 3)
+    assert read_csv(path)["a_percent"].tolist() == [1]
+    assert read_csv(other)["a_percent"].tolist() == [1, 2, 3]
+
+
 # -- fork --------------------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from fakes.collectors import FakeCollector, OtherCollector, Samples, metric
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfmon_widgets import CsvLog, PerformanceMonitor, Sample, read_csv
+from perfmon_widgets import CsvLog, PerformanceMonitor, Sample, read_csv, read_spans
 from perfmon_widgets import monitor as monitor_module
 from perfmon_widgets.clock import PATIENCE, Clock, next_due
 from perfmon_widgets.monitor import shared_monitor
@@ -878,6 +878,24 @@ def test_a_stop_closes_the_log_of_a_monitor_that_never_ran(folder):
     monitor.log.start()
     monitor.stop()
     assert not monitor.log.running
+
+
+def test_a_stop_does_not_wait_for_a_row_that_cannot_be_written(folder, far_disk):
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=FAST)
+    path = monitor.log.start("run.csv")
+    far_disk.away.set()
+    monitor.start()
+    clock = monitor._clock
+    assert far_disk.asked.wait(30)
+    monitor.mark("a")
+    monitor.stop()
+    assert clock.is_alive()
+    assert not monitor.running
+    assert not monitor.log.running
+    far_disk.there.set()
+    clock.join(30)
+    assert read_csv(path)["a_percent"].tolist() == [0.0]
+    assert read_spans(path)["name"].tolist() == ["a"]
 
 
 def test_a_log_that_switches_itself_off_does_not_stop_the_sampling(folder):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fakes.collectors import FakeCollector
+from fakes.collectors import FakeCollector, Samples
 
 from perfmon_widgets import PerformanceMonitor, read_csv, read_spans
 from perfmon_widgets.analysis import by_span
@@ -223,6 +223,28 @@ def test_a_full_disk_leaves_whole_lines(monitor, folder, monkeypatch):
     assert (folder / "run.spans.csv").read_bytes().endswith(b"\n")
     assert read_spans(folder / "run.csv")["name"].tolist() == ["a"]
     monitor.stop()
+
+
+def test_a_stop_does_not_wait_for_a_write_that_hangs(folder, far_disk):
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=60)
+    samples = Samples()
+    monitor.on_sample(samples)
+    path = monitor.log.start("run.csv")
+    monitor.start()
+    clock = monitor._clock
+    samples.next()
+    far_disk.away.set()
+    monitor.mark("a")
+    assert far_disk.asked.wait(30)
+    monitor.mark("b")
+    monitor.stop()
+    assert clock.is_alive()
+    assert not monitor.log.running
+    far_disk.there.set()
+    clock.join(30)
+    monitor.mark("c")
+    assert read_spans(path)["name"].tolist() == ["a"]
+    assert len(read_csv(path)) == 1
 
 
 def test_a_last_line_that_was_torn_is_left_out(monitor, folder):
