@@ -165,9 +165,9 @@ class CsvLog:
     def add_columns(self, columns: Sequence[str]) -> None:
         """Have more columns, behind those there are: the rows that are written already get empty fields.
 
-        Nothing for those there are already.
-        The file is written anew beside the old one, which it then replaces, so that at every moment one whole
-        file is there. Never raises: what goes wrong switches the log off, and the file stays as it was.
+        Nothing is done for a column that is there already. The file is written anew beside the old one, which
+        it then replaces, so that at every moment one whole file is there. Never raises: what goes wrong
+        switches the log off, and the file stays as it was.
         """
         with self._lock:
             new = [column for column in columns if column not in self._columns]
