@@ -58,8 +58,8 @@ def serve(
         port: the port, by default one that is free.
         token: what every request must bring along; by default a random one.
 
-    Raises OSError if the address cannot be listened on, and ValueError for a port that cannot be, and for a
-    token that no header can carry.
+    Raises OSError if the address cannot be listened on or if no more files can be opened, and ValueError for
+    a port that cannot be, and for a token that no header can carry.
     """
     return PerformanceServer(monitor, host=host, port=port, token=token)
 
@@ -74,23 +74,30 @@ class PerformanceServer:
         self, monitor: PerformanceMonitor | None, *, host: str, port: int, token: str | None
     ) -> None:
         self._token = secrets.token_urlsafe(32) if token is None else _usable(token)
+        served = shared_monitor() if monitor is None else monitor
         # Here rather than on the thread, so that an address in use is the caller's error.
         self._socket = _listen(host, port)
         self._host = host
         self._port: int = self._socket.getsockname()[1]
-        if monitor is None:
-            monitor = shared_monitor()
-            monitor.start()
-        settings = {"monitor": monitor, "token": self._token, "host": host}
+        settings = {"monitor": served, "token": self._token, "host": host}
         self._application = web.Application([(".*", _Handler, settings)], log_function=_keep_quiet)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._ready = threading.Event()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._run()), name="perfmon-server", daemon=True
-        )
-        self._thread.start()
-        self._ready.wait()
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._work, name="perfmon-server", daemon=True)
+        try:
+            self._thread.start()
+            self._ready.wait()
+            if self._failure is not None:
+                self._thread.join()
+                raise self._failure
+            if monitor is None:
+                served.start()
+        except BaseException:  # an interrupt, or no more threads or files: nothing stays open
+            self.stop()
+            self._socket.close()
+            raise
         _servers.add(self)
 
     @property
@@ -116,6 +123,18 @@ class PerformanceServer:
             with contextlib.suppress(RuntimeError):  # another thread has stopped it just now
                 loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(_PATIENCE)
+
+    def _work(self) -> None:
+        try:
+            with contextlib.closing(self._run()) as running:
+                asyncio.run(running)
+        except Exception as error:
+            if self._ready.is_set():
+                raise
+            # Without the frames of this thread, which would keep a half-made loop and its files.
+            self._failure = error.with_traceback(None)
+        finally:
+            self._ready.set()
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -420,6 +420,53 @@ def test_an_address_in_use_is_the_callers_error(
     assert servers() == ["perfmon-server"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there is no such limit")
+def test_no_descriptor_left_for_the_loop_is_the_callers_error(run_python: Callable[..., Any]) -> None:
+    """There is one for the port, and none for what waits for requests."""
+    code = """
+import contextlib, os, resource, threading
+from perfmon_widgets import PerformanceMonitor, serve
+monitor = PerformanceMonitor([])
+serve(monitor).stop()  # all that it takes is imported
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+filling = []
+with contextlib.suppress(OSError):
+    while True:
+        filling.append(os.dup(0))
+os.close(filling[-1])
+try:
+    serve(monitor)
+except OSError as error:
+    print(error.strerror)
+print(os.dup(0) == filling[-1])
+print([thread.name for thread in threading.enumerate()])
+"""
+    ended = run_python(code)
+    assert ended.stdout.splitlines() == ["Too many open files", "True", "['MainThread']"]
+
+
+def test_an_interrupt_while_it_starts_leaves_nothing_behind(
+    monitor: PerformanceMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[socket.socket] = []
+    listen = perfmon_widgets.server._listen
+
+    def remember(*address: Any) -> socket.socket:
+        opened.append(listen(*address))
+        return opened[-1]
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("perfmon_widgets.server._listen", remember)
+    monkeypatch.setattr("perfmon_widgets.monitor._shared", monitor)
+    monkeypatch.setattr(monitor, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        serve()
+    assert opened[0].fileno() == -1
+    assert servers() == []
+
+
 def test_the_sixth_version_of_the_internet(monitor: PerformanceMonitor) -> None:
     try:
         server = serve(monitor, host="::1", token=TOKEN)
