@@ -21,7 +21,8 @@ import weakref
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from tornado import httpserver, web
+from tornado import httpserver, iostream, web
+from tornado.ioloop import IOLoop
 
 from perfmon_widgets import api
 from perfmon_widgets.monitor import shared_monitor
@@ -33,9 +34,16 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-# Seconds after which a client that sends nothing, or its body too slowly, is let go.
+# Seconds after which a client is let go that has not sent a whole header, counted from its last request, or
+# a whole body.
 _IDLE = 75.0
 _BODY = 10.0
+
+# How many may be connected at once: each takes one of the files that the user's own process may open, and
+# nobody needs a token for that. macOS allows 256.
+_MOST = 100
+# Seconds until the next attempt, where no connection can be taken in.
+_RETRY = 0.1
 
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(?::\d+)?")
 
@@ -80,11 +88,19 @@ class PerformanceServer:
         self._host = host
         self._port: int = self._socket.getsockname()[1]
         settings = {"monitor": served, "token": self._token, "host": host}
-        self._application = web.Application([(".*", _Handler, settings)], log_function=_keep_quiet)
+        self._server = httpserver.HTTPServer(
+            web.Application([(".*", _Handler, settings)], log_function=_keep_quiet),
+            idle_connection_timeout=_IDLE,
+            body_timeout=_BODY,
+            max_header_size=16_384,
+            # Larger ones are refused by the handler, in words; this is for those that do not say their size.
+            max_body_size=1_048_576,
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._ready = threading.Event()
         self._failure: Exception | None = None
+        self._connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._thread = threading.Thread(target=self._work, name="perfmon-server", daemon=True)
         try:
             self._thread.start()
@@ -138,19 +154,30 @@ class PerformanceServer:
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
-        server = httpserver.HTTPServer(
-            self._application,
-            idle_connection_timeout=_IDLE,
-            body_timeout=_BODY,
-            max_header_size=16_384,
-            # Larger ones are refused by the handler, in words; this is for those that do not say their size.
-            max_body_size=1_048_576,
-        )
-        server.add_socket(self._socket)
+        self._await_clients()
         self._ready.set()
         await self._stopping.wait()
-        server.stop()
-        await server.close_all_connections()
+        IOLoop.current().remove_handler(self._socket)
+        self._socket.close()
+        await self._server.close_all_connections()
+
+    def _await_clients(self) -> None:
+        if not self._stopping.is_set():
+            IOLoop.current().add_handler(self._socket, self._take_in, IOLoop.READ)
+
+    def _take_in(self, *_: object) -> None:
+        """Who comes. Tornado's own way knows no limit, and prints an error that lasts, without a pause."""
+        try:
+            connection, address = self._socket.accept()
+        except OSError:  # most likely as many files are open as may be; the client waits
+            IOLoop.current().remove_handler(self._socket)
+            IOLoop.current().call_later(_RETRY, self._await_clients)
+            return
+        if sum(each.fileno() >= 0 for each in self._connections) >= _MOST:
+            connection.close()
+            return
+        self._connections.add(connection)
+        self._server.handle_stream(iostream.IOStream(connection), address)
 
     def _leave_to_parent(self) -> None:
         """In a forked child, where the thread does not run: a client must not wait here for an answer."""

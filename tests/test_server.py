@@ -330,6 +330,7 @@ def test_a_client_that_does_not_read_delays_nobody(folder: Path) -> None:
 def test_fifty_clients_cost_no_sample(folder: Path) -> None:
     """As they would ask each second for four seconds, but all at once."""
     monitor = PerformanceMonitor([FakeCollector(*(f"x{i}/cpu_percent" for i in range(60)))], interval=0.5)
+    monitor.sample()  # there is an answer for the fastest of them
     with monitor, serve(monitor, token=TOKEN) as server:
         before = monitor._history.count
         with ThreadPoolExecutor(50) as clients:
@@ -340,6 +341,59 @@ def test_fifty_clients_cost_no_sample(folder: Path) -> None:
             time.sleep(0.05)
         assert answers == [200] * 200
         assert monitor.missed == 0
+
+
+def test_connections_that_are_left_idle_are_limited_and_the_others_are_answered(
+    server: PerformanceServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perfmon_widgets.server._MOST", 3)
+    with contextlib.ExitStack() as idle:
+        for _ in range(3):
+            idle.enter_context(raw(server, b"GET"))
+        with raw(server, b"") as too_many:
+            assert too_many.recv(1) == b""
+    # They are gone, which the server is about to hear.
+    deadline = time.monotonic() + 20
+    while True:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            assert ask(server, CURRENT).status == 200
+            break
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no such limit")
+def test_without_a_descriptor_for_a_client_it_waits_quietly(run_python: Callable[..., Any]) -> None:
+    """All are in use, by the user's own files: the client is answered when there is one again."""
+    code = """
+import contextlib, os, resource, socket, time
+from perfmon_widgets import PerformanceMonitor, serve
+server = serve(PerformanceMonitor([]), token="x")
+address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+waiting = socket.create_connection(address, timeout=30)
+waiting.sendall(b"GET / HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n")
+assert waiting.recv(12) == b"HTTP/1.1 401"  # all that it takes is imported
+waiting.close()
+waiting = socket.socket()
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+filling = []
+with contextlib.suppress(OSError):
+    while True:
+        filling.append(os.dup(0))
+waiting.settimeout(30)
+waiting.connect(address)
+waiting.sendall(b"GET / HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+began = time.process_time()
+time.sleep(1)
+print("busy:", time.process_time() - began > 0.5)
+for descriptor in filling:
+    os.close(descriptor)
+print(waiting.recv(12))
+waiting.close()
+server.stop()
+"""
+    ended = run_python(code)
+    assert ended.stdout.splitlines() == ["busy: False", "b'HTTP/1.1 401'"]
+    assert ended.stderr == ""
 
 
 # -- a busy process ------------------------------------------------------------------------------------
