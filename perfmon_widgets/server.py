@@ -180,8 +180,9 @@ class PerformanceServer:
         self._server.handle_stream(iostream.IOStream(connection), address)
 
     def _leave_to_parent(self) -> None:
-        """In a forked child, where the thread does not run: a client must not wait here for an answer."""
-        self._socket.close()
+        """In a forked child, where the thread does not run: no client must wait here, be it for the end."""
+        for each in (self._socket, *self._connections):
+            each.close()
 
     def __enter__(self) -> Self:
         return self

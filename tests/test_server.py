@@ -540,6 +540,21 @@ def test_a_forked_child_does_not_hold_the_port(
     assert ask(server, CURRENT).status == 200
 
 
+def test_a_forked_child_does_not_hold_a_connection(
+    server: PerformanceServer, forked: Callable[[Callable[[], object]], Any]
+) -> None:
+    """A client hears of the end when the server stops, not when the last child of the process has ended."""
+    request = f"GET {CURRENT} HTTP/1.1\r\nHost: localhost\r\nAuthorization: token {TOKEN}\r\n\r\n"
+
+    with raw(server, request.encode()) as client:
+        assert client.recv(12) == b"HTTP/1.1 200"
+        kept = [connection.fileno() for connection in server._connections]
+        assert [number for number in kept if number >= 0]
+        assert forked(lambda: {connection.fileno() for connection in server._connections}) == {-1}
+        client.sendall(request.encode())
+        assert client.recv(4096)
+
+
 def test_an_interpreter_ends_with_it_running(run_python: Callable[..., Any]) -> None:
     code = (
         "from perfmon_widgets import PerformanceMonitor, serve;"
