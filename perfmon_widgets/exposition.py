@@ -5,6 +5,7 @@ That takes 30 ms to load, which only a scraper needs to pay; hence the imports i
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_NUMBERED = re.compile(r"([A-Za-z_]+)(\d+)")
+_logger = logging.getLogger(__name__)
+
+# A name with two underscores in front is Prometheus' own; one of these two is given a meaning below.
+_NUMBERED = re.compile(r"(?!__|(?:where|kernel_id)\d)([A-Za-z_]+)(\d+)")
 
 
 def exposition(monitor: PerformanceMonitor) -> bytes:
@@ -48,12 +52,20 @@ def exposition(monitor: PerformanceMonitor) -> bytes:
 
 
 def joined(expositions: Mapping[str, bytes]) -> bytes:
-    """The expositions of several Jupyter kernels, by their ids, as one; ``kernel_id`` labels each series."""
+    """The expositions of several Jupyter kernels, by their ids, as one; ``kernel_id`` labels each series.
+
+    One that cannot be understood is left out, and told to the log: the others are not to suffer for it.
+    """
     from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415
 
     families: dict[str, Family] = {}
     for kernel_id, text in expositions.items():
-        for family in text_string_to_metric_families(text.decode()):
+        try:
+            told = list(text_string_to_metric_families(text.decode()))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it costs this kernel's series only
+            _logger.warning("what kernel %s tells of itself cannot be understood: %s", kernel_id, error)
+            continue
+        for family in told:
             samples, family.samples = family.samples, []
             known = families.setdefault(family.name, family)
             for sample in samples:

@@ -303,6 +303,40 @@ def test_prometheus_is_spared_what_would_spoil_the_scrape() -> None:
     assert len(told["perfmon_Gr__e_percent"].samples) == 1
 
 
+def test_no_label_is_made_that_is_not_ours_to_make() -> None:
+    """Two underscores in front are Prometheus' own; by kernel_id the Jupyter server tells kernels apart."""
+    monitor = PerformanceMonitor([])
+    monitor.record(**{"__x1/loss": 1.0, "kernel_id1/loss": 2.0, "where1/loss": 3.0, "_x1/loss": 4.0})
+    monitor.sample()
+    told = families(exposition.joined({"one": get(monitor, PROMETHEUS).body}))
+    assert [(sample.labels, sample.value) for sample in told["perfmon_loss"].samples] == [
+        ({"where": "__x1", "kernel_id": "one"}, 1.0),
+        ({"where": "kernel_id1", "kernel_id": "one"}, 2.0),
+        ({"where": "where1", "kernel_id": "one"}, 3.0),
+        ({"_x": "1", "kernel_id": "one"}, 4.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b'perfmon_ram_bytes 1\nperfmon_loss{__x="1"} 1\n',
+        b"perfmon_ram_bytes 1\n{{{\n",
+        b"perfmon_ram_bytes much\n",
+        b"perfmon_ram_bytes 1\n\xff 1\n",
+        b'perfmon_ram_bytes{a="1',
+    ],
+)
+def test_a_kernel_that_cannot_be_understood_costs_its_own_series_only(
+    monitor: PerformanceMonitor, broken: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    monitor.sample()
+    text = get(monitor, PROMETHEUS).body
+    joined = exposition.joined({"one": text, "broken": broken, "two": text})
+    assert joined == exposition.joined({"one": text, "two": text})
+    assert "kernel broken" in caplog.text
+
+
 def test_expositions_of_several_kernels_join(monitor: PerformanceMonitor) -> None:
     monitor.sample()
     text = get(monitor, PROMETHEUS).body
