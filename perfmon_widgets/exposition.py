@@ -22,18 +22,21 @@ _logger = logging.getLogger(__name__)
 
 # A name with two underscores in front is Prometheus' own; one of these two is given a meaning below.
 _NUMBERED = re.compile(r"(?!__|(?:where|kernel_id)\d)([A-Za-z_]+)(\d+)")
+_TIME = "perfmon_sample_time_seconds"
 
 
 def exposition(monitor: PerformanceMonitor) -> bytes:
     """The newest sample in Prometheus' text format: ``gpu0/power_watts`` is ``perfmon_power_watts{gpu="0"}``.
 
-    A missing number is left out, which ends the line in a graph; NaN would spoil every average over it.
+    A missing number is left out, which ends the line in a graph; NaN would spoil every average over it. Of
+    columns that would be one series, such as those that differ in a letter that Prometheus does not know, all
+    but the first have their whole name as the label ``column``.
     """
     from prometheus_client import Metric as Family  # noqa: PLC0415
 
     sample = monitor.latest
     families: dict[str, Family] = {}
-    seen = set()  # one series told twice would cost the whole scrape
+    seen: set[tuple[object, ...]] = {(_TIME,)}  # one series told twice would cost the whole scrape
     for metric in monitor.metrics:
         what = metric.name.rpartition("/")[2]
         name = f"perfmon_{re.sub('[^A-Za-z0-9_]', '_', what)}"
@@ -41,13 +44,14 @@ def exposition(monitor: PerformanceMonitor) -> bytes:
         labels = _labels(metric.where)
         value = sample.values.get(metric.name, math.nan) if sample else math.nan
         series = (name, *sorted(labels.items()))
-        if math.isfinite(value) and series not in seen:
-            seen.add(series)
+        if series in seen:
+            labels["column"] = metric.name
+        seen.add(series)  # also while it is missing: no column takes the series of another
+        if math.isfinite(value):
             family.add_sample(name, labels, value)
     if sample:
-        name = "perfmon_sample_time_seconds"
-        families[name] = Family(name, "When these numbers were read, as Unix time.", "gauge")
-        families[name].add_sample(name, {}, sample.time)
+        family = Family(_TIME, "When these numbers were read, as Unix time.", "gauge")
+        families.setdefault(_TIME, family).add_sample(_TIME, {}, sample.time)
     return _text(families.values())
 
 

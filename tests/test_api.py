@@ -294,13 +294,34 @@ def test_prometheus_is_spared_what_would_spoil_the_scrape() -> None:
     monitor = PerformanceMonitor([FakeCollector(metrics=metrics, read=lambda: values)])
     monitor.sample()
     told = families(get(monitor, PROMETHEUS).body)
-    assert len(told["perfmon_a_b_percent"].samples) == 1  # both would be one series
+    # Both would be one series.
+    assert [sample.labels for sample in told["perfmon_a_b_percent"].samples] == [
+        {},
+        {"column": "a-b_percent"},
+    ]
     assert [sample.labels for sample in told["perfmon_x_percent"].samples] == [
         {"where": "scratch disk"},
         {"where": "n1x/y"},
     ]
     assert told["perfmon_missing_percent"].samples == []
     assert len(told["perfmon_Gr__e_percent"].samples) == 1
+
+
+def test_columns_that_would_be_one_series_are_told_apart_also_while_one_is_missing() -> None:
+    monitor = PerformanceMonitor([])
+    monitor.record(é_loss=1.0, è_loss=2.0, sample_time_seconds=5.0, **{"a2/x": 3.0, "a1a2/x": 4.0})
+    newest = monitor.sample().time
+    told = families(get(monitor, PROMETHEUS).body)
+    expected = [({}, 1.0), ({"column": "è_loss"}, 2.0)]
+    assert [(one.labels, one.value) for one in told["perfmon___loss"].samples] == expected
+    expected = [({"a": "2"}, 3.0), ({"a": "2", "column": "a1a2/x"}, 4.0)]
+    assert [(one.labels, one.value) for one in told["perfmon_x"].samples] == expected
+    expected = [({"column": "sample_time_seconds"}, 5.0), ({}, newest)]
+    assert [(one.labels, one.value) for one in told["perfmon_sample_time_seconds"].samples] == expected
+    monitor.record(è_loss=2.0)
+    monitor.sample()
+    told = families(get(monitor, PROMETHEUS).body)
+    assert [one.labels for one in told["perfmon___loss"].samples] == [{"column": "è_loss"}]
 
 
 def test_no_label_is_made_that_is_not_ours_to_make() -> None:
