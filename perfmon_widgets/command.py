@@ -107,7 +107,8 @@ class Command:
             # A positive code means that the OS kernel sent it: for a key that was pressed, or a terminal
             # that was closed, and then the command, in the same group of processes, has got it too.
             if received.si_code <= 0:
-                os.kill(self.pid, received.si_signo)
+                with contextlib.suppress(PermissionError):  # below sudo it belongs to another user
+                    os.kill(self.pid, received.si_signo)
             if received.si_signo == signal.SIGTSTP:
                 self._stop_too()
 

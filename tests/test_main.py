@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -22,6 +23,7 @@ import pytest
 from perfmon_widgets import read_csv
 from perfmon_widgets.__main__ import _table
 from perfmon_widgets.collectors import hub, scope
+from perfmon_widgets.command import Command
 from perfmon_widgets.metrics import Metric, Sample
 from perfmon_widgets.totals import Totals
 
@@ -329,6 +331,24 @@ def test_what_sigterm_ends_is_told_as_such():
         started.terminate()
         assert started.wait(30) == 128 + signal.SIGTERM
         assert "exit code 143" in started.stderr.read()
+
+
+def test_a_signal_that_may_not_be_passed_on_ends_nothing(monkeypatch):
+    """As to a command that sudo started: it belongs to another user."""
+    watched = Command.__new__(Command)
+    watched.pid, watched._watched = os.getpid(), {signal.SIGCHLD, signal.SIGTERM}
+    news = [signal.SIGTERM, signal.SIGCHLD]
+    told = []
+
+    def refuse(*wish):
+        told.append(wish)
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(signal, "sigwaitinfo", lambda _: SimpleNamespace(si_signo=news.pop(0), si_code=0))
+    monkeypatch.setattr(os, "waitid", lambda *_: "it has ended")
+    monkeypatch.setattr(os, "kill", refuse)
+    watched.wait()
+    assert told == [(os.getpid(), signal.SIGTERM)]
 
 
 def test_what_nohup_holds_back_is_held_back_from_both():
