@@ -130,10 +130,12 @@ def _headline(words: Sequence[str], took: float, result: Result) -> list[str]:
     from perfmon_widgets.metrics import duration_in_words, in_words  # noqa: PLC0415 - not before the fork
 
     name = textwrap.shorten(shlex.join(words), 60, placeholder=" …")
-    most = in_words(result.ram_bytes, "bytes")
+    most = ""
+    if math.isfinite(result.ram_bytes):
+        most = f", at most {in_words(result.ram_bytes, 'bytes')} of RAM in one process"
     return [
         f"{name} ended with exit code {result.exit_code} after {duration_in_words(took)}: "
-        f"{duration_in_words(result.cpu_seconds)} of CPU time, at most {most} of RAM in one process"
+        f"{duration_in_words(result.cpu_seconds)} of CPU time{most}"
     ]
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import shutil
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 # What is passed on. A terminal sends the rest to all processes of its foreground group by itself.
@@ -33,7 +35,8 @@ class Result(NamedTuple):
     cpu_seconds: float
     """CPU time of all together."""
     ram_bytes: float
-    """The most memory that was resident in one of them."""
+    """The most memory that was resident in one of them; NaN if that is less than the runner's own, which
+    the OS kernel counts in."""
 
 
 class Command:
@@ -49,6 +52,9 @@ class Command:
         relayed = {number for number in _RELAYED if signal.getsignal(number) is not signal.SIG_IGN}
         self._watched = {*relayed, signal.SIGCHLD}
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._watched)
+        # A copy of this memory is what the command is at first, and Linux counts that in.
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        self._copied = float(pages * os.sysconf("SC_PAGE_SIZE"))
         gate, self._gate = os.pipe()
         self._failure, failure = os.pipe()
         self.pid = os.fork()
@@ -122,8 +128,11 @@ class Command:
         """What is left of it; waits for its end."""
         _, status, used = os.wait4(self.pid, 0)
         code = os.waitstatus_to_exitcode(status)
+        most = used.ru_maxrss * 1024.0
         return Result(
-            code if code >= 0 else 128 - code, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024.0
+            code if code >= 0 else 128 - code,
+            used.ru_utime + used.ru_stime,
+            most if most > self._copied else math.nan,
         )
 
 

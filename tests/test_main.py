@@ -30,7 +30,7 @@ from perfmon_widgets.totals import Totals
 MIB = 2**20
 RUN = (sys.executable, "-W", "error", "-m", "perfmon_widgets", "run")
 SUMMARY = re.compile(
-    r"^perfmon_widgets: (.*) ended with exit code (\d+) after (.*): (.*) m?s of CPU time, at most"
+    r"^perfmon_widgets: (.*) ended with exit code (\d+) after (.*): (.*?) m?s of CPU time(, at most .*)?\n"
 )
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a command can be watched on Linux only")
@@ -255,6 +255,13 @@ def test_a_command_that_has_ended_has_no_memory_rather_than_none_in_use(tmp_path
     run("--csv", "out.csv", "--", "true", cwd=tmp_path)
     rows = read_csv(tmp_path / "out.csv")["process_ram_bytes"]
     assert rows.notna().tolist() == [True, False]
+
+
+def test_the_most_memory_is_that_of_the_command_and_not_of_what_it_was_before():
+    """Linux counts in the Python that became the command, which is larger than such a small one."""
+    assert SUMMARY.match(run("--", "true").stderr)[5] is None
+    told = SUMMARY.match(run("--", *python(f"block = b'x' * {200 * MIB}")).stderr)[5]
+    assert 200 < int(re.fullmatch(r", at most (\d+) MiB of RAM in one process", told)[1]) < 260
 
 
 def test_a_file_that_exists_is_kept(tmp_path):
