@@ -114,6 +114,60 @@ def test_the_share_of_swap_is_missing_where_there_is_none(monkeypatch):
     assert values["swap_limit_bytes"] == 0
 
 
+@pytest.mark.parametrize(
+    ("call", "columns"),
+    [
+        ("virtual_memory", {"ram_percent", "ram_used_bytes", "ram_limit_bytes"}),
+        ("swap_memory", {"swap_percent", "swap_used_bytes", "swap_limit_bytes"}),
+        ("disk_usage", {"disk_percent", "disk_used_bytes", "disk_limit_bytes"}),
+        ("Process.memory_info", {"process_ram_bytes"}),
+    ],
+)
+@pytest.mark.parametrize("error", [OSError(53, "no network path"), psutil.AccessDenied(), RuntimeError()])
+def test_a_call_that_fails_costs_its_own_columns_and_says_why(monkeypatch, call, columns, error):
+    def fail(*_):
+        raise error
+
+    made = PortableCollector()
+    names = {metric.name for metric in made.metrics}
+    with monkeypatch.context() as broken:
+        broken.setattr(f"psutil.{call}", fail)
+        assert made.collect().keys() == names - columns
+    assert made.errors == dict.fromkeys(columns, str(error) or type(error).__name__)
+    assert made.collect().keys() == names
+    assert made.errors == {}
+
+
+def test_a_cpu_that_is_switched_off_costs_the_columns_of_the_cpus_until_it_is_back(monkeypatch):
+    """Which one it is, psutil does not tell."""
+    times = namedtuple("scputimes", "user nice system idle")
+    online = [times(1.0, 0.0, 0.0, 9.0), times(1.0, 0.0, 0.0, 9.0)]
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu=False: online if percpu else online[0])
+    made = PortableCollector()
+    cores = {"core0/cpu_percent", "core1/cpu_percent"}
+    made.collect()
+    online = [times(2.0, 0.0, 0.0, 9.0)]
+    values = made.collect()
+    assert values["cpu_percent"] == 100.0
+    assert not cores & values.keys()
+    assert made.errors == dict.fromkeys(cores, "1 of 2 CPUs are on line, and which is not known")
+    online = [times(2.0, 0.0, 0.0, 9.0), times(1.0, 0.0, 0.0, 11.0)]
+    values = made.collect()
+    assert (values["core0/cpu_percent"], values["core1/cpu_percent"]) == (100.0, 0.0)
+
+
+def test_where_nothing_can_be_read_it_fails_as_a_whole(monkeypatch):
+    def fail(*_, **__):
+        raise OSError(5, "no access")
+
+    made = PortableCollector()
+    for call in ("virtual_memory", "swap_memory", "disk_usage", "cpu_times", "Process.memory_info"):
+        monkeypatch.setattr(f"psutil.{call}", fail)
+    monkeypatch.setattr(time, "process_time", fail)
+    with pytest.raises(OSError, match=r"nothing can be read: .*no access"):
+        made.collect()
+
+
 def test_it_is_what_a_system_without_proc_gets(monkeypatch, tmp_path):
     from perfmon_widgets import collectors
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import psutil
@@ -28,6 +28,7 @@ _SOURCES = {
     "process_cpu_percent": "process CPU clock",
     "process_ram_bytes": "psutil.Process.memory_info",
 }
+_EACH_CPU = "psutil.cpu_times(percpu=True)"
 
 
 class PortableCollector:
@@ -42,32 +43,86 @@ class PortableCollector:
         self.metrics: Sequence[Metric] = (
             *(replace(metric, source=_SOURCES[metric.name]) for metric in known if metric.name in _SOURCES),
             *(
-                replace(core, name=f"core{number}/cpu_percent", source="psutil.cpu_times")
+                replace(core, name=f"core{number}/cpu_percent", source=_EACH_CPU)
                 for number in range(len(self._cores))
             ),
         )
 
-    def collect(self) -> Mapping[str, float]:
-        """One reading of every column; shares of CPU time are NaN in the first."""
-        memory, swap, disk = psutil.virtual_memory(), psutil.swap_memory(), psutil.disk_usage(".")
-        seconds, clock = time.process_time(), time.monotonic()
-        values = {
-            "cpu_percent": 100 * _busy_share(self._cpu, psutil.cpu_times()),
-            "ram_percent": memory.percent,
-            "ram_used_bytes": memory.total - memory.available,
-            "ram_limit_bytes": memory.total,
-            "swap_percent": 100 * swap.used / swap.total if swap.total else math.nan,
-            "swap_used_bytes": swap.used,
-            "swap_limit_bytes": swap.total,
-            "disk_percent": 100 * disk.used / (disk.used + disk.free),
-            "disk_used_bytes": disk.used,
-            "disk_limit_bytes": disk.used + disk.free,
-            "process_cpu_percent": 100 * self._own.update(seconds, clock) / len(scope.cpus()),
-            "process_ram_bytes": self._process.memory_info().rss,
+        self._readers: Mapping[str, Callable[[], Mapping[str, float]]] = {
+            "psutil.cpu_times": self._read_cpu,
+            _EACH_CPU: self._read_each_cpu,
+            "psutil.virtual_memory": _read_ram,
+            "psutil.swap_memory": _read_swap,
+            "psutil.disk_usage": _read_disk,
+            "process CPU clock": self._read_own_cpu,
+            "psutil.Process.memory_info": self._read_own_ram,
         }
-        for number, (rate, times) in enumerate(zip(self._cores, psutil.cpu_times(percpu=True), strict=True)):
-            values[f"core{number}/cpu_percent"] = 100 * _busy_share(rate, times)
+        self.errors: Mapping[str, str] = {}
+        """Why numbers are missing, by column."""
+
+    def collect(self) -> Mapping[str, float]:
+        """One reading of every column; shares of CPU time are NaN in the first.
+
+        What cannot be read costs its own columns. Raises OSError if nothing can be read at all.
+        """
+        values: dict[str, float] = {}
+        errors: dict[str, str] = {}
+        for source, read in self._readers.items():
+            try:
+                values.update(read())
+            except Exception as error:  # noqa: BLE001 - psutil has errors of its own, beside the system's
+                reason = str(error) or type(error).__name__
+                errors.update({metric.name: reason for metric in self.metrics if metric.source == source})
+        self.errors = errors
+        if not values:
+            raise OSError(f"nothing can be read: {min(errors.values())}")
         return values
+
+    def _read_cpu(self) -> Mapping[str, float]:
+        return {"cpu_percent": 100 * _busy_share(self._cpu, psutil.cpu_times())}
+
+    def _read_each_cpu(self) -> Mapping[str, float]:
+        now = psutil.cpu_times(percpu=True)
+        if len(now) != len(self._cores):
+            raise OSError(f"{len(now)} of {len(self._cores)} CPUs are on line, and which is not known")
+        return {
+            f"core{number}/cpu_percent": 100 * _busy_share(rate, times)
+            for number, (rate, times) in enumerate(zip(self._cores, now, strict=True))
+        }
+
+    def _read_own_cpu(self) -> Mapping[str, float]:
+        seconds, clock = time.process_time(), time.monotonic()
+        return {"process_cpu_percent": 100 * self._own.update(seconds, clock) / len(scope.cpus())}
+
+    def _read_own_ram(self) -> Mapping[str, float]:
+        return {"process_ram_bytes": self._process.memory_info().rss}
+
+
+def _read_ram() -> Mapping[str, float]:
+    memory = psutil.virtual_memory()
+    return {
+        "ram_percent": memory.percent,
+        "ram_used_bytes": memory.total - memory.available,
+        "ram_limit_bytes": memory.total,
+    }
+
+
+def _read_swap() -> Mapping[str, float]:
+    swap = psutil.swap_memory()
+    return {
+        "swap_percent": 100 * swap.used / swap.total if swap.total else math.nan,
+        "swap_used_bytes": swap.used,
+        "swap_limit_bytes": swap.total,
+    }
+
+
+def _read_disk() -> Mapping[str, float]:
+    disk = psutil.disk_usage(".")
+    return {
+        "disk_percent": 100 * disk.used / (disk.used + disk.free),
+        "disk_used_bytes": disk.used,
+        "disk_limit_bytes": disk.used + disk.free,
+    }
 
 
 def _busy_share(rate: Rate, times: tuple[float, ...]) -> float:
