@@ -118,7 +118,7 @@ def _run(words: Sequence[str], csv: str | None, interval: float) -> int:
         return _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_RUN
     command.wait()
     took = time.monotonic() - started
-    if totals.count < 2 or time.time() - totals.newest > _TOO_SOON:
+    if totals.count < 2 or time.monotonic() - totals.newest > _TOO_SOON:
         monitor.sample()
     monitor.stop()
     result = command.result()

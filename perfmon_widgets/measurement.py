@@ -71,8 +71,8 @@ class Measurement:
             self._monitor.on_sample(self._totals.add, remove=True)
             if self._starts_it and self._monitor.starts == self._starts:
                 self._monitor.stop()
-        history = self._monitor.history
-        self.rows = history[history.index.map(lambda moment: moment.timestamp() > self._started)]
+        # By their number, since the time may have been set; the first only tells where the time begins.
+        self.rows = self._monitor.history.tail(max(self._totals.count - 1, 0))
 
     def in_words(self) -> str:
         """One line: wall time, CPU time, memory, each GPU in use, what was read and written."""
@@ -115,7 +115,7 @@ class Measurement:
         times = moments[np.flatnonzero(np.diff(together, prepend=-1))]
         lines = {name: (times, part[name].to_numpy()) for name in part}
         plot = Plot("%", 0.0, 100.0, lines, dict(zip(lines, COLORS, strict=False)))
-        return picture([plot], self._started, float(times[-1])) if lines else ""
+        return picture([plot], min(self._started, times.min()), times.max()) if lines else ""
 
 
 def _amount(totals: Totals, column: str) -> str:

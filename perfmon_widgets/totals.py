@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 
 from perfmon_widgets.metrics import Sample
 
@@ -13,6 +14,7 @@ class Totals:
 
     The means are time-weighted as in analysis.py: a value stands for the time since the sample before. The
     first sample only tells where that time begins. A missing number counts neither as a value nor as time.
+    As for rates, time is what passes on the clock that nobody sets, which stands still during a suspend.
     """
 
     def __init__(self) -> None:
@@ -21,7 +23,8 @@ class Totals:
         self.count = 0
         """How many samples there were."""
         self.newest = -math.inf
-        """When the newest was taken, in Unix seconds."""
+        """When the newest was taken, in monotonic seconds."""
+        self._sample: Sample | None = None
         self._first: dict[str, float] = {}
         self._last: dict[str, float] = {}
         self._sums: dict[str, float] = {}
@@ -29,26 +32,30 @@ class Totals:
         self._peaks: dict[str, float] = {}
 
     def add(self, sample: Sample) -> None:
-        """Take account of a sample; nothing if it is not newer than the newest."""
-        if sample.time <= self.newest:
+        """Take account of a sample that has just been taken; nothing if it is the newest already."""
+        if sample is self._sample:
             return
+        now = time.monotonic()
+        ago = time.time() - sample.time  # which is wrong if the time was set since
+        taken = min(max(now - ago, self.newest), now)
         for column, value in sample.values.items():
             if not math.isfinite(value):
                 continue
             self._first.setdefault(column, value)
             self._last[column] = value
             if self.count:
-                passed = sample.time - self.newest
+                passed = taken - self.newest
                 self._sums[column] = self._sums.get(column, 0.0) + passed * value
                 self._seconds[column] = self._seconds.get(column, 0.0) + passed
                 self._peaks[column] = max(self._peaks.get(column, value), value)
         self.count += 1
-        self.newest = sample.time
+        self.newest, self._sample = taken, sample
         self.begun.set()
 
     def mean(self, column: str) -> float:
         """Its mean over time; NaN where there is no value."""
-        return self.integral(column) / self._seconds[column] if column in self._seconds else math.nan
+        seconds = self._seconds.get(column)
+        return self._sums[column] / seconds if seconds else math.nan
 
     def peak(self, column: str) -> float:
         """Its largest value after the first sample; NaN where there is none."""

@@ -305,9 +305,9 @@ def test_the_table_tells_of_the_command_the_machine_and_the_gpus_and_leaves_out_
         "cpu_percent": ("percent", "cpu", [50, 50]),
         "core0/cpu_percent": ("percent", "cpu", [50, 50]),
         "gpu0/memory_limit_bytes": ("bytes", "gpu", [1e9, 1e9]),
-        "gpu0/utilization_percent": ("percent", "gpu", [75, 100]),
+        "gpu0/utilization_percent": ("percent", "gpu", [74, 100]),
         "gpu1/utilization_percent": ("percent", "gpu", [math.nan, math.nan]),
-        "process_ram_bytes": ("bytes", "process", [3 * MIB, 5 * MIB]),
+        "process_ram_bytes": ("bytes", "process", [3.2 * MIB, 5 * MIB]),
     }
     metrics = [Metric(name, unit, group, "") for name, (unit, group, _) in columns.items()]
     totals = Totals()
@@ -316,9 +316,9 @@ def test_the_table_tells_of_the_command_the_machine_and_the_gpus_and_leaves_out_
         totals.add(Sample(float(time_), values))
     assert [line.split() for line in _table(totals, metrics)] == [
         ["mean", "peak"],
-        ["process_ram_bytes", "4", "MiB", "5", "MiB"],
+        ["process_ram_bytes", "4.1", "MiB", "5", "MiB"],
         ["cpu_percent", "50%", "50%"],
-        ["gpu0/utilization_percent", "88%", "100%"],
+        ["gpu0/utilization_percent", "87%", "100%"],
     ]
 
 

@@ -9,7 +9,7 @@ import time
 from xml.etree import ElementTree
 
 import pytest
-from fakes.collectors import FakeCollector
+from fakes.collectors import FakeCollector, Samples
 
 from perfmon_widgets import PerformanceMonitor
 from perfmon_widgets.measurement import Measurement, have_row, signed_in_words
@@ -115,6 +115,28 @@ def test_the_monitor_is_given_back_as_it_was():
     told = made.in_words()
     monitor.sample()
     assert made.in_words() == told
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+def test_a_time_that_is_set_meanwhile_changes_neither_the_line_nor_the_rows(monkeypatch, step):
+    samples = Samples()
+    monitor = monitor_of(row(100, 0, 99, 1))
+    monitor.on_sample(samples)
+    with monitor:
+        samples.next()
+        made = Measurement(monitor, NEVER)
+        before = len(monitor.history)
+        time_of_day = time.time
+        monkeypatch.setattr(time, "time", lambda: time_of_day() + step)
+        monitor.sample()
+        monitor.sample()
+        made.end()
+    assert made.rows.index.tolist() == monitor.history.index[before:].tolist()
+    assert len(made.rows) >= 2
+    read, prefix = re.search(r"read ([\d.]+) (\w*)B", made.in_words()).groups()
+    amount = float(read) * {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}[prefix]
+    assert amount < 1e9 * 600  # far from that of an hour
+    ElementTree.fromstring(made.picture())
 
 
 def test_a_monitor_that_is_started_meanwhile_goes_on():
