@@ -86,13 +86,14 @@ def by_span(history: pd.DataFrame, spans: pd.DataFrame) -> Report:
     is time-weighted over the part of each row's time that lies in the span, ``max`` is that of the rows in
     the span, ``change`` is the value at its end minus that at its start. The value at the start is that of
     the last row before it (else of the first after it), at the end that of the first row after it (else of
-    the newest). NaN where no row's time overlaps the span.
+    the newest). NaN where no row's time overlaps the span. Where the computer's time was set back, all rows
+    of a time that came twice count.
     """
     times = _unix(history.index)
     values = history.to_numpy(dtype=float)
     since = times - _seconds(history)
     starts = _unix(spans["start"])
-    ends = np.where(spans["end"].isna(), np.inf, _unix(spans["end"]))
+    ends = np.where(spans["end"].isna(), times[-1] if len(times) else np.inf, _unix(spans["end"]))
     table = np.full((len(spans), values.shape[1], len(PER_SPAN)), np.nan)
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
         table[number] = _cost(times, since, values, start, end)
@@ -123,13 +124,14 @@ def _cost(
     touched = np.flatnonzero(overlap > 0)
     if not len(touched):
         return np.full((values.shape[1], len(PER_SPAN)), np.nan)
-    first, last = touched[0], touched[-1] + 1
-    part, weights = values[first:last], overlap[first:last]
+    part, weights, at = values[touched], overlap[touched], times[touched]
     # A row after the end also tells of what came after the span: it counts if most of it is the span's.
-    inside = (times[first:last] <= end) | (weights >= 0.5 * (times - since)[first:last])
+    inside = (at <= end) | (weights >= 0.5 * (at - since[touched]))
     largest = _max(part[inside] if inside.any() else part)
-    before = max(int(np.searchsorted(times, start, side="right")) - 1, 0)
-    after = min(int(np.searchsorted(times, end, side="left")), len(times) - 1)
+    # By the order of the rows, since times are not in order where the computer's time was set back.
+    before = max(touched[0] - 1, 0)
+    over = touched[at >= end]
+    after = over[0] if len(over) else min(touched[-1] + 1, len(times) - 1)
     return np.column_stack([_mean(part, weights), largest, values[after] - values[before]])
 
 

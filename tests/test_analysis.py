@@ -200,6 +200,34 @@ def test_a_span_across_a_gap_does_not_take_the_row_after_it_for_the_whole_gap():
     assert cost(rows, 0.5, 1001)[0] < 30
 
 
+# Rows of the first 300 s, and of 100 s after it, at whose beginning the clock is set back by an hour.
+SET_BACK = [*range(0, 300, 5), *range(-3300, -3200, 5)]
+RISES = [10.0] * 60 + [100.0 + number for number in range(20)]
+
+
+def test_a_span_after_a_clock_was_set_back_has_the_numbers_of_its_own_rows():
+    rows = history(SET_BACK, gaps=[-3300], a=RISES)
+    assert cost(rows, -3280, -3250) == [107.5, 110, 6]
+    assert cost(rows, -3280, NAN) == [112, 119, 15]
+
+
+def test_a_span_before_a_clock_was_set_back_has_the_numbers_of_its_own_rows():
+    rows = history(SET_BACK, gaps=[-3300], a=RISES)
+    assert cost(rows, 20, 50) == [10, 10, 0]
+    assert cost(rows, 280, 299) == [10, 10, 90]
+
+
+def test_a_span_after_and_before_all_rows_has_no_numbers_though_a_clock_was_set_back():
+    rows = history(SET_BACK, gaps=[-3300], a=RISES)
+    assert np.isnan(cost(rows, -3000, -2000)).all()
+    assert np.isnan(cost(rows, 400, 500)).all()
+
+
+def test_where_a_clock_was_set_back_into_a_span_the_rows_of_both_count():
+    rows = history([0, 5, 10, 15, 20, 0, 5, 10, 15, 20], a=[10] * 5 + [90] * 5)
+    assert cost(rows, 5, 15)[:2] == [50, 90]
+
+
 def test_spans_keep_their_index_and_stand_beside_their_costs():
     rows = history([0, 1, 2], a=[1, 2, 3], b=[3, 2, 1])
     stretches = spans((0, 1), (1, 2)).set_index(pd.Index([7, 9], name="execution_count"))
