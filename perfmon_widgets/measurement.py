@@ -33,46 +33,54 @@ class Measurement:
     """Has a monitor sample at a finer interval from now to ``end()``, which takes everything back.
 
     A monitor that does not run is started, and stopped again unless somebody else has started it meanwhile,
-    such as a panel. Raises ValueError, having changed nothing, for an interval that makes no sense.
+    such as a panel. Raises ValueError for an interval that makes no sense, RuntimeError where there are no
+    more threads; whatever is raised, an interrupt too, changes nothing.
     """
 
     def __init__(self, monitor: PerformanceMonitor, interval: float | None = None) -> None:
         self._monitor = monitor
         self._before = monitor.interval
-        monitor.interval = min(_FINER, self._before) if interval is None else interval
-        self._during = monitor.interval
+        self._during = min(_FINER, self._before) if interval is None else interval
         self._starts_it = not monitor.running
-        if self._starts_it:
-            monitor.start()
-        self._starts = monitor.starts
-        have_row(monitor, since=time.time() - (0 if self._starts_it else _FRESH))
+        self._starts = monitor.starts + self._starts_it
         self._totals = Totals()
-        monitor.on_sample(self._totals.add)
-        if monitor.latest is not None:
-            self._totals.add(monitor.latest)
         self.seconds = math.nan
         """How long it lasted."""
         self.cpu_seconds = math.nan
         """CPU time of this process, and of its children that have ended."""
         self.rows: pd.DataFrame | None = None
         """The samples that were taken meanwhile, as far as they lie in the window; None before the end."""
-        self._started, self._cpu = time.time(), _cpu_seconds()
-        self._clock = time.perf_counter()
+        try:
+            monitor.interval = self._during
+            if self._starts_it:
+                monitor.start()
+            have_row(monitor, since=time.time() - (0 if self._starts_it else _FRESH))
+            monitor.on_sample(self._totals.add)
+            if monitor.latest is not None:
+                self._totals.add(monitor.latest)
+            self._started, self._cpu = time.time(), _cpu_seconds()
+            self._clock = time.perf_counter()
+        except BaseException:
+            self._give_back()
+            raise
 
     def end(self) -> None:
         """Take the last sample and give the monitor back as it was; what has been set meanwhile stays."""
-        self.seconds = time.perf_counter() - self._clock
-        self.cpu_seconds = _cpu_seconds() - self._cpu
-        if self._monitor.interval == self._during:  # first, for an interrupt may come at any moment
-            self._monitor.interval = self._before
         try:
+            self.seconds = time.perf_counter() - self._clock
+            self.cpu_seconds = _cpu_seconds() - self._cpu
             have_row(self._monitor, since=time.time())
         finally:
-            self._monitor.on_sample(self._totals.add, remove=True)
-            if self._starts_it and self._monitor.starts == self._starts:
-                self._monitor.stop()
+            self._give_back()
         # By their number, since the time may have been set; the first only tells where the time begins.
         self.rows = self._monitor.history.tail(max(self._totals.count - 1, 0))
+
+    def _give_back(self) -> None:
+        if self._monitor.interval == self._during:
+            self._monitor.interval = self._before
+        self._monitor.on_sample(self._totals.add, remove=True)
+        if self._starts_it and self._monitor.running and self._monitor.starts == self._starts:
+            self._monitor.stop()
 
     def in_words(self) -> str:
         """One line: wall time, CPU time, memory, each GPU in use, what was read and written."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import threading
 import time
 from xml.etree import ElementTree
 
 import pytest
 from fakes.collectors import FakeCollector, Samples
 
-from perfmon_widgets import PerformanceMonitor
+from perfmon_widgets import PerformanceMonitor, measurement
 from perfmon_widgets.measurement import Measurement, have_row, signed_in_words
 from perfmon_widgets.metrics import Metric, unit_of
+from perfmon_widgets.totals import Totals
 
 NEVER = 3600.0
 MIB = 2**20
@@ -146,6 +148,74 @@ def test_a_monitor_that_is_started_meanwhile_goes_on():
         monitor.start()
         made.end()
         assert (monitor.running, monitor.interval) == (True, NEVER)
+
+
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("name", ["have_row", "_cpu_seconds"])
+def test_an_interrupt_before_it_has_begun_changes_nothing(monkeypatch, running, name):
+    monitor = PerformanceMonitor([FakeCollector("process_ram_bytes")], interval=NEVER)
+    if running:
+        monitor.start()
+
+    def interrupt(*_: object, **__: object) -> None:
+        assert (monitor.running, monitor.interval) == (True, 0.2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measurement, name, interrupt)
+    added = []
+    monkeypatch.setattr(Totals, "add", lambda _, sample: added.append(sample))
+    with pytest.raises(KeyboardInterrupt):
+        Measurement(monitor)
+    assert (monitor.running, monitor.interval) == (running, NEVER)
+    added.clear()
+    monitor.sample()
+    monitor.stop()
+    assert added == []
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_an_interrupt_before_it_has_ended_gives_the_monitor_back_too(monkeypatch, running):
+    monitor = PerformanceMonitor([FakeCollector("process_ram_bytes")], interval=NEVER)
+    if running:
+        monitor.start()
+    made = Measurement(monitor)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measurement, "_cpu_seconds", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        made.end()
+    assert (monitor.running, monitor.interval) == (running, NEVER)
+    monitor.stop()
+
+
+def test_an_interrupt_while_the_monitor_is_started_changes_nothing():
+    monitor = PerformanceMonitor([FakeCollector("process_ram_bytes")], interval=NEVER)
+
+    def interrupt(running: bool) -> None:
+        if running:
+            raise KeyboardInterrupt
+
+    monitor.on_state(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Measurement(monitor)
+    assert (monitor.running, monitor.interval) == (False, NEVER)
+
+
+def test_a_monitor_that_cannot_be_started_is_left_as_it_was(monkeypatch, tmp_path):
+    monitor = PerformanceMonitor([FakeCollector("process_ram_bytes")], interval=NEVER)
+    monitor.log.start(tmp_path / "log.csv")
+
+    def no_more_threads(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as without_threads:
+        without_threads.setattr(threading.Thread, "start", no_more_threads)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            Measurement(monitor)
+    assert (monitor.running, monitor.interval, monitor.log.running) == (False, NEVER, True)
+    monitor.stop()
 
 
 def test_an_interval_that_makes_no_sense_changes_nothing():
