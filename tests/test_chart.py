@@ -131,6 +131,15 @@ def test_rows_that_left_the_window_are_not_drawn():
     assert drawn(shown)[0].tolist() == [-60, -30, 0]
 
 
+def test_rows_of_a_time_that_is_yet_to_come_are_not_drawn():
+    """As those are that were taken before the clock was set back."""
+    shown = chart("a_bytes")
+    shown.show(history([-30, -25, 5, 0], {"a_bytes": [9e9, 9e9, 1, 2]}, gaps=[5]), NOW)
+    x, y = drawn(shown)
+    assert x[~np.isnan(y)].tolist() == [-5, 0]
+    assert vertical(shown) == (0, 2)
+
+
 def test_numbers_are_sent_in_four_bytes():
     shown = chart("a_percent", "b_percent")
     shown.show(history([5, 0], {"a_percent": [1, 2], "b_percent": [3, 4]}), NOW)

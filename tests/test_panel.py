@@ -608,6 +608,17 @@ def test_the_table_is_made_anew_when_the_monitor_stops_and_when_the_panel_closes
     assert in_kernel.after_cell == []
 
 
+def test_the_table_is_made_anew_though_the_clock_was_set_back(show, monitor, in_kernel, monkeypatch):
+    panel = show(monitor)
+    monitor.sample()
+    panel._repr_mimebundle_()
+    time_of_day = time.time
+    monkeypatch.setattr(time, "time", lambda: time_of_day() - 3600)
+    monitor.sample()
+    panel.close()
+    assert [again for _, _, again in in_kernel.shown] == [False, True]
+
+
 def test_a_panel_shown_twice_has_one_table_that_is_kept(show, monitor, in_kernel):
     panel = show(monitor)
     panel._repr_mimebundle_()
@@ -813,6 +824,25 @@ def test_a_gap_in_the_samples_is_a_gap_in_the_line(panel, monitor, wire):
     monitor.sample()
     y = panel.advanced.children[0].charts[0].marks[0].y
     assert np.isnan(y).all(axis=0).tolist() == [False, False, False, True, False, False]
+
+
+@pytest.mark.parametrize("back", [30, 3600])
+def test_a_clock_that_was_set_back_stops_no_part_of_the_panel(show, wire, folder, monkeypatch, back):
+    cores = [Metric(f"core{number}/cpu_percent", "percent", "cpu", "One core.") for number in range(4, 12)]
+    monitor = PerformanceMonitor([Machine(*cores)], interval=NEVER)
+    panel = show(monitor)
+    wire.set(panel.advanced, selected_index=0)
+    for _ in range(3):
+        monitor.sample()
+    time_of_day = time.time
+    monkeypatch.setattr(time, "time", lambda: time_of_day() - back)
+    monitor.log.start(folder / "log.csv")
+    monitor.sample()
+    monitor.sample()
+    monitor.log.stop()
+    assert monitor.errors == {}
+    assert panel.log_to_csv.value is True
+    assert panel.advanced.children[0].table.values["time"] == pytest.approx(monitor.latest.time)
 
 
 def test_sixty_four_cores_are_one_message(show, wire):

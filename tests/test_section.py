@@ -55,6 +55,13 @@ def test_the_table_is_about_the_window():
     assert cells(shown) == {"a_percent": ["20%", "43%", "100%"]}
 
 
+def test_the_table_is_not_about_rows_of_a_time_that_is_yet_to_come():
+    """As those are that were taken before the clock was set back."""
+    shown = section([metric("a_percent")])
+    shown.show(history([-35, -30, 5, 0], {"a_percent": [100, 100, 10, 20]}), {})
+    assert cells(shown) == {"a_percent": ["20%", "15%", "20%"]}
+
+
 def test_the_table_has_a_dash_for_what_is_missing():
     shown = section([metric("a_percent"), metric("b_percent")])
     shown.show(history([5, 0], {"a_percent": [4, math.nan], "b_percent": [math.nan] * 2}), {})
@@ -249,6 +256,18 @@ def test_the_map_has_the_window_that_is_chosen():
     [cells] = shown.marks
     assert cells.scales["x"].min == -300
     assert cells.color[0, [0, -1]].tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("back", [1, 20, 50, 3600])
+def test_rows_of_a_time_that_is_yet_to_come_are_not_in_the_map(back):
+    """As those are that were taken before the clock was set back."""
+    shown = HeatMap([metric("core0/cpu_percent"), metric("core1/cpu_percent")], "CPUs", 600)
+    ago = [*np.arange(99, -1, -5) - back, 0]
+    values = [*[100] * 20, 7]
+    shown.show(history(ago, {each.name: values for each in shown.metrics}), NOW)
+    [cells] = shown.marks
+    before = [value for seconds, value in zip(ago, values, strict=True) if 0 <= seconds < 5]
+    assert cells.color[:, -1].tolist() == pytest.approx([np.mean(before)] * 2)
 
 
 @pytest.mark.parametrize(("count", "most"), [(9, 8_000), (64, 12_000), (256, 30_000)])

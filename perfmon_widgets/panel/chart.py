@@ -113,7 +113,8 @@ class Chart(bqplot.Figure):
         times = cast("pd.DatetimeIndex", history.index).as_unit("us").asi8 / 1e6
         gaps = np.isin(times, history.attrs["gaps"])
         values = columns(history, self.metrics)
-        inside = times >= now + self._x.min
+        # Later ones were taken before the clock was set back.
+        inside = (times >= now + self._x.min) & (times <= now)
         x, y = thin(times[inside], values[inside], gaps[inside], self._points, -self._x.min)
         if len(x) < 2:
             return  # bqplot takes a single column for a flat list

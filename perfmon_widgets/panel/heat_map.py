@@ -71,7 +71,7 @@ class HeatMap(bqplot.Figure):
     def show(self, history: pd.DataFrame, now: float) -> None:
         """Draw the part of the history that lies in the window; ``now`` (Unix seconds) is its right end."""
         times = cast("pd.DatetimeIndex", history.index).as_unit("us").asi8 / 1e6 - now
-        inside = times > -self._window
+        inside = (times > -self._window) & (times <= 0)
         place = np.ceil((times[inside] / self._window + 1) * self._count).astype(int) - 1
         values = columns(history, self.metrics)[inside]
         known = np.isfinite(values)

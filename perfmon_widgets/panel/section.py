@@ -71,7 +71,8 @@ class Section(ipywidgets.VBox):
             self._shading.show(spans, newest.timestamp())
             for chart in self.charts:
                 chart.show(history, newest.timestamp())
-            inside = history.index >= newest - np.timedelta64(round(self._window), "s")
+            begin = newest - np.timedelta64(round(self._window), "s")
+            inside = (history.index >= begin) & (history.index <= newest)
             values = columns(history, self._metrics)[inside]
             self.table.show(_with_last_values(values) if self._sparse else values, newest.timestamp(), errors)
         if not self._row.children:  # after there is something to draw

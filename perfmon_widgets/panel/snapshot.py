@@ -88,7 +88,8 @@ class Snapshot:
     def keep(self) -> None:
         """Have the notebook store the newest values, if it stores any."""
         latest = self._monitor.latest
-        if self._is_shown and latest is not None and latest.time > min(self._time, self._time_of_charts):
+        stored = {self._time, self._time_of_charts}
+        if self._is_shown and latest is not None and stored != {latest.time}:
             self._put(again=True)
 
     def close(self) -> None:
