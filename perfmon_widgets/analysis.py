@@ -44,13 +44,14 @@ class Report(pd.DataFrame):
             column: Any = table.columns[place]
             if column in STATISTICS:
                 words = [in_words(value, units[name]) for name, value in table.iloc[:, place].items()]
-            elif column[0] in units:
+            elif isinstance(column, tuple) and column[1] in PER_SPAN:
                 words = [in_words(value, units[column[0]]) for value in table.iloc[:, place]]
             else:
                 continue
             table.isetitem(place, words)
-        shown: pd.DataFrame = table.drop(columns="unit", errors="ignore")
-        return shown
+        if table.columns.nlevels == 1:  # else it is a series
+            table = table.drop(columns="unit", errors="ignore")
+        return table
 
     def __repr__(self) -> str:
         return self.in_words().to_string(max_rows=pd.get_option("display.max_rows"), max_cols=8)

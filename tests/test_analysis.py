@@ -265,6 +265,23 @@ def test_costs_are_printed_with_units():
     assert "<td>2 GiB</td>" in beside("span", spans((0, 1)), told)._repr_html_()
 
 
+@pytest.mark.parametrize("name", ["cell", "unit", "mean", "start"])
+def test_a_series_may_have_any_name(name):
+    rows = history([0, 1], **{name: [0.25, 0.75], "b_percent": [1, 2]})
+    stretches = spans((0, 1))
+    costs = by_span(rows, stretches)
+    assert "0.75" in repr(costs)
+    printed = beside("cell", stretches, costs)
+    assert "<td>0.75</td>" in printed._repr_html_()
+    assert "2023-11-14 22:13:20" in repr(printed)
+
+
+def test_a_series_may_be_called_as_a_column_of_the_summary_begins():
+    told = summary(history([0, 1], u=[0.25, 0.75], unit=[1, 2]))
+    assert told.loc["u", "unit"] == ""
+    assert "0.75" in repr(told)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_spans_that_cover_everything_add_up(seed):
     """Time-weighted means of neighbours make that of the whole, and their changes its change."""
