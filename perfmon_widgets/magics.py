@@ -356,7 +356,10 @@ def _show(table: pd.DataFrame) -> None:
 
 def _near(path: Path | None) -> str:
     """A path as it is found from here: what is printed is saved with the notebook, which may go elsewhere."""
-    return os.path.relpath(path) if path is not None and path.is_relative_to(Path.cwd()) else str(path)
+    try:
+        return os.path.relpath(path) if path is not None and path.is_relative_to(Path.cwd()) else str(path)
+    except OSError:  # "here" has been deleted
+        return str(path)
 
 
 def _checked(name: str | None) -> str | None:

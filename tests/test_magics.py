@@ -17,7 +17,7 @@ import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import start_new_kernel
 
-from perfmon_widgets.magics import unwrapped
+from perfmon_widgets.magics import _near, unwrapped
 
 DEADLINE = 60.0
 # What is shown after a cell that was measured, as far as it is the same each time.
@@ -197,6 +197,16 @@ def test_log_writes_a_file_and_says_where_without_the_machine_s_folders(kernel):
         "every row goes to with a space.csv;"
     )
     kernel.run("%perfmon log --off")
+
+
+def test_a_path_is_told_whole_where_there_is_no_working_directory(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    assert _near(gone / "run.csv") == "run.csv"
+    gone.rmdir()
+    assert _near(gone / "run.csv") == str(gone / "run.csv")
+    monkeypatch.chdir(tmp_path)  # which is what is left at the end
 
 
 def test_serve_answers_and_prints_no_token(kernel):
