@@ -146,6 +146,19 @@ def test_numbers_are_sent_in_four_bytes():
     assert [array.dtype for array in drawn(shown)] == [np.float32, np.float32]
 
 
+@pytest.mark.parametrize("large", [3e39, -3e39, 1.7e308, math.inf])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_number_too_large_for_four_bytes_is_not_drawn_and_the_others_are(large, sparse):
+    """As a loss that diverges; nothing may be printed over the user's cell."""
+    shown = Chart([metric("loss")], "loss", 600.0, sparse=sparse)
+    shown.show(history([15, 10, 5, 0], {"loss": [3, 5, large, large]}), NOW)
+    x, y = np.ravel(shown.marks[-1].x), np.ravel(shown.marks[-1].y)  # of a sparse one what is seen of it
+    assert not np.isinf(y).any()
+    assert x[~np.isnan(y)].tolist() == [-15, -10]
+    assert y[~np.isnan(y)].tolist() == [3, 5]
+    assert vertical(shown) == (0, 6)
+
+
 def test_four_bytes_are_enough_for_the_time():
     """Seconds before now, not Unix seconds, which four bytes hold to two minutes only."""
     shown = chart("a_percent")

@@ -62,6 +62,12 @@ def test_the_table_is_not_about_rows_of_a_time_that_is_yet_to_come():
     assert cells(shown) == {"a_percent": ["20%", "15%", "20%"]}
 
 
+def test_a_number_that_is_too_large_for_a_mean_prints_nothing():
+    shown = section([metric("loss")])
+    shown.show(history([10, 5, 0], {"loss": [1, 1.7e308, 1.7e308]}), {})
+    assert cells(shown) == {"loss": ["1.7e+308", "–", "1.7e+308"]}
+
+
 def test_the_table_has_a_dash_for_what_is_missing():
     shown = section([metric("a_percent"), metric("b_percent")])
     shown.show(history([5, 0], {"a_percent": [4, math.nan], "b_percent": [math.nan] * 2}), {})

@@ -22,6 +22,7 @@ _FAINT = "#8c9aa8"
 # browser, whenever it is drawn: fewer where there are many lines.
 _POINTS, _FEWEST = 200, 60
 _NUMBERS = 1_300  # of four bytes, in a tick of one chart
+_LARGEST = float(np.finfo(np.float32).max)  # which they can be
 # Where points lie that are not to be seen, in seconds before now: bqplot cannot place a missing number.
 _NOWHERE = 1e9
 
@@ -113,6 +114,7 @@ class Chart(bqplot.Figure):
         times = cast("pd.DatetimeIndex", history.index).as_unit("us").asi8 / 1e6
         gaps = np.isin(times, history.attrs["gaps"])
         values = columns(history, self.metrics)
+        values[np.abs(values) > _LARGEST] = np.nan
         # Later ones were taken before the clock was set back.
         inside = (times >= now + self._x.min) & (times <= now)
         x, y = thin(times[inside], values[inside], gaps[inside], self._points, -self._x.min)

@@ -76,7 +76,8 @@ class Table(anywidget.AnyWidget):
 
     def show(self, values: NDArray[np.float64], time: float, errors: Mapping[str, str]) -> None:
         """Show what stands in these rows of the history (rows × metrics), the last of them of ``time``."""
-        cells = [_cells(values[:, at], metric.unit) for at, metric in enumerate(self._metrics)]
+        with np.errstate(over="ignore"):  # a series of the user's may be of any size
+            cells = [_cells(values[:, at], metric.unit) for at, metric in enumerate(self._metrics)]
         reasons = {metric.name: errors[metric.name] for metric in self._metrics if metric.name in errors}
         labels = [figure.label for figure in self.figures]
         self.values = {"time": time, "cells": cells, "reasons": reasons, "labels": labels}
