@@ -27,6 +27,7 @@ from perfmon_widgets import Metric, PerformanceMonitor, PerformancePanel, read_c
 from perfmon_widgets import monitor as monitor_module
 from perfmon_widgets.collectors.host import METRICS as HOST
 from perfmon_widgets.kernel import Cell
+from perfmon_widgets.metrics import Sample
 from perfmon_widgets.panel import panel as panel_module
 from perfmon_widgets.panel.gauge import Gauge
 from perfmon_widgets.panel.snapshot import charts
@@ -1530,6 +1531,23 @@ def test_close_while_the_monitor_runs(machine, widgets_before, wire):
     assert wire.messages == []
     assert left_since(widgets_before) == []
     assert monitor.errors == {}
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_what_the_monitor_tells_after_close_draws_nothing(monitor, widgets_before, wire, sampled):
+    """As a sample does that was taken before, and waited for close() to let it draw."""
+    panel = PerformancePanel(monitor)
+    look_at(wire, panel)
+    sample = monitor.sample() if sampled else Sample(time.time(), {})
+    panel.close()
+    wire.clear()
+    panel._show(sample)
+    panel._show_all(sample)
+    panel._show_state(running=True)
+    panel._show_state(running=False)
+    panel._looked_at("another page", 1)
+    assert left_since(widgets_before) == []
+    assert wire.messages == []
 
 
 def test_a_wish_that_comes_after_close_is_no_error(panel, monitor, wire, folder):

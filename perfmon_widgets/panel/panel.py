@@ -91,6 +91,8 @@ class PerformancePanel(ipywidgets.VBox):
         """Draw what there is; the open section is left out if a ``sample`` is given that moves no line."""
         # The gauges wait for the charts, so that a browser draws both at once.
         with self._writing(), self._link.hold_sync():
+            if self.comm is None:  # it was closed while this waited
+                return
             self._show_gauges()
             self._show_recorded()
             if sample is None or self._section_is_due(sample):
@@ -153,6 +155,8 @@ class PerformancePanel(ipywidgets.VBox):
     def _show_state(self, running: bool) -> None:
         """Say at once that the monitor was started or stopped; the numbers stay."""
         with self._writing():
+            if self.comm is None:
+                return
             if self.monitor.latest is None:
                 self._show_gauges()
             else:
