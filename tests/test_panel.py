@@ -1564,6 +1564,34 @@ def test_a_closed_panel_still_has_a_representation(panel):
     assert repr(panel).startswith("<PerformancePanel")
 
 
+def test_a_child_that_is_forked_while_the_panel_is_drawn_samples_on_and_draws_nothing(
+    panel, monitor, wire, forked
+):
+    """Its lock is held by a thread that the child does not have, and the browser is the parent's."""
+    drawing, drawn = threading.Event(), threading.Event()
+
+    def draw() -> None:
+        with panel._writing():
+            drawing.set()
+            drawn.wait(60)
+
+    def child() -> int:
+        before = sum(wire.count().values())
+        monitor.start()
+        monitor.sample()
+        monitor.stop()
+        return sum(wire.count().values()) - before
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    drawing.wait()
+    try:
+        assert forked(child) == 0
+    finally:
+        drawn.set()
+        thread.join()
+
+
 # -- the same cell again -----------------------------------------------------------------------------------
 
 

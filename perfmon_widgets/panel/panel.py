@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ class PerformancePanel(ipywidgets.VBox):
         if not isinstance(monitor, PerformanceMonitor | None):
             raise TypeError(f"monitor must be a PerformanceMonitor, not {type(monitor).__name__}")
         self.monitor = shared_monitor() if monitor is None else monitor
+        self._process = os.getpid()
         self._lock = threading.RLock()
         self._writer: int | None = None
         self._groups = groups(self.monitor.metrics)
@@ -84,6 +86,8 @@ class PerformancePanel(ipywidgets.VBox):
 
     def _show(self, sample: Sample) -> None:
         """Draw a sample: one message for all gauges, and one for each chart that it moves."""
+        if os.getpid() != self._process:
+            return  # the browser, and whoever held the lock when the fork happened, are the parent's
         if self._audience.is_due(self.monitor.interval):
             self._show_all(sample)
 
@@ -154,6 +158,8 @@ class PerformancePanel(ipywidgets.VBox):
 
     def _show_state(self, running: bool) -> None:
         """Say at once that the monitor was started or stopped; the numbers stay."""
+        if os.getpid() != self._process:
+            return
         with self._writing():
             if self.comm is None:
                 return
