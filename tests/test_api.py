@@ -341,7 +341,6 @@ def test_no_label_is_made_that_is_not_ours_to_make() -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        b'perfmon_ram_bytes 1\nperfmon_loss{__x="1"} 1\n',
         b"perfmon_ram_bytes 1\n{{{\n",
         b"perfmon_ram_bytes much\n",
         b"perfmon_ram_bytes 1\n\xff 1\n",
