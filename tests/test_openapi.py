@@ -25,23 +25,28 @@ schema = schemathesis.openapi.from_dict(DESCRIPTION)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PerformanceServer]:
-    """A server whose log may be switched on as often as anybody likes, in a directory of its own."""
+def monitor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PerformanceMonitor]:
+    """One whose log may be switched on as often as anybody likes, in a directory of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("openapi"))
         monitor = PerformanceMonitor(
             [FakeCollector("cpu_percent", read=lambda: {"cpu_percent": float("nan")})], interval=3600
         )
         monitor.sample()
-        with serve(monitor, token=TOKEN) as server:
-            yield server
+        yield monitor
         monitor.stop()
 
 
+@pytest.fixture(scope="module")
+def server(monitor: PerformanceMonitor) -> Iterator[PerformanceServer]:
+    with serve(monitor, token=TOKEN) as server:
+        yield server
+
+
 @pytest.fixture(autouse=True)
-def log_is_off(server: PerformanceServer) -> Iterator[None]:
+def log_is_off(monitor: PerformanceMonitor) -> Iterator[None]:
     yield
-    server._application.wildcard_router.rules[0].target_kwargs["monitor"].log.stop()
+    monitor.log.stop()
 
 
 def test_it_is_valid() -> None:
