@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Generic, TypeVar
 
 _logger = logging.getLogger(__name__)
@@ -83,12 +83,7 @@ class Subscribers(Generic[News]):
             callbacks = dict(self._callbacks)
             known = next((name for name, each in callbacks.items() if each == callback), None)
             if not remove and known is None:
-                name = first = f"{self._kind} {name_of(callback)}"
-                number = 1
-                while name in callbacks:
-                    number += 1
-                    name = f"{first} {number}"
-                callbacks[name] = callback
+                callbacks[numbered(f"{self._kind} {name_of(callback)}", callbacks)] = callback
             elif remove and known is not None:
                 del callbacks[known]
                 self._errors.forget(known)
@@ -99,6 +94,15 @@ class Subscribers(Generic[News]):
         for name, callback in self._callbacks.items():
             with self._errors.of(name):
                 callback(news)
+
+
+def numbered(name: str, taken: Container[str]) -> str:
+    """The name, with a number behind it where there are several of it."""
+    number, found = 1, name
+    while found in taken:
+        number += 1
+        found = f"{name} {number}"
+    return found
 
 
 def name_of(action: Callable[..., object]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from perfmon_widgets.clock import PATIENCE
 from perfmon_widgets.collectors import Collector
 from perfmon_widgets.collectors.patient_thread import NoAnswerError, PatientThread
-from perfmon_widgets.errors import Errors
+from perfmon_widgets.errors import Errors, numbered
 from perfmon_widgets.metrics import Metric
 
 
@@ -103,10 +103,5 @@ def _named(collectors: Sequence[Collector]) -> dict[str, Collector]:
     for collector in collectors:
         if not isinstance(collector, Collector):
             raise TypeError(f"{collector!r} is no collector: it needs `metrics` and `collect()`")
-        name = kind = type(collector).__name__
-        number = 1
-        while name in named:
-            number += 1
-            name = f"{kind} {number}"
-        named[name] = collector
+        named[numbered(type(collector).__name__, named)] = collector
     return named

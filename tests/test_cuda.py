@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from fakes import nvidia as fakes
+from fakes import programs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -339,21 +340,12 @@ def test_children_are_looked_at_rarely(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_real_child(tmp_path: Path) -> None:
     """The real /proc, with plain files in place of the devices: their names cannot be had without a GPU."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", "print('ready', flush=True)\ninput()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    try:
-        # Only then: Popen returns while the new program is still being set up, without an environment.
-        assert child.stdout.readline() == b"ready\n"
+    with programs.program("print('ready', flush=True)\ninput()") as child:
         search = Search(ALIKE, library=lambda: None, modules={})
         assert child.pid in tree.children(os.getpid())
         assert search._opened(child.pid) == frozenset()
         assert search._environment(child.pid).get("PATH") == os.environ.get("PATH")
         assert search.look() == []
-    finally:
-        child.communicate(b"\n")
 
 
 # All of it together

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from fakes.clocks import Clocks
 
 from perfmon_widgets import read_csv
 from perfmon_widgets.__main__ import _table
@@ -300,25 +301,26 @@ def test_the_runner_needs_no_pandas_and_no_widgets():
     assert not {"pandas", "ipywidgets", "tornado", "IPython"} & set(ended.stdout.split())
 
 
-def test_the_table_tells_of_the_command_the_machine_and_the_gpus_and_leaves_out_what_is_missing():
+def test_the_table_tells_of_the_command_the_machine_and_the_gpus_and_leaves_out_what_is_missing(monkeypatch):
     columns = {
         "cpu_percent": ("percent", "cpu", [50, 50]),
         "core0/cpu_percent": ("percent", "cpu", [50, 50]),
         "gpu0/memory_limit_bytes": ("bytes", "gpu", [1e9, 1e9]),
-        "gpu0/utilization_percent": ("percent", "gpu", [74, 100]),
+        "gpu0/utilization_percent": ("percent", "gpu", [75, 100]),
         "gpu1/utilization_percent": ("percent", "gpu", [math.nan, math.nan]),
-        "process_ram_bytes": ("bytes", "process", [3.2 * MIB, 5 * MIB]),
+        "process_ram_bytes": ("bytes", "process", [3 * MIB, 5 * MIB]),
     }
     metrics = [Metric(name, unit, group, "") for name, (unit, group, _) in columns.items()]
-    totals = Totals()
-    for time_, row in enumerate(range(-1, 2)):
+    totals, clocks = Totals(), Clocks()
+    monkeypatch.setattr("perfmon_widgets.totals.time", clocks)
+    for clocks.passed, row in enumerate(range(-1, 2)):
         values = {name: float(numbers[row]) for name, (_, _, numbers) in columns.items()}
-        totals.add(Sample(float(time_), values))
+        totals.add(Sample(clocks.time(), values))
     assert [line.split() for line in _table(totals, metrics)] == [
         ["mean", "peak"],
-        ["process_ram_bytes", "4.1", "MiB", "5", "MiB"],
+        ["process_ram_bytes", "4", "MiB", "5", "MiB"],
         ["cpu_percent", "50%", "50%"],
-        ["gpu0/utilization_percent", "87%", "100%"],
+        ["gpu0/utilization_percent", "88%", "100%"],
     ]
 
 

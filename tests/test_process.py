@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from fakes.programs import program
 
 from perfmon_widgets.collectors import Collector, scope, tree
 from perfmon_widgets.collectors.process import ProcessCollector
@@ -29,19 +29,6 @@ def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children are looked for at every reading, not every ten seconds."""
     monkeypatch.setattr(tree, "_EVERY", 0.0)
     monkeypatch.setattr(tree, "_SHARE", math.inf)
-
-
-@contextmanager
-def child(code: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python program that prints a line when it is ready and lives until it is told to end."""
-    with subprocess.Popen(
-        [sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as running:
-        assert running.stdout.readline() == b"ready\n"
-        try:
-            yield running
-        finally:
-            running.kill()
 
 
 # Not for ever: a run of the tests that is killed cannot end it.
@@ -145,7 +132,7 @@ def test_a_quota_below_the_cpus_is_what_the_share_is_of(monkeypatch):
 
 def test_another_process_is_measured_and_this_one_is_not():
     block = b"x" * (100 * MIB)
-    with child(BUSY) as other:
+    with program(BUSY) as other:
         made = ProcessCollector(root=other.pid)
         made.collect()
         cpu = time.process_time()
@@ -164,7 +151,7 @@ def test_another_process_that_is_not_there_is_an_error():
 
 
 def test_of_a_process_that_has_ended_the_last_cpu_time_is_there_and_memory_is_missing():
-    with child("print('ready', flush=True)\ninput()") as ending:
+    with program("print('ready', flush=True)\ninput()") as ending:
         made = ProcessCollector(root=ending.pid)
         assert made.collect()["process_ram_bytes"] > 0
         ending.stdin.close()
@@ -205,7 +192,7 @@ def cpu_of(number: int) -> float:
 
 def test_the_work_of_children_counts():
     made = ProcessCollector()
-    with child(BUSY) as busy:
+    with program(BUSY) as busy:
         made.collect()
         clock, cpu = time.monotonic(), cpu_of(busy.pid)
         time.sleep(0.5)
@@ -219,7 +206,7 @@ def test_the_work_of_children_counts():
 def test_the_work_of_grandchildren_counts():
     made = ProcessCollector()
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {BUSY!r}])"
-    with child(code):
+    with program(code):
         made.collect()
         time.sleep(0.3)
         assert made.collect()["process_cpu_percent"] > 5
@@ -230,7 +217,7 @@ def test_children_that_threads_have_started_count():
     started, done = threading.Event(), threading.Event()
 
     def start() -> None:
-        with child(BUSY):
+        with program(BUSY):
             started.set()
             done.wait(10)
 
@@ -248,7 +235,7 @@ def test_children_that_threads_have_started_count():
 
 def test_a_child_that_ends_does_no_harm():
     made = ProcessCollector()
-    with child(BUSY):
+    with program(BUSY):
         made.collect()
         made.collect()
     values = made.collect()
@@ -291,7 +278,7 @@ def test_a_forked_child_goes_by_its_own_limits_at_once():
 def test_the_memory_of_children_counts():
     made = ProcessCollector()
     before = made.collect()["process_ram_bytes"]
-    with child(f"block = bytearray(b'x') * {100 * MIB}\n{IDLE}"):
+    with program(f"block = bytearray(b'x') * {100 * MIB}\n{IDLE}"):
         after = made.collect()["process_ram_bytes"]
     assert after - before == pytest.approx(100 * MIB, abs=SLACK)
 
@@ -322,7 +309,7 @@ def test_pages_that_a_forked_child_has_written_to_count_for_themselves():
 
 def test_memory_follows_this_process_between_two_looks_at_its_children(monkeypatch):
     made = ProcessCollector()
-    with child(IDLE):
+    with program(IDLE):
         before = made.collect()["process_ram_bytes"]
         monkeypatch.setattr(tree, "_EVERY", 3600.0)
         made.collect()

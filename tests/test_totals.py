@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from fakes.clocks import Clocks
 
 from perfmon_widgets import totals as module
 from perfmon_widgets.metrics import Sample
@@ -12,19 +13,6 @@ from perfmon_widgets.totals import Totals
 
 NAN = math.nan
 HOUR = 3600.0
-
-
-class Clocks:
-    """The time of day, which is set now and then, and the clock that nobody sets."""
-
-    def __init__(self) -> None:
-        self.set_by, self.passed = 1_800_000_000.0, 0.0
-
-    def time(self) -> float:
-        return self.set_by + self.passed
-
-    def monotonic(self) -> float:
-        return self.passed
 
 
 @pytest.fixture(autouse=True)

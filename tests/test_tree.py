@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from fakes.programs import program
 
 from perfmon_widgets.collectors import tree
 from perfmon_widgets.collectors.process import ProcessCollector
@@ -62,19 +63,6 @@ def forked(work: Callable[[], object] = lambda: None) -> Iterator[int]:
         os.kill(number, 9)
         os.waitpid(number, 0)
         os.close(reader)
-
-
-@contextmanager
-def program(code: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python program that prints a line when it is ready; killed at the end."""
-    with subprocess.Popen(
-        [sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as running:
-        assert running.stdout.readline() == b"ready\n"
-        try:
-            yield running
-        finally:
-            running.kill()
 
 
 def burn(seconds: float) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perfmon_widgets.collectors import scope, tree
+from perfmon_widgets.collectors.system_file import text_if_there
 
 # ROCm opens every GPU it may use and takes a few megabytes on each: it is in use above this many bytes.
 _IN_USE = 16 * 2**20
@@ -207,7 +208,4 @@ def _bytes(fields: Mapping[bytes, bytes], kind: bytes) -> int:
 
 
 def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
+    return text_if_there(path).strip()

@@ -191,7 +191,8 @@ class Search:
             self._own_due = now + _PROBE_EVERY if self._own else 0.0
         if now >= self._children_due:
             started = time.thread_time()
-            self._children = list(self._used_by_children(self._root or scope.own_number(self._proc)))
+            own = scope.own_number(self._proc)
+            self._children = list(self._used_by_children(self._root or own, own))
             cost = time.thread_time() - started
             self._children_due = now + max(_CHILDREN_EVERY, cost / _CHILDREN_SHARE)
         return self._own + self._children
@@ -231,17 +232,17 @@ class Search:
             return  # not imported, still being imported, without a CUDA backend, or another version
 
     def _used_by_children(
-        self, process: int, inherited: frozenset[tuple[str, str]] = frozenset()
+        self, process: int, own: int, inherited: frozenset[tuple[str, str]] = frozenset()
     ) -> Iterator[Used]:
         opened = self._opened(process)
-        if process != scope.own_number(self._proc):
+        if process != own:
             # A forked child holds what its parent had open; that says nothing about what it uses itself.
             # One that has opened GPUs without CUDA only watches them, as wandb does.
             devices = {device for _, device in opened - inherited}
             if "-uvm" in devices:
                 yield from self._likely({int(device) for device in devices - {"-uvm"}}, process)
         for child in tree.children(process, self._proc):
-            yield from self._used_by_children(child, opened)
+            yield from self._used_by_children(child, own, opened)
 
     def _likely(self, minors: set[int], process: int) -> Iterator[Used]:
         """Without limits CUDA opens every GPU it may see, so the child's own environment narrows them."""
