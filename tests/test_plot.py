@@ -129,8 +129,9 @@ def test_a_single_value_is_a_dash_where_it_was(number):
     values = [math.nan] * 3
     values[number] = 30
     figure = plot(history([0, 5, 10], cpu_percent=values), "cpu_percent")
-    assert drawn(figure)["cpu_percent"] == [30, 30]
-    ((begun, ended),) = seconds(figure)
+    assert drawn(figure)["cpu_percent"] == pytest.approx([math.nan, math.nan, 30, 30], nan_ok=True)
+    ((first, last, begun, ended),) = seconds(figure)
+    assert (first, last) == (0, 10)  # the axis shows the whole time
     assert begun <= 5 * number <= ended
     assert 0.01 <= ended - begun <= 0.1
 

@@ -127,8 +127,11 @@ def _line(
     """As many points as can be seen; what has a value only now and then is joined."""
     known = np.isfinite(values)
     if np.count_nonzero(known) == 1:  # a dash, since nothing is seen of a line from a point to itself
-        around = times[known] + np.ptp(times) / _POINTS * np.array([-2.0, 2.0])
-        return np.clip(around, times.min(), times.max()), np.repeat(values[known], 2)
+        start, end = times.min(), times.max()
+        around = np.clip(times[known] + (end - start) / _POINTS * np.array([-2.0, 2.0]), start, end)
+        # Behind both ends of the history, since the axis shows the times there are, and bqplot puts the label
+        # of a line, though it is not seen, to its last point.
+        return np.array([start, end, *around]), np.array([np.nan, np.nan, *np.repeat(values[known], 2)])
     runs = np.count_nonzero(np.diff(known.astype(int), prepend=0) == 1)
     if not known.all() and np.count_nonzero(known) < 2 * runs:
         return times[known], values[known]
