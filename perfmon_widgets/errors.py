@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 _logger = logging.getLogger(__name__)
@@ -16,50 +17,39 @@ class Errors:
     """The last error of each part that has one, by the part's name."""
 
     def __init__(self) -> None:
-        self._texts: dict[str, str] = {}
+        self.texts: dict[str, str] = {}
+        """To be looked at; changed by what is below only."""
 
     def now(self) -> dict[str, str]:
         """Those that last, as a dictionary of its own."""
-        return dict(self._texts)
+        return dict(self.texts)
 
-    def of(self, name: str, *, heals: bool = True) -> _Part:
+    @contextmanager
+    def of(self, name: str, *, heals: bool = True) -> Iterator[None]:
         """``with errors.of("disk"):`` what is raised inside is the error of that part, and goes no further.
 
         KeyboardInterrupt does. Where nothing is raised, the part has no error any more, if that ``heals`` it.
         """
-        return _Part(self, name, heals)
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - SystemExit or CancelledError would end the sampling
+            self.note(name, error)
+        else:
+            if heals:
+                self.forget(name)
 
     def note(self, name: str, error: BaseException) -> None:
         """That part has this error now."""
         text = str(error) or type(error).__name__
-        if name not in self._texts:
+        if name not in self.texts:
             _logger.warning("%s: %s", name, text, exc_info=_logger.isEnabledFor(logging.DEBUG) and error)
-        self._texts[name] = text
+        self.texts[name] = text
 
     def forget(self, name: str) -> None:
         """That part is no more."""
-        self._texts.pop(name, None)
-
-
-class _Part:
-    """What of() returns. A generator would cost twice as much, several times in every sample."""
-
-    __slots__ = ("_errors", "_heals", "_name")
-
-    def __init__(self, errors: Errors, name: str, heals: bool) -> None:
-        self._errors, self._name, self._heals = errors, name, heals
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
-        # Not only Exceptions: SystemExit or asyncio's CancelledError would end the thread that samples.
-        if error is not None and not isinstance(error, KeyboardInterrupt):
-            self._errors.note(self._name, error)
-            return True
-        if error is None and self._heals:
-            self._errors.forget(self._name)
-        return False
+        self.texts.pop(name, None)
 
 
 class Subscribers(Generic[News]):
@@ -91,9 +81,17 @@ class Subscribers(Generic[News]):
 
     def tell(self, news: News) -> None:
         """Call all of them, here."""
+        errors = self._errors
         for name, callback in self._callbacks.items():
-            with self._errors.of(name):
+            try:  # as `with errors.of(name)`, which would be dearer than all else that is done here
                 callback(news)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - as there
+                errors.note(name, error)
+            else:
+                if name in errors.texts:
+                    errors.forget(name)
 
 
 def numbered(name: str, taken: Container[str]) -> str:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 # Rows to begin with; the ring grows when the window holds more.
 _ROWS = 128
-# What stands before the values in a row: its time in whole microseconds (Unix, of which a float64 has all),
-# when it came by the clock, and whether samples are missing before it.
+# What stands before the values in a row: its time in Unix seconds, when it came by the clock, and whether
+# samples are missing before it.
 _TIME, _ARRIVED, _AFTER_GAP, _VALUES = range(4)
 
 
@@ -69,9 +69,7 @@ class History:
                 self._move(2 * len(self._rows))
             at = (self._first + self._length) % len(self._rows)
             # Five times as fast as an assignment, which would first make an array of the row.
-            self._row.pack_into(
-                self._numbers, at * self._row.size, round(time * 1e6), now, after_gap, *values
-            )
+            self._row.pack_into(self._numbers, at * self._row.size, time, now, after_gap, *values)
             self._length += 1
             self.count += 1
             return self.count
@@ -93,7 +91,6 @@ class History:
         self._rows[: self._length, : kept.shape[1]] = kept
         self._first = 0
 
-    @property
     def oldest(self) -> float:
         """Since when there are rows, by the clock; for ever as long as none has left the window."""
         with self._lock:
@@ -117,7 +114,7 @@ class History:
         with self._lock:
             count, stamps = self.count, self._oldest_first(self._rows[:, :_VALUES])
             values = self._oldest_first(self._rows[:, _VALUES:])
-        times = stamps[:, _TIME].astype(np.int64).astype("datetime64[us]")
+        times = np.rint(1e6 * stamps[:, _TIME]).astype(np.int64).astype("datetime64[us]")
         return count, times, stamps[:, _AFTER_GAP].astype(bool), values
 
     def frame(self) -> pd.DataFrame:

@@ -75,7 +75,7 @@ class PerformanceMonitor:
         self._missing = dict.fromkeys(self._columns, math.nan)
         self._history = History(self._columns, self._window)
         self._log = CsvLog(self._columns, self._rows)
-        self._spans = Spans()
+        self._spans = Spans(self._history.oldest)
         self._span_log = SpanLog(self._log, self._spans)
         self._unseen = False  # whether a span ended since the last sample without one of its own
         self._latest: Sample | None = None
@@ -168,7 +168,9 @@ class PerformanceMonitor:
 
     def _sample(self, after_gap: bool, patiently: bool = True) -> Sample:
         with self._sampling:
-            self._add_columns()
+            new = self._recorded.new
+            if new:
+                self._add_columns(new)
             self._unseen = False
             at = time.time()
             after_gap |= self._clock_was_set(at)
@@ -180,7 +182,6 @@ class PerformanceMonitor:
             self._latest = sample
             if self._log.running:  # else a start writes this row too
                 self._log.append(number, microseconds(at), row)
-            self._spans.trim(self._history.oldest)
             clock = self._clock
             if clock is not None:
                 clock.taken()
@@ -195,17 +196,15 @@ class PerformanceMonitor:
         before, self._clocks_differ = self._clocks_differ, now - time.monotonic()
         return abs(self._clocks_differ - before) > self._interval
 
-    def _add_columns(self) -> None:
+    def _add_columns(self, new: Sequence[str]) -> None:
         """Have a column for each series that was recorded for the first time since the last sample."""
-        new = self._recorded.new
-        if new:
-            # The log first: it can write a row that lacks the last columns, but none that is too long. The
-            # metrics last: what an interrupt breaks off here is done again by the next sample.
-            self._log.add_columns(new)
-            self._history.add_columns(new)
-            self._recorded.adopt(new)
-            self._columns = self._history.columns
-            self._missing = dict.fromkeys(self._columns, math.nan)
+        # The log first: it can write a row that lacks the last columns, but none that is too long. The
+        # metrics last: what an interrupt breaks off here is done again by the next sample.
+        self._log.add_columns(new)
+        self._history.add_columns(new)
+        self._recorded.adopt(new)
+        self._columns = self._history.columns
+        self._missing = dict.fromkeys(self._columns, math.nan)
 
     def on_sample(self, callback: Callable[[Sample], object], remove: bool = False) -> None:
         """Call back with each new sample, on the thread that took it; ``remove=True`` ends that."""

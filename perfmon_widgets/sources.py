@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from perfmon_widgets.clock import PATIENCE
 from perfmon_widgets.collectors import Collector
@@ -20,7 +20,8 @@ class Sources:
     def __init__(self, collectors: Sequence[Collector], errors: Errors) -> None:
         self._errors = errors
         self._collectors = _named(collectors)
-        # Those of this package wait for a device themselves where there is one; of others nobody knows.
+        # Those of this package wait for a device themselves where there is one, and are known to tell floats
+        # for columns of their own; of others nobody knows.
         self._patient = {
             name: PatientThread(f"perfmon-{name}")
             for name, collector in self._collectors.items()
@@ -51,27 +52,34 @@ class Sources:
         ``patiently``: one that does not come back holds up the others only once, and only so long.
         """
         self._opened = True
+        errors = self._errors
         for name, collector in self._collectors.items():
-            try:  # as `with self._errors.of(name)`, which would make an object each time
-                thread = self._patient.get(name)
-                # One that has not come back is not to be called a second time meanwhile, whoever wants it.
-                ask = thread is not None and (patiently or thread.busy)
-                found = self._ask(name, collector) if ask else collector.collect()
-                reading = {column: float(value) for column, value in found.items()}
-                if not reading.keys() <= values.keys():
-                    raise ValueError(f"{min(reading.keys() - values.keys())!r} is not among its metrics")
-                values.update(reading)
+            try:  # as `with errors.of(name)`, which would be dearer than some of the readings
+                if name in self._patient:
+                    reading = self._ask(name, collector, patiently)
+                    if not reading.keys() <= values.keys():
+                        raise ValueError(f"{min(reading.keys() - values.keys())!r} is not among its metrics")
+                    values.update(reading)
+                else:
+                    values.update(collector.collect())
             except Exception as error:  # noqa: BLE001 - whatever it is, it costs this collector's columns only
-                self._errors.note(name, error)
+                errors.note(name, error)
             else:
-                self._errors.forget(name)
+                if name in errors.texts:
+                    errors.forget(name)
 
-    def _ask(self, name: str, collector: Collector) -> Mapping[str, float]:
-        try:
-            reading: Mapping[str, float] = self._patient[name].ask(collector.collect, PATIENCE)
-        except NoAnswerError:
-            raise TimeoutError(f"a reading has not come back for more than {PATIENCE:g} s") from None
-        return reading
+    def _ask(self, name: str, collector: Collector, patiently: bool) -> dict[str, float]:
+        """A reading of a collector that nobody here knows, every value as a float."""
+        thread = self._patient[name]
+        # One that has not come back is not to be called a second time meanwhile, whoever wants it.
+        if patiently or thread.busy:
+            try:
+                found = thread.ask(collector.collect, PATIENCE)
+            except NoAnswerError:
+                raise TimeoutError(f"a reading has not come back for more than {PATIENCE:g} s") from None
+        else:
+            found = collector.collect()
+        return {column: float(value) for column, value in found.items()}
 
     def forget(self) -> None:
         """In a forked child: what the collectors hold is the parent's to let go of."""

@@ -65,11 +65,13 @@ class Span:
 class Spans:
     """The spans, cells and marks of one monitor; to be used from any thread.
 
-    ``clock`` counts monotonic seconds, as the history's. At most CAP of each kind are kept, and CAP that have
-    not ended, so that a loop which makes a million of them costs no more memory than one that makes a few.
+    ``clock`` counts monotonic seconds, as the history's, and ``oldest`` tells when by it the window begins.
+    At most CAP of each kind are kept, and CAP that have not ended, so that a loop which makes a million of
+    them costs no more memory than one that makes a few.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, oldest: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
+        self._oldest = oldest
         self._clock = clock
         self._numbers = itertools.count(1)
         self._open: dict[int, Span] = {}
@@ -100,6 +102,7 @@ class Spans:
             # A clock that was set back meanwhile makes no span of negative length.
             span.end, span.left, span.raised = max(time.time(), span.start), self._clock(), raised
             self._open.pop(span.number, None)
+            self._trim()
             self._ended[span.kind].append(span)
             self._news.append(span)
 
@@ -108,15 +111,16 @@ class Spans:
         at = time.time()
         span = Span(next(self._numbers), MARK, _checked(MARK, label), at, at, left=self._clock())
         with self._lock:
+            self._trim()
             self._ended[MARK].append(span)
             self._news.append(span)
 
-    def trim(self, oldest: float) -> None:
-        """Drop those that ended before this moment of the clock, that of the oldest row."""
-        with self._lock:
-            for spans in self._ended.values():
-                while spans and spans[0].left < oldest:
-                    spans.popleft()
+    def _trim(self) -> None:
+        """Drop those that ended before the oldest row; not with every row, whose cost is counted."""
+        oldest = self._oldest()
+        for spans in self._ended.values():
+            while spans and spans[0].left < oldest:
+                spans.popleft()
 
     def news(self) -> list[Span]:
         """Those that started or ended since the last call, each once, in the order of their starts."""
@@ -129,6 +133,7 @@ class Spans:
     def all(self, *kinds: str) -> list[Span]:
         """Those of some kinds, in the order of their starts."""
         with self._lock:
+            self._trim()
             found = [span for kind in kinds for span in self._ended[kind]]
             found += [span for span in self._open.values() if span.kind in kinds]
         return sorted(found, key=_number)
@@ -136,6 +141,7 @@ class Spans:
     def newest(self, most: int) -> list[Span]:
         """The newest of each kind, so many at most, in the order of their starts."""
         with self._lock:
+            self._trim()
             found = [span for spans in self._ended.values() for span in _last(spans, most)]
             found += _last(self._open.values(), most)
         return sorted(found, key=_number)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from fakes.amd import APU, DISCRETE, MI300, MIB, FakeAmd
+from fakes.collectors import told
 
 from perfmon_widgets import PerformanceMonitor, collectors
 from perfmon_widgets.collectors import Collector, amd, amd_devices, nvidia, tree
@@ -114,7 +115,7 @@ def test_columns_are_named_as_nvidias_where_they_mean_the_same():
 def test_a_discrete_gpu(machine, made):
     folder = machine.gpu(FIRST, DISCRETE)
     collector = made([0])
-    assert collector.collect() == {
+    assert told(collector) == {
         "gpu0/utilization_percent": 37.0,
         "gpu0/memory_percent": 25.0,
         "gpu0/memory_used_bytes": 4096.0 * MIB,

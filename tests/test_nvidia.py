@@ -16,6 +16,7 @@ from typing import Any
 import pynvml
 import pytest
 from fakes import nvidia as fakes
+from fakes.collectors import told
 
 from perfmon_widgets.collectors import Collector, cuda, nvidia
 from perfmon_widgets.collectors.nvidia import NvidiaCollector, NvidiaUnavailable
@@ -84,7 +85,7 @@ def test_values_and_what_they_mean(machine: Machine) -> None:
     collector = NvidiaCollector(search=in_use(0))
     assert isinstance(collector, Collector)
     declared = [metric.name for metric in collector.metrics]
-    values = collector.collect()
+    values = told(collector)
     assert list(values) == declared == [metric.name for metric in collector.metrics]
     assert values["gpu0/utilization_percent"] == 40
     assert values["gpu0/memory_activity_percent"] == 10

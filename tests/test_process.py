@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from fakes.collectors import told
 from fakes.programs import program
 
 from perfmon_widgets.collectors import Collector, scope, tree
@@ -77,7 +78,7 @@ def test_it_is_a_collector_of_four_numbers():
         "process_read_bytes_per_second",
         "process_write_bytes_per_second",
     ]
-    assert set(made.collect()) == {metric.name for metric in made.metrics}
+    assert set(told(made)) == {metric.name for metric in made.metrics}
 
 
 def test_only_a_machine_with_proc_has_one(tmp_path):

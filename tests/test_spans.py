@@ -29,6 +29,11 @@ class Hand:
         return self.now
 
 
+def for_ever() -> float:
+    """The oldest row, where none has left the window."""
+    return -math.inf
+
+
 @pytest.fixture
 def clock() -> Hand:
     return Hand()
@@ -143,7 +148,7 @@ def test_what_no_file_can_hold_is_replaced(monitor):
 
 
 def test_a_clock_that_is_set_back_makes_no_span_of_negative_length(monkeypatch):
-    spans = Spans()
+    spans = Spans(for_ever)
     times = iter([1000.0, 10.0])
     monkeypatch.setattr("perfmon_widgets.spans.time.time", lambda: next(times))
     span = spans.begin(SPAN, "a")
@@ -152,7 +157,7 @@ def test_a_clock_that_is_set_back_makes_no_span_of_negative_length(monkeypatch):
 
 
 def test_a_span_ends_once():
-    spans = Spans()
+    spans = Spans(for_ever)
     span = spans.begin(SPAN, "a")
     spans.end(span)
     end = span.end
@@ -164,7 +169,8 @@ def test_a_span_ends_once():
 
 
 def test_what_ended_before_the_oldest_row_is_dropped(clock):
-    spans = Spans(clock)
+    oldest = 0.0
+    spans = Spans(lambda: oldest, clock)
     going_on = spans.begin(SPAN, "going on")
     early = spans.begin(SPAN, "early")
     spans.mark("early")
@@ -173,13 +179,13 @@ def test_what_ended_before_the_oldest_row_is_dropped(clock):
     late = spans.begin(SPAN, "late")
     clock.now = 10
     spans.end(late)
-    spans.trim(5)
+    oldest = 5.0
     assert [span.name for span in spans.all(SPAN, MARK)] == ["going on", "early", "late"]
-    spans.trim(5.1)
+    oldest = 5.1
     assert [span.name for span in spans.all(SPAN, MARK)] == ["going on", "late"]
     clock.now = 20
     spans.end(going_on)
-    spans.trim(10.1)
+    oldest = 10.1
     assert [span.name for span in spans.all(SPAN, MARK)] == ["going on"]
 
 
@@ -227,7 +233,7 @@ def test_a_loop_that_makes_very_many_costs_bounded_memory(monitor):
 
 
 def test_spans_that_never_end_cost_bounded_memory(clock):
-    spans = Spans(clock)
+    spans = Spans(for_ever, clock)
     for number in range(CAP + 5):
         last = spans.begin(SPAN, str(number))
     assert [span.name for span in spans.all(SPAN)][:1] == ["5"]
@@ -236,7 +242,7 @@ def test_spans_that_never_end_cost_bounded_memory(clock):
 
 
 def test_an_outer_span_outlives_very_many_inner_ones():
-    spans = Spans()
+    spans = Spans(for_ever)
     outer = spans.begin(SPAN, "outer")
     for _ in range(CAP + 10):
         spans.end(spans.begin(SPAN, "inner"))

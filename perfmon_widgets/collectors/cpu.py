@@ -43,12 +43,18 @@ class Cpu:
     ) -> None:
         self._proc, self._environment = proc, environment
         self._stat = SystemFile(proc / "stat")
-        self._listed = frozenset(line.split(None, 1)[0] for line in _lines(self._stat.read()))
+        content = self._stat.read()
+        lines = content.split(b"\n")
+        self._listed = frozenset(line.split(None, 1)[0] for line in lines[1:] if line.startswith(b"cpu"))
         if not self._listed:
             raise _empty(self._stat)
+        # One line for all CPUs, then one for each that is on line, of so many fields. What follows is long.
+        self._width = len(lines[0].split())
+        self._end = self._width * (1 + max(len(self._listed), os.sysconf("SC_NPROCESSORS_CONF")))
         self._allowed = self._find_allowed(allowed)
         numbers = sorted(int(name[3:]) for name in self._allowed)
         self._cores = {b"cpu%d" % n: (f"core{n}/cpu_percent", Rate()) for n in numbers}
+        self._counted = self._lines_of(self._allowed)
         self._busy, self._host, self._throttled = Rate(), Rate(), Rate()
         self._quota: scope.CpuQuota | None = None
         self._used: Callable[[], float] | None = None
@@ -70,7 +76,7 @@ class Cpu:
         cpus, quota = self._find_allowed(allowed), self._find_quota(allowed)
         if cpus != self._allowed or quota != self._quota:
             self._busy = Rate()  # another counter from here on: its first reading has no past
-        self._allowed = cpus
+        self._allowed, self._counted = cpus, self._lines_of(cpus)
         if quota != self._quota:
             self._quota = quota
             self._open(quota)
@@ -84,6 +90,13 @@ class Cpu:
         """
         cpus = frozenset(b"cpu%d" % number for number in allowed.cpus)
         return cpus if cpus <= self._listed else self._listed
+
+    def _lines_of(self, allowed: frozenset[bytes]) -> dict[bytes, tuple[str, Rate, bool]]:
+        """What each line tells: a column (or none) with its rate, and whether it is a part of the scope."""
+        none = "", Rate()
+        return {
+            name: (*self._cores.get(name, none), name in allowed) for name in allowed | self._cores.keys()
+        }
 
     def _find_quota(self, allowed: scope.Allowed) -> scope.CpuQuota | None:
         """The quota, if it is less than the CPUs have, and if what is used of it is counted."""
@@ -132,20 +145,19 @@ class Cpu:
             raise _empty(self._stat)
         values: dict[str, float] = {}
         busy_allowed = total_allowed = 0
-        for line in _lines(content):
-            fields = line.split(None, 9)
-            core, allowed = self._cores.get(fields[0]), fields[0] in self._allowed
-            if core is None and not allowed:
+        fields = content.split(None, self._end)
+        for start in range(self._width, min(self._end, len(fields)), self._width):
+            if fields[start] not in self._counted:
                 continue
-            busy, total = _times(fields)
-            if core is not None:
-                name, rate = core
-                values[name] = scope.percent(rate.update(busy, total), 1.0)
+            column, rate, allowed = self._counted[fields[start]]
+            busy, total = _times(fields, start)
+            if column:
+                values[column] = scope.percent(rate.update(busy, total), 1.0)
             if allowed:
                 busy_allowed += busy
                 total_allowed += total
         if _HOST.name in self._names:
-            share = self._host.update(*_times(content.split(None, 9)))
+            share = self._host.update(*_times(fields, 0))
             values[_HOST.name] = scope.percent(share, 1.0)
         if self._quota is None or self._used is None:
             share = self._busy.update(busy_allowed, total_allowed)
@@ -174,15 +186,12 @@ def _empty(file: SystemFile) -> OSError:
     return OSError(errno.ENODATA, f"{file.path} is empty")
 
 
-def _lines(stat: bytes) -> list[bytes]:
-    """The lines of /proc/stat that tell about a single CPU."""
-    return stat[: stat.find(b"\nintr")].split(b"\n")[1:]
-
-
-def _times(fields: list[bytes]) -> tuple[int, int]:
+def _times(fields: list[bytes], start: int) -> tuple[int, int]:
     """The busy and the total time that a line of /proc/stat tells, in clock ticks."""
     # Guest time, in the fields after these eight, is contained in the first two.
-    user, nice, system, idle, waiting, interrupt, soft_interrupt, stolen = map(int, fields[1:9])
+    user, nice, system, idle, waiting, interrupt, soft_interrupt, stolen = map(
+        int, fields[start + 1 : start + 9]
+    )
     busy = user + nice + system + interrupt + soft_interrupt + stolen
     return busy, busy + idle + waiting
 

@@ -177,7 +177,7 @@ class Memory:
 
 def _bytes(meminfo: bytes, name: bytes) -> float:
     """A line of /proc/meminfo, which counts in KiB, as bytes; raises OSError if there is none."""
-    start = meminfo.find(name) + len(name)
-    if start < len(name):
+    _, found, following = meminfo.partition(name)
+    if not found:
         raise OSError(errno.ENODATA, f"no {name.decode()} in /proc/meminfo")
-    return float(int(meminfo[start : meminfo.index(b"kB", start)]) * 1024)
+    return int(following.split(None, 1)[0]) * 1024.0

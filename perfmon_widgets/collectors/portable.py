@@ -69,7 +69,7 @@ class PortableCollector:
         errors: dict[str, str] = {}
         for source, read in self._readers.items():
             try:
-                values.update(read())
+                values.update((name, float(value)) for name, value in read().items())
             except Exception as error:  # noqa: BLE001 - psutil has errors of its own, beside the system's
                 reason = str(error) or type(error).__name__
                 errors.update({metric.name: reason for metric in self.metrics if metric.source == source})

@@ -11,7 +11,10 @@ from pathlib import Path
 from perfmon_widgets.collectors import scope
 from perfmon_widgets.collectors.rate import Rate
 from perfmon_widgets.collectors.system_file import SystemFile, read_once
-from perfmon_widgets.collectors.tree import Allowance, Tree
+from perfmon_widgets.collectors.tree import Allowance, Member, Tree
+
+# Where in /proc/<pid>/io the numbers stand; each has its name before it, and the list has only ever grown.
+_READ, _WRITTEN = 9, 11
 
 
 class Traffic:
@@ -54,7 +57,7 @@ class Traffic:
         self._newest = self._rates[0].update(read, clock), self._rates[1].update(written, clock)
         self._read_at = time.clock_gettime(time.CLOCK_BOOTTIME)
 
-    def _count(self, members: Mapping[int, float]) -> tuple[int, int]:
+    def _count(self, members: Mapping[int, Member]) -> tuple[int, int]:
         for _ in range(3):
             before = self._tree.waited_for()
             children = {number: _counts_of(self._proc / str(number) / "io") for number in members}
@@ -62,7 +65,8 @@ class Traffic:
             if self._tree.waited_for() == before:
                 break  # none has ended meanwhile: nothing is missing, or counted twice
         new = children.keys() - self._known
-        self._before = _sum([self._before, *(children[n] for n in new if members[n] <= self._read_at)])
+        before_seen = (children[n] for n in new if members[n].started <= self._read_at)
+        self._before = _sum([self._before, *before_seen])
         self._known = set(children)
         return _sum([root, *children.values()])
 
@@ -75,12 +79,8 @@ def _counts_of(path: Path) -> tuple[int, int]:
 
 
 def _counts(content: bytes) -> tuple[int, int]:
-    return _number(content, b"\nread_bytes:"), _number(content, b"\nwrite_bytes:")
-
-
-def _number(content: bytes, name: bytes) -> int:
-    start = content.index(name) + len(name)
-    return int(content[start : content.index(b"\n", start)])
+    fields = content.split(None, _WRITTEN + 1)
+    return int(fields[_READ]), int(fields[_WRITTEN])
 
 
 def _sum(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:

@@ -47,7 +47,8 @@ class Tree:
         self._statistics = None if self._is_this_process else SystemFile(self.folder / "stat")
         self._own, self._others = Rate(), Rate()
         self._busy_others = 0.0
-        self._members: dict[int, _Member] = {}
+        self.members: dict[int, Member] = {}
+        """The descendants, by their process ids; to be looked at, not changed."""
         self._ignored = 0  # microseconds
         self._unweighed = False
         self._read_at = 0.0  # seconds since boot
@@ -68,21 +69,16 @@ class Tree:
         if self._first_children is not None:
             self._look()
         busy = self._own.update(self._seconds(), time.monotonic())
-        if not self._members:
+        if not self.members:
             self._busy_others = self._others.update(self._time_of_others() / 1e6, time.monotonic())
         elif self._reading.affordable():
             with self._reading:
                 self._busy_others = self._others.update(self._time_of_others() / 1e6, time.monotonic())
-        if not self._members:
+        if not self.members:
             return busy + self._busy_others, self._resident()
         self._weigh()
-        beyond = sum(member.resident + member.correction for member in self._members.values())
+        beyond = sum(member.resident + member.correction for member in self.members.values())
         return busy + self._busy_others, max(self._resident() + beyond, 0.0)
-
-    @property
-    def members(self) -> dict[int, float]:
-        """The descendants: process id, and by when each had begun, in seconds since boot."""
-        return {number: member.started for number, member in self._members.items()}
 
     def _seconds(self) -> float:
         """The CPU seconds of the root."""
@@ -109,7 +105,7 @@ class Tree:
         grows.
         """
         waited_for = self.waited_for()
-        if not self._members:
+        if not self.members:
             self._read_at = time.clock_gettime(time.CLOCK_BOOTTIME)
             return waited_for - self._ignored
         for _ in range(3):
@@ -117,7 +113,7 @@ class Tree:
             self._read_members()
             if (waited_for := self.waited_for()) == before:
                 break  # none has moved its time meanwhile: nothing is missing, or counted twice
-        return waited_for + sum(member.used for member in self._members.values()) - self._ignored
+        return waited_for + sum(member.used for member in self.members.values()) - self._ignored
 
     def _resident(self) -> float:
         return float(int(self._memory.read().split(None, 2)[1]) * _PAGE)
@@ -131,12 +127,12 @@ class Tree:
         self._listed = listed
         with self._looking:
             found: dict[int, None] = {}
-            for number in (self._root, *self._members):
+            for number in (self._root, *self.members):
                 self._descend(number, found)
-            for number in found.keys() - self._members.keys() - {self._root}:
+            for number in found.keys() - self.members.keys() - {self._root}:
                 member = self._member(number)
                 if member is not None:
-                    self._members[number] = member
+                    self.members[number] = member
                     self._unweighed = True
 
     def _descend(self, number: int, found: dict[int, None]) -> None:
@@ -145,10 +141,10 @@ class Tree:
                 found[child] = None
                 self._descend(child, found)
 
-    def _member(self, number: int) -> _Member | None:
+    def _member(self, number: int) -> Member | None:
         """A process that was just found; None if it has ended meanwhile."""
         try:
-            member = _Member(self._proc / str(number) / "stat")
+            member = Member(self._proc / str(number) / "stat")
         except OSError:
             return None
         # What it used before the last reading lies before the time that is reported next.
@@ -159,11 +155,11 @@ class Tree:
         return member
 
     def _read_members(self) -> None:
-        for number, member in list(self._members.items()):
+        for number, member in list(self.members.items()):
             try:
                 member.read()
             except OSError:  # it has ended
-                del self._members[number]
+                del self.members[number]
         self._read_at = time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def _weigh(self) -> None:
@@ -175,22 +171,22 @@ class Tree:
         if not (self._weighing.due() or (self._unweighed and self._weighing.affordable())):
             return
         root = self._resident()
-        if root + sum(member.resident for member in self._members.values()) > _WEIGHABLE:
+        if root + sum(member.resident for member in self.members.values()) > _WEIGHABLE:
             return
         self._unweighed = False
         with self._weighing:
             total, _ = _weight(self.folder, root)
             alone = {}
-            for number, member in self._members.items():
+            for number, member in self.members.items():
                 proportional, alone[number] = _weight(self._proc / str(number), member.resident)
                 total += proportional
             # Each holds what is its alone, and an equal part of what children share with each other.
             together = (total - root - sum(alone.values())) / len(alone)
-            for number, member in self._members.items():
+            for number, member in self.members.items():
                 member.correction = alone[number] + together - member.resident
 
 
-class _Member:
+class Member:
     """A descendant: what it has used, by its file ``stat``; raises OSError if it has ended.
 
     The file is not kept open: hundreds of children would use up the files that this process may open.

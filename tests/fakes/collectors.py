@@ -7,6 +7,7 @@ import queue
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from perfmon_widgets.collectors import Collector
 from perfmon_widgets.metrics import Metric, Sample
 
 
@@ -39,6 +40,14 @@ class FakeCollector:
 
 class OtherCollector(FakeCollector):
     """Another source, with a name of its own in ``errors``."""
+
+
+def told(collector: Collector) -> Mapping[str, float]:
+    """A reading, of which the monitor takes it that these are floats, for the collector's own columns."""
+    reading = collector.collect()
+    assert reading.keys() <= {metric.name for metric in collector.metrics}
+    assert {type(value) for value in reading.values()} == {float}
+    return reading
 
 
 class Samples:
