@@ -153,6 +153,19 @@ def test_a_counter_that_went_backwards_is_missing_once(machine):
     assert made.collect()["cpu_percent"] == pytest.approx(40.0)
 
 
+def test_a_cpu_that_is_switched_on_later_moves_the_others_and_they_are_still_told(machine, monkeypatch):
+    """/proc/stat lists those that are on line, in the order of their numbers, and then other counters."""
+    monkeypatch.setattr(scope, "cpus", lambda: (0, 2))
+    monkeypatch.setattr(cpu.os, "sysconf", {"SC_NPROCESSORS_CONF": 3}.__getitem__)
+    machine.write_processors({0: BEFORE, 2: BEFORE})
+    made = collector(machine)
+    made.collect()
+    machine.write_processors({0: BUSY_70, 1: BUSY_10, 2: BUSY_10})
+    values = told(made)
+    assert values["core2/cpu_percent"] == pytest.approx(10.0)
+    assert values["cpu_percent"] == pytest.approx(40.0)
+
+
 def test_a_cpu_that_is_switched_off_is_missing_and_the_others_go_on(machine):
     made = collector(machine)
     machine.write_processors({0: BEFORE, 1: BEFORE})
