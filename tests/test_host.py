@@ -12,9 +12,8 @@ import pytest
 from fakes.collectors import FakeMachine, group, told
 
 from perfmon_widgets import PerformanceMonitor
-from perfmon_widgets.collectors import Collector, cpu, default_collectors, disk, memory, scope
+from perfmon_widgets.collectors import Collector, cpu, default_collectors, disk, memory, scope, system_file
 from perfmon_widgets.collectors.host import HostCollector
-from perfmon_widgets.collectors.system_file import SystemFile
 
 KIB = 1024
 #        user nice system idle iowait irq softirq steal guest guest_nice
@@ -636,15 +635,18 @@ def test_this_machine_can_be_read():
 def test_a_sample_reads_each_file_once(monkeypatch):
     """With the default collectors, in a process without children: what else there was cost as much again."""
     paths = []
-    read = SystemFile.read
 
-    def counted(file):
-        paths.append(str(file.path))
-        return read(file)
+    def counted(read):
+        def wrapper(descriptor, *arguments):
+            paths.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+            return read(descriptor, *arguments)
+
+        return wrapper
 
     monitor = PerformanceMonitor()
     monitor.sample()
-    monkeypatch.setattr(SystemFile, "read", counted)
+    for where, name in ((os, "pread"), (system_file, "_pread")):
+        monkeypatch.setattr(where, name, counted(getattr(where, name)))
     monitor.sample()
     assert "/proc/stat" in paths
     assert "/proc/meminfo" in paths

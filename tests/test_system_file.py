@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from perfmon_widgets.collectors.system_file import SystemFile, read_once
+from perfmon_widgets.collectors.system_file import ShortFile, SystemFile, read_once
 
 
 def test_a_file_that_is_read_once_is_whole_though_a_list_comes_in_parts():
@@ -32,11 +37,69 @@ def test_a_file_that_is_not_there_says_so(tmp_path):
             read(tmp_path / "nothing")
 
 
-def test_a_file_that_is_kept_open_is_read_anew_each_time_however_long_it_has_become(tmp_path):
+@pytest.mark.parametrize("kind", [SystemFile, ShortFile])
+def test_a_file_that_is_kept_open_is_read_anew_each_time_however_long_it_has_become(tmp_path, kind):
     path = tmp_path / "file"
     path.write_bytes(b"short")
-    file = SystemFile(path)
+    file = kind(path)
     assert file.read() == b"short"
     path.write_bytes(long := os.urandom(100_000))
     assert file.read() == long
     assert file.read() == long
+    path.write_bytes(b"")
+    assert file.read() == b""
+
+
+@pytest.mark.parametrize("kind", [SystemFile, ShortFile])
+def test_a_process_that_has_ended_says_so(kind):
+    child = os.posix_spawn("/bin/sleep", ["sleep", "60"], {})
+    file = kind(Path(f"/proc/{child}/stat"))
+    assert file.read().startswith(b"%d (" % child)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    with pytest.raises(ProcessLookupError):
+        file.read()
+
+
+@contextmanager
+def waiting_for_the_gil() -> Iterator[list[bool]]:
+    """A thread that gets the GIL only if another lets go of it of its own accord: what it then does."""
+    gate, ran = threading.Lock(), []
+    gate.acquire()
+
+    def work() -> None:
+        with gate:
+            ran.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    usual = sys.getswitchinterval()
+    try:
+        sys.setswitchinterval(60)
+        gate.release()
+        yield ran
+    finally:
+        sys.setswitchinterval(usual)
+        thread.join()
+
+
+def let_go(file: SystemFile, patience: float = 10.0) -> bool:
+    """Whether another thread ran while the file was read, again and again for so many seconds."""
+    with waiting_for_the_gil() as ran:
+        until = time.monotonic() + patience
+        while not ran and time.monotonic() < until:
+            file.read()
+        return bool(ran)
+
+
+def test_a_short_file_of_the_os_kernel_is_read_without_letting_go_of_the_gil():
+    assert not let_go(ShortFile(Path("/proc/meminfo")), patience=0.3)
+    assert let_go(SystemFile(Path("/proc/meminfo")))
+
+
+def test_what_is_mounted_over_a_file_is_read_with_the_gil_let_go_of(tmp_path):
+    """As lxcfs is over /proc/meminfo; a link leads to another device just as well."""
+    (tmp_path / "meminfo").symlink_to("/proc/meminfo")
+    file = ShortFile(tmp_path / "meminfo")
+    assert file.read().startswith(b"MemTotal:")
+    assert let_go(file)

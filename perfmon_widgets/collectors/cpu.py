@@ -12,7 +12,7 @@ from pathlib import Path
 
 from perfmon_widgets.collectors import hub, scope
 from perfmon_widgets.collectors.rate import Rate
-from perfmon_widgets.collectors.system_file import SystemFile
+from perfmon_widgets.collectors.system_file import ShortFile, SystemFile
 from perfmon_widgets.collectors.tree import Tree
 from perfmon_widgets.metrics import Metric
 
@@ -42,7 +42,7 @@ class Cpu:
         self, proc: Path, allowed: scope.Allowed, environment: Mapping[str, str] = os.environ
     ) -> None:
         self._proc, self._environment = proc, environment
-        self._stat = SystemFile(proc / "stat")
+        self._stat = ShortFile(proc / "stat")
         content = self._stat.read()
         lines = content.split(b"\n")
         self._listed = frozenset(line.split(None, 1)[0] for line in lines[1:] if line.startswith(b"cpu"))

@@ -12,7 +12,7 @@ from perfmon_widgets.collectors import scope
 from perfmon_widgets.collectors.mountinfo import mounts
 from perfmon_widgets.collectors.patient_thread import NoAnswerError, PatientThread
 from perfmon_widgets.collectors.rate import Rate
-from perfmon_widgets.collectors.system_file import SystemFile
+from perfmon_widgets.collectors.system_file import ShortFile
 from perfmon_widgets.metrics import Metric
 
 # Those without a disk of their own that answer at once. Any other may ask a server, and hang for as long as
@@ -57,7 +57,7 @@ class Disk:
         self._seen: tuple[int, int] | None = None  # which tells most file systems apart
         self._due = 0.0
         self._thread: PatientThread | None = PatientThread("perfmon-disk")  # until it is known to be local
-        self._statistics: SystemFile | None = None
+        self._statistics: ShortFile | None = None
         self._read, self._written = Rate(), Rate()
         self.errors: dict[str, str] = {}
         self.metrics: Sequence[Metric] = METRICS
@@ -131,7 +131,7 @@ class Disk:
                     raise FileNotFoundError(f"{kind} has no block device")
                 number = Path(source).stat().st_rdev
                 block = f"{os.major(number)}:{os.minor(number)}"
-            self._statistics = SystemFile(self._sys / "dev" / "block" / block / "stat")
+            self._statistics = ShortFile(self._sys / "dev" / "block" / block / "stat")
         except OSError as error:
             reason = f"no disk counters for the file system of the working directory ({error})"
             self.errors.update(dict.fromkeys(_TRAFFIC, reason))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from perfmon_widgets.collectors import hub, scope
 from perfmon_widgets.collectors.rate import Rate
-from perfmon_widgets.collectors.system_file import SystemFile
+from perfmon_widgets.collectors.system_file import ShortFile
 from perfmon_widgets.collectors.tree import Tree
 from perfmon_widgets.metrics import Metric
 
@@ -64,11 +64,11 @@ class Memory:
         self, proc: Path, allowed: scope.Allowed, environment: Mapping[str, str] = os.environ
     ) -> None:
         self._proc, self._environment = proc, environment
-        self._meminfo = SystemFile(proc / "meminfo")
+        self._meminfo = ShortFile(proc / "meminfo")
         self._limit: scope.MemoryLimit | None = None
         self._by_hub = math.inf
         self._used: scope.WorkingSet | Tree | None = None
-        self._pressure: SystemFile | None = None
+        self._pressure: ShortFile | None = None
         self._waiting = Rate()
         self.errors: dict[str, str] = {}
         self.metrics: Sequence[Metric] = ()
@@ -112,7 +112,7 @@ class Memory:
             if self._pressure is not None and self._pressure.path == file:
                 return
             try:
-                pressure = SystemFile(file)
+                pressure = ShortFile(file)
                 told = pressure.read()  # where it is switched off, this is what fails
             except OSError:
                 continue

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from perfmon_widgets.collectors import scope
 from perfmon_widgets.collectors.rate import Rate
-from perfmon_widgets.collectors.system_file import SystemFile, read_once
+from perfmon_widgets.collectors.system_file import ShortFile, read_once
 from perfmon_widgets.collectors.tree import Allowance, Member, Tree
 
 # Where in /proc/<pid>/io the numbers stand; each has its name before it, and the list has only ever grown.
@@ -26,7 +26,7 @@ class Traffic:
 
     def __init__(self, tree: Tree, proc: Path = scope.PROC) -> None:
         self._tree, self._proc = tree, proc
-        self._root = SystemFile(tree.folder / "io")
+        self._root = ShortFile(tree.folder / "io")
         if b"write_bytes" not in self._root.read():
             raise OSError(errno.ENODATA, f"nothing of the kind in {self._root.path}")
         self._rates = Rate(), Rate()

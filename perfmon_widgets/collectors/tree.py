@@ -12,7 +12,7 @@ from pathlib import Path
 
 from perfmon_widgets.collectors import scope
 from perfmon_widgets.collectors.rate import Rate
-from perfmon_widgets.collectors.system_file import SystemFile, read_once, text_if_there
+from perfmon_widgets.collectors.system_file import ShortFile, read_once, text_if_there
 
 if sys.platform != "win32":  # where this module is imported, but nothing here is used
     import resource
@@ -43,8 +43,8 @@ class Tree:
         self._root, self._proc = root, proc
         self._is_this_process = root == scope.own_number(proc)
         self.folder = proc / ("self" if self._is_this_process else str(root))
-        self._memory = SystemFile(self.folder / "statm")
-        self._statistics = None if self._is_this_process else SystemFile(self.folder / "stat")
+        self._memory = ShortFile(self.folder / "statm")
+        self._statistics = None if self._is_this_process else ShortFile(self.folder / "stat")
         self._own, self._others = Rate(), Rate()
         self._busy_others = 0.0
         self.members: dict[int, Member] = {}
@@ -53,10 +53,10 @@ class Tree:
         self._unweighed = False
         self._read_at = 0.0  # seconds since boot
         self._looking, self._weighing, self._reading = Allowance(_EVERY), Allowance(_EVERY), Allowance()
-        self._first_children: SystemFile | None = None
+        self._first_children: ShortFile | None = None
         self._listed = b""
         with contextlib.suppress(OSError):  # an OS kernel built without CONFIG_PROC_CHILDREN
-            self._first_children = SystemFile(proc / str(root) / "task" / str(root) / "children")
+            self._first_children = ShortFile(proc / str(root) / "task" / str(root) / "children")
         self.complete = self._first_children is not None
         """False where the OS kernel does not list children: the root alone is counted."""
 
