@@ -183,6 +183,20 @@ def test_an_old_os_kernel_that_counts_no_guests_is_read(machine):
     assert made.collect()["cpu_percent"] == pytest.approx(25.0)
 
 
+def test_the_line_of_all_cpus_may_have_fewer_fields_than_that_of_each(machine):
+    """A program that writes /proc/stat anew for a container (lxcfs) may write only the first so."""
+    machine.write(
+        "proc/stat", "cpu  2 0 0 18 0 0 0 0 0\n" + "".join(f"cpu{n} 1 0 0 9 0 0 0 0 0 0\n" for n in (0, 1))
+    )
+    made = collector(machine)
+    made.collect()
+    each = "cpu0 2 0 0 12 0 0 0 0 0 0\ncpu1 3 0 0 13 0 0 0 0 0 0\n"
+    machine.write("proc/stat", "cpu  5 0 0 25 0 0 0 0 0\n" + each)
+    values = made.collect()
+    assert values["core0/cpu_percent"] == pytest.approx(25.0)
+    assert values["core1/cpu_percent"] == pytest.approx(100 / 3)
+
+
 def test_two_hundred_cpus_are_read(machine, monkeypatch):
     monkeypatch.setattr(scope, "cpus", lambda: tuple(range(200)))
     machine.write_processors(dict.fromkeys(range(200), BEFORE))

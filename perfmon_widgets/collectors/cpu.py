@@ -48,9 +48,10 @@ class Cpu:
         self._listed = frozenset(line.split(None, 1)[0] for line in lines[1:] if line.startswith(b"cpu"))
         if not self._listed:
             raise _empty(self._stat)
-        # One line for all CPUs, then one for each that is on line, of so many fields. What follows is long.
-        self._width = len(lines[0].split())
-        self._end = self._width * (1 + max(len(self._listed), os.sysconf("SC_NPROCESSORS_CONF")))
+        # One line for all CPUs, then one for each that is on line (which may have more fields than the first,
+        # where a program like lxcfs writes that one). What follows is long.
+        self._start, self._width = len(lines[0].split()), len(lines[1].split())
+        self._end = self._start + self._width * max(len(self._listed), os.sysconf("SC_NPROCESSORS_CONF"))
         self._allowed = self._find_allowed(allowed)
         numbers = sorted(int(name[3:]) for name in self._allowed)
         self._cores = {b"cpu%d" % n: (f"core{n}/cpu_percent", Rate()) for n in numbers}
@@ -146,7 +147,7 @@ class Cpu:
         values: dict[str, float] = {}
         busy_allowed = total_allowed = 0
         fields = content.split(None, self._end)
-        for start in range(self._width, min(self._end, len(fields)), self._width):
+        for start in range(self._start, min(self._end, len(fields)), self._width):
             if fields[start] not in self._counted:
                 continue
             column, rate, allowed = self._counted[fields[start]]
