@@ -36,6 +36,8 @@ class History:
         self.window = window
         self.count = 0
         """How many rows have ever been appended: the number of the newest row."""
+        self.oldest = -math.inf
+        """Since when there are rows, by the clock; for ever as long as none has left the window."""
         self._clock = clock
         self.renew_lock()
         self._index: pd.Index[str] | None = None
@@ -72,6 +74,8 @@ class History:
             self._row.pack_into(self._numbers, at * self._row.size, time, now, after_gap, *values)
             self._length += 1
             self.count += 1
+            if self.count > self._length:
+                self.oldest = self._numbers[self._first, _ARRIVED]
             return self.count
 
     def add_columns(self, columns: Sequence[str]) -> None:
@@ -90,11 +94,6 @@ class History:
         self._rows[: self._length, kept.shape[1] :] = np.nan
         self._rows[: self._length, : kept.shape[1]] = kept
         self._first = 0
-
-    def oldest(self) -> float:
-        """Since when there are rows, by the clock; for ever as long as none has left the window."""
-        with self._lock:
-            return self._numbers[self._first, _ARRIVED] if self.count > self._length else -math.inf
 
     def _oldest_first(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """A copy of those that are in the window."""

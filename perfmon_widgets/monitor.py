@@ -75,7 +75,7 @@ class PerformanceMonitor:
         self._missing = dict.fromkeys(self._columns, math.nan)
         self._history = History(self._columns, self._window)
         self._log = CsvLog(self._columns, self._rows)
-        self._spans = Spans(self._history.oldest)
+        self._spans = Spans(lambda: self._history.oldest)
         self._span_log = SpanLog(self._log, self._spans)
         self._unseen = False  # whether a span ended since the last sample without one of its own
         self._latest: Sample | None = None
