@@ -72,10 +72,11 @@ def waiting_for_the_gil() -> Iterator[list[bool]]:
             ran.append(True)
 
     thread = threading.Thread(target=work)
-    thread.start()
     usual = sys.getswitchinterval()
     try:
         sys.setswitchinterval(60)
+        thread.start()
+        time.sleep(0.1)  # so that it is at the gate: on its way there it would take the GIL by itself
         gate.release()
         yield ran
     finally:

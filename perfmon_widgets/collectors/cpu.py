@@ -43,8 +43,7 @@ class Cpu:
     ) -> None:
         self._proc, self._environment = proc, environment
         self._stat = ShortFile(proc / "stat")
-        content = self._stat.read()
-        lines = content.split(b"\n")
+        lines = self._stat.read().split(b"\n")
         self._listed = frozenset(line.split(None, 1)[0] for line in lines[1:] if line.startswith(b"cpu"))
         if not self._listed:
             raise _empty(self._stat)
@@ -55,7 +54,6 @@ class Cpu:
         self._allowed = self._find_allowed(allowed)
         numbers = sorted(int(name[3:]) for name in self._allowed)
         self._cores = {b"cpu%d" % n: (f"core{n}/cpu_percent", Rate()) for n in numbers}
-        self._counted = self._lines_of(self._allowed)
         self._busy, self._host, self._throttled = Rate(), Rate(), Rate()
         self._quota: scope.CpuQuota | None = None
         self._used: Callable[[], float] | None = None
