@@ -251,7 +251,10 @@ def test_a_child_that_has_ended_and_was_not_waited_for_does_no_harm():
         os._exit(0)
     os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT)  # it has ended, and is a zombie
     made.collect()
-    assert made.collect()["process_cpu_percent"] >= 0
+    values = made.collect()
+    assert values["process_cpu_percent"] >= 0
+    assert values["process_ram_bytes"] == pytest.approx(resident(), abs=SLACK)
+    assert made.errors == {}
     os.waitpid(number, 0)
 
 

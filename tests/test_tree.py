@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -147,6 +149,24 @@ def test_the_memory_of_a_child_that_has_ended_is_gone_at_once_and_the_rest_stays
     assert both == pytest.approx(alone, abs=SLACK)
     assert alone == pytest.approx(int(Path("/proc/self/statm").read_text().split()[1]) * PAGE, abs=SLACK)
     del block
+
+
+@pytest.mark.usefixtures("whatever_it_costs")
+@pytest.mark.parametrize("how", [signal.SIGUSR1, signal.SIGKILL], ids=["lets go", "ends"])
+def test_what_a_child_no_longer_holds_of_its_parents_memory_is_not_taken_from_the_parent(how):
+    """Until it is weighed again, and where it has ended, until it has been waited for."""
+    inherited = mmap.mmap(-1, 200 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    inherited.write(b"x" * len(inherited))
+    watched = Tree(os.getpid())
+    with forked(lambda: signal.signal(signal.SIGUSR1, lambda *_: inherited.close())) as child:
+        _, before = watched.read()
+        os.kill(child, how)
+        deadline = time.monotonic() + 10
+        while int(Path(f"/proc/{child}/statm").read_text().split()[1]) * PAGE > 150 * MIB:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        _, after = watched.read()
+    assert after == pytest.approx(before, abs=SLACK)
 
 
 @pytest.mark.usefixtures("whatever_it_costs")

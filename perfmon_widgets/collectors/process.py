@@ -105,7 +105,9 @@ class ProcessCollector:
         else:
             self.errors["process_cpu_percent"] = _ENDED_UNSEEN
         self._first = False
-        if not memory:  # its end can be seen from outside only, and until its parent has noticed
+        if memory:
+            self.errors.pop("process_ram_bytes", None)
+        else:  # its end can be seen from outside only, and until its parent has noticed
             values["process_ram_bytes"] = math.nan
             self.errors["process_ram_bytes"] = _ENDED
         values.update(self._read_traffic())

@@ -77,8 +77,10 @@ class Tree:
         if not self.members:
             return busy + self._busy_others, self._resident()
         self._weigh()
-        beyond = sum(member.resident + member.correction for member in self.members.values())
-        return busy + self._busy_others, max(self._resident() + beyond, 0.0)
+        # One that lets go of what it shares with the root, or that has ended and waits to be noticed, holds
+        # nothing beyond the root; its correction, made before, would take from what the root holds.
+        beyond = sum(max(member.resident + member.correction, 0.0) for member in self.members.values())
+        return busy + self._busy_others, self._resident() + beyond
 
     def _seconds(self) -> float:
         """The CPU seconds of the root."""
