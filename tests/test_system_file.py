@@ -37,7 +37,11 @@ def test_a_file_that_is_not_there_says_so(tmp_path):
             read(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("kind", [SystemFile, ShortFile])
+def short_file(path: Path) -> ShortFile:
+    return ShortFile(path, mount=path.parents[-2])
+
+
+@pytest.mark.parametrize("kind", [SystemFile, short_file])
 def test_a_file_that_is_kept_open_is_read_anew_each_time_however_long_it_has_become(tmp_path, kind):
     path = tmp_path / "file"
     path.write_bytes(b"short")
@@ -50,7 +54,7 @@ def test_a_file_that_is_kept_open_is_read_anew_each_time_however_long_it_has_bec
     assert file.read() == b""
 
 
-@pytest.mark.parametrize("kind", [SystemFile, ShortFile])
+@pytest.mark.parametrize("kind", [SystemFile, short_file])
 def test_a_process_that_has_ended_says_so(kind):
     child = os.posix_spawn("/bin/sleep", ["sleep", "60"], {})
     file = kind(Path(f"/proc/{child}/stat"))
@@ -94,13 +98,15 @@ def let_go(file: SystemFile, patience: float = 10.0) -> bool:
 
 
 def test_a_short_file_of_the_os_kernel_is_read_without_letting_go_of_the_gil():
-    assert not let_go(ShortFile(Path("/proc/meminfo")), patience=0.3)
+    assert not let_go(short_file(Path("/proc/self/statm")), patience=0.3)
+    assert not let_go(short_file(Path("/proc/meminfo")), patience=0.3)
     assert let_go(SystemFile(Path("/proc/meminfo")))
 
 
-def test_what_is_mounted_over_a_file_is_read_with_the_gil_let_go_of(tmp_path):
-    """As lxcfs is over /proc/meminfo; a link leads to another device just as well."""
-    (tmp_path / "meminfo").symlink_to("/proc/meminfo")
-    file = ShortFile(tmp_path / "meminfo")
-    assert file.read().startswith(b"MemTotal:")
+@pytest.mark.parametrize(("over", "name"), [("meminfo", "meminfo"), ("self", "self/statm")])
+def test_what_is_mounted_over_a_file_or_a_folder_is_read_with_the_gil_let_go_of(tmp_path, over, name):
+    """As lxcfs is over /proc/meminfo and /proc/pressure; a link leads to another device just as well."""
+    (tmp_path / over).symlink_to(f"/proc/{over}")
+    file = ShortFile(tmp_path / name, mount=tmp_path)
+    assert file.read()
     assert let_go(file)

@@ -42,7 +42,7 @@ class Cpu:
         self, proc: Path, allowed: scope.Allowed, environment: Mapping[str, str] = os.environ
     ) -> None:
         self._proc, self._environment = proc, environment
-        self._stat = ShortFile(proc / "stat")
+        self._stat = ShortFile(proc / "stat", proc)
         lines = self._stat.read().split(b"\n")
         self._listed = frozenset(line.split(None, 1)[0] for line in lines[1:] if line.startswith(b"cpu"))
         if not self._listed:

@@ -131,7 +131,7 @@ class Disk:
                     raise FileNotFoundError(f"{kind} has no block device")
                 number = Path(source).stat().st_rdev
                 block = f"{os.major(number)}:{os.minor(number)}"
-            self._statistics = ShortFile(self._sys / "dev" / "block" / block / "stat")
+            self._statistics = ShortFile(self._sys / "dev" / "block" / block / "stat", self._sys)
         except OSError as error:
             reason = f"no disk counters for the file system of the working directory ({error})"
             self.errors.update(dict.fromkeys(_TRAFFIC, reason))

@@ -64,7 +64,7 @@ class Memory:
         self, proc: Path, allowed: scope.Allowed, environment: Mapping[str, str] = os.environ
     ) -> None:
         self._proc, self._environment = proc, environment
-        self._meminfo = ShortFile(proc / "meminfo")
+        self._meminfo = ShortFile(proc / "meminfo", proc)
         self._limit: scope.MemoryLimit | None = None
         self._by_hub = math.inf
         self._used: scope.WorkingSet | Tree | None = None
@@ -112,7 +112,7 @@ class Memory:
             if self._pressure is not None and self._pressure.path == file:
                 return
             try:
-                pressure = ShortFile(file)
+                pressure = ShortFile(file, self._proc)
                 told = pressure.read()  # where it is switched off, this is what fails
             except OSError:
                 continue

@@ -54,14 +54,15 @@ class ShortFile(SystemFile):
     """One that the OS kernel writes in microseconds, from what it knows: read without letting go of the GIL.
 
     Each time that it is let go of, a thread that computes is woken up, most often in vain, and that slows it
-    down more than the reading does. What is mounted over another file is told by a program (lxcfs), which may
-    take long: there, and where the content is long, it is let go of. To be read by one thread at a time.
+    down more than the reading does. It is let go of where the content is long, and where the file does not
+    belong to the file system at ``mount``: what a program tells that is mounted over it (lxcfs) may take
+    long, and a control group has many CPUs to ask. To be read by one thread at a time.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mount: Path) -> None:
         super().__init__(path)
         self._content: Any = None
-        if _pread is not None and os.fstat(self._descriptor).st_dev == path.parent.stat().st_dev:
+        if _pread is not None and os.fstat(self._descriptor).st_dev == mount.stat().st_dev:
             self._content = ctypes.create_string_buffer(_LONG)
 
     def read(self) -> bytes:

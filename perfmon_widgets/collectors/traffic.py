@@ -26,7 +26,7 @@ class Traffic:
 
     def __init__(self, tree: Tree, proc: Path = scope.PROC) -> None:
         self._tree, self._proc = tree, proc
-        self._root = ShortFile(tree.folder / "io")
+        self._root = ShortFile(tree.folder / "io", proc)
         if b"write_bytes" not in self._root.read():
             raise OSError(errno.ENODATA, f"nothing of the kind in {self._root.path}")
         self._rates = Rate(), Rate()

@@ -43,8 +43,8 @@ class Tree:
         self._root, self._proc = root, proc
         self._is_this_process = root == scope.own_number(proc)
         self.folder = proc / ("self" if self._is_this_process else str(root))
-        self._memory = ShortFile(self.folder / "statm")
-        self._statistics = None if self._is_this_process else ShortFile(self.folder / "stat")
+        self._memory = ShortFile(self.folder / "statm", proc)
+        self._statistics = None if self._is_this_process else ShortFile(self.folder / "stat", proc)
         self._own, self._others = Rate(), Rate()
         self._busy_others = 0.0
         self.members: dict[int, Member] = {}
@@ -56,7 +56,7 @@ class Tree:
         self._first_children: ShortFile | None = None
         self._listed = b""
         with contextlib.suppress(OSError):  # an OS kernel built without CONFIG_PROC_CHILDREN
-            self._first_children = ShortFile(proc / str(root) / "task" / str(root) / "children")
+            self._first_children = ShortFile(proc / str(root) / "task" / str(root) / "children", proc)
         self.complete = self._first_children is not None
         """False where the OS kernel does not list children: the root alone is counted."""
 
