@@ -41,20 +41,21 @@ class History:
         self._clock = clock
         self.renew_lock()
         self._index: pd.Index[str] | None = None
-        self._first = 0  # where the oldest row lies
         self._length = 0
-        self._allocate(_ROWS)
+        self._begin(np.empty((_ROWS, _VALUES + len(self.columns))))
 
     def renew_lock(self) -> None:
         """In a forked child: the parent's lock may have been held when the fork happened."""
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler may read while the thread that it interrupts holds it.
+        self._lock = threading.RLock()
 
-    def _allocate(self, rows: int) -> None:
-        width = _VALUES + len(self.columns)
-        self._rows = np.empty((rows, width))
-        self._row = struct.Struct(f"{width}d")
+    def _begin(self, rows: NDArray[np.float64]) -> None:
+        """Go on in this array, the oldest row first."""
+        row = struct.Struct(f"{rows.shape[1]}d")
         # The same memory, where a row is quicker written and a single number quicker read.
-        self._numbers: Any = self._rows.data
+        numbers: Any = rows.data
+        # All of it, or an interrupt leaves all as it was.
+        self._rows, self._row, self._numbers, self._first = rows, row, numbers, 0
 
     def append(self, time: float, values: Sequence[float], after_gap: bool = False) -> int:
         """Add a row, drop those that have left the window, and return the number of the new row.
@@ -65,8 +66,8 @@ class History:
         now = self._clock()
         with self._lock:
             while self._length and now - self._numbers[self._first, _ARRIVED] > self.window:
-                self._first = (self._first + 1) % len(self._rows)
                 self._length -= 1
+                self._first = (self._first + 1) % len(self._rows)
             if self._length == len(self._rows):
                 self._move(2 * len(self._rows))
             at = (self._first + self._length) % len(self._rows)
@@ -90,10 +91,9 @@ class History:
     def _move(self, rows: int) -> None:
         """Make room for so many rows, of the columns there are now."""
         kept = self._oldest_first(self._rows)
-        self._allocate(rows)
-        self._rows[: self._length, kept.shape[1] :] = np.nan
-        self._rows[: self._length, : kept.shape[1]] = kept
-        self._first = 0
+        moved = np.full((rows, _VALUES + len(self.columns)), np.nan)
+        moved[: self._length, : kept.shape[1]] = kept
+        self._begin(moved)
 
     def _oldest_first(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """A copy of those that are in the window."""

@@ -198,13 +198,13 @@ class PerformanceMonitor:
 
     def _add_columns(self, new: Sequence[str]) -> None:
         """Have a column for each series that was recorded for the first time since the last sample."""
-        # The log first: it can write a row that lacks the last columns, but none that is too long. The
-        # metrics last: what an interrupt breaks off here is done again by the next sample.
+        # The log first: it can write a row that lacks the last columns, but none that is too long. What is
+        # new last: what an interrupt breaks off here is done again by the next sample.
         self._log.add_columns(new)
         self._history.add_columns(new)
-        self._recorded.adopt(new)
         self._columns = self._history.columns
         self._missing = dict.fromkeys(self._columns, math.nan)
+        self._recorded.adopt(new)
 
     def on_sample(self, callback: Callable[[Sample], object], remove: bool = False) -> None:
         """Call back with each new sample, on the thread that took it; ``remove=True`` ends that."""

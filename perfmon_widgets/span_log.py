@@ -48,8 +48,16 @@ class SpanLog:
         if self._log.path is None:
             self._spans.news()  # which a log that starts later has from all that there are
             return
-        with self._lock:
-            self._write()
+        # Not waited for: who holds it may be what a signal handler, which puts a mark, has interrupted. They
+        # look for more themselves when they have let go of it.
+        while self._behind() and self._lock.acquire(blocking=False):
+            try:
+                self._write()
+            finally:
+                self._lock.release()
+
+    def _behind(self) -> bool:
+        return self._spans.has_news or self._log.path is not self._beside
 
     def end(self) -> None:
         """Write what is new, the last beside this log. Never raises, nor waits for a write that hangs."""

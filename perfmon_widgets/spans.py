@@ -77,11 +77,14 @@ class Spans:
         self._open: dict[int, Span] = {}
         self._ended: dict[str, deque[Span]] = {kind: deque(maxlen=CAP) for kind in (CELL, SPAN, MARK)}
         self._news: deque[Span] = deque(maxlen=CAP)
+        self._trimming = False
         self.renew_lock()
 
     def renew_lock(self) -> None:
         """In a forked child: the parent's lock may have been held when the fork happened."""
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler may put a mark while the thread that it interrupts holds it. So lists
+        # are made by one call, in the midst of which no handler runs.
+        self._lock = threading.RLock()
 
     def begin(self, kind: str, name: str, execution_count: int | None = None) -> Span:
         """A span that starts now; raises TypeError or ValueError for a name that is none."""
@@ -89,7 +92,7 @@ class Spans:
         span.execution_count = execution_count
         with self._lock:
             if len(self._open) >= CAP:
-                del self._open[next(iter(self._open))]
+                self._open.pop(next(iter(self._open)), None)
             self._open[span.number] = span
             self._news.append(span)
         return span
@@ -117,10 +120,21 @@ class Spans:
 
     def _trim(self) -> None:
         """Drop those that ended before the oldest row; not with every row, whose cost is counted."""
-        oldest = self._oldest()
-        for spans in self._ended.values():
-            while spans and spans[0].left < oldest:
-                spans.popleft()
+        if self._trimming:  # by what this signal handler interrupted
+            return
+        self._trimming = True
+        try:
+            oldest = self._oldest()
+            for spans in self._ended.values():
+                while spans and spans[0].left < oldest:
+                    spans.popleft()
+        finally:
+            self._trimming = False
+
+    @property
+    def has_news(self) -> bool:
+        """Whether news() has any."""
+        return bool(self._news)
 
     def news(self) -> list[Span]:
         """Those that started or ended since the last call, each once, in the order of their starts."""
@@ -134,16 +148,16 @@ class Spans:
         """Those of some kinds, in the order of their starts."""
         with self._lock:
             self._trim()
-            found = [span for kind in kinds for span in self._ended[kind]]
-            found += [span for span in self._open.values() if span.kind in kinds]
+            found = [span for kind in kinds for span in list(self._ended[kind])]
+            found += [span for span in list(self._open.values()) if span.kind in kinds]
         return sorted(found, key=_number)
 
     def newest(self, most: int) -> list[Span]:
         """The newest of each kind, so many at most, in the order of their starts."""
         with self._lock:
             self._trim()
-            found = [span for spans in self._ended.values() for span in _last(spans, most)]
-            found += _last(self._open.values(), most)
+            found = [span for spans in self._ended.values() for span in list(spans)[-most:]]
+            found += list(self._open.values())[-most:]
         return sorted(found, key=_number)
 
     def frame(self, kind: str) -> pd.DataFrame:
@@ -201,11 +215,6 @@ def _times(seconds: Iterable[float]) -> pd.DatetimeIndex:
     moments = np.where(np.isnan(whole), np.datetime64("NaT", "us"), np.rint(whole).astype("datetime64[us]"))
     times: pd.DatetimeIndex = pd.DatetimeIndex(moments, tz="UTC")
     return times
-
-
-def _last(spans: Any, most: int) -> list[Span]:
-    """The last so many of a deque or of the values of a dictionary, without a look at the others."""
-    return list(itertools.islice(reversed(spans), most))
 
 
 def _number(span: Span) -> int:

@@ -238,7 +238,7 @@ def test_a_log_directory_that_is_deleted_ends_the_log_only(folder):
     assert counted(read_csv(path)) == counted(monitor.history) == list(range(len(monitor.history)))
 
 
-@pytest.mark.parametrize("store", ["log", "history", "recorded"])
+@pytest.mark.parametrize("store", ["log", "history", "room", "recorded", "all"])
 def test_an_interrupt_while_a_series_becomes_a_column_costs_nothing_but_that_sample(
     folder, monkeypatch, store
 ):
@@ -248,20 +248,28 @@ def test_an_interrupt_while_a_series_becomes_a_column_costs_nothing_but_that_sam
     monitor.sample()
     monitor.record(loss=1.0)
 
-    def interrupted(*_: object) -> None:
+    adopt = monitor._recorded.adopt
+
+    def interrupted(*names: object) -> None:
+        if store == "all":
+            adopt(*names)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         where, name = {
             "log": (os, "fsync"),
             "history": (monitor._history, "add_columns"),
+            "room": (monitor._history, "_begin"),
             "recorded": (monitor._recorded, "adopt"),
+            "all": (monitor._recorded, "adopt"),
         }[store]
         patch.setattr(where, name, interrupted)
         with pytest.raises(KeyboardInterrupt):
             monitor.sample()
-    monitor.record(accuracy=0.5)
-    assert monitor.sample().values == {"row_count": 1.0, "loss": 1.0, "accuracy": 0.5}
+    assert monitor.sample().values == {"row_count": 1.0, "loss": 1.0}
+    assert math.isnan(monitor.sample().values["loss"])
+    monitor.record(loss=0.5, accuracy=0.5)
+    assert monitor.sample().values == {"row_count": 3.0, "loss": 0.5, "accuracy": 0.5}
     assert monitor.errors == {}
     assert [metric.name for metric in monitor.metrics] == list(monitor.history.columns)
     monitor.stop()
@@ -726,6 +734,50 @@ def test_an_interrupt_in_a_start_or_a_stop_leaves_a_monitor_that_can_be_started_
         assert hits > 30
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+HANDLED = """
+import faulthandler, signal, time
+from perfmon_widgets import PerformanceMonitor
+faulthandler.dump_traceback_later(30, exit=True)
+monitor = PerformanceMonitor([], window=0.05)
+monitor.history  # so that pandas is there
+handled = 0
+def preempted(*_):
+    global handled
+    handled += 1
+    monitor.mark("preempted")
+    monitor.record(handled=handled)
+    monitor.history
+    signal.setitimer(signal.ITIMER_REAL, 0.0003)  # only now: else it would do nothing else
+def span():
+    with monitor.span("step"):
+        pass
+def record():
+    monitor.record(loss=1.0)
+def read():
+    monitor.newest_spans(10), monitor.marks, monitor.spans
+def mark():
+    monitor.mark("epoch")
+signal.signal(signal.SIGALRM, preempted)
+monitor.log.start("run.csv")
+for running in (False, True):
+    for work in (mark, span, read, record, monitor.sample if not running else read):
+        signal.setitimer(signal.ITIMER_REAL, 0.0003)
+        before, until = handled, time.monotonic() + 0.3
+        while time.monotonic() < until:
+            work()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert handled - before > 20, work
+    monitor.start()
+monitor.stop()
+assert monitor.errors == {}, monitor.errors
+"""
+
+
+def test_a_signal_handler_may_mark_record_and_read_whatever_it_interrupts(folder):
+    assert ended(program(HANDLED, cwd=folder)) == ""
+    assert "preempted" in set(read_spans(folder / "run.csv")["name"])
 
 
 # -- machines that hide things -----------------------------------------------------------------------------

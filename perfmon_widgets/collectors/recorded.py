@@ -26,7 +26,8 @@ class Recorded:
 
     def renew_lock(self) -> None:
         """In a forked child: the parent's lock may have been held when the fork happened."""
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler may record while the thread that it interrupts holds it.
+        self._lock = threading.RLock()
 
     def record(self, values: Mapping[str, object], taken: frozenset[str]) -> None:
         """Keep the values for the next reading: all of them, or none if one cannot be taken.
@@ -59,8 +60,9 @@ class Recorded:
     def adopt(self, names: Sequence[str]) -> None:
         """Those of the new names are among the metrics from now on."""
         with self._lock:
-            self.metrics = (*self.metrics, *(self._new[name] for name in names))
-            self._new = {name: metric for name, metric in self._new.items() if name not in names}
+            metrics = (*self.metrics, *(self._new[name] for name in names))
+            new = {name: metric for name, metric in self._new.items() if name not in names}
+            self.metrics, self._new = metrics, new  # both, or an interrupt leaves both as they were
 
     def collect(self) -> Mapping[str, float]:
         """The last value of each series that was recorded since the reading before."""
@@ -69,7 +71,7 @@ class Recorded:
         with self._lock:
             # What was recorded first a moment ago is a column from the next reading on.
             values, self._values = self._values, {}
-            for name in self._new:
+            for name in list(self._new):
                 if name in values:
                     self._values[name] = values.pop(name)
         return values
