@@ -42,7 +42,10 @@ class Errors:
 
     def note(self, name: str, error: BaseException) -> None:
         """That part has this error now."""
-        text = str(error) or type(error).__name__
+        try:
+            text = str(error) or type(error).__name__
+        except Exception:  # noqa: BLE001 - it is somebody's own, and its text fails in its turn
+            text = type(error).__name__
         if name not in self.texts:
             _logger.warning("%s: %s", name, text, exc_info=_logger.isEnabledFor(logging.DEBUG) and error)
         self.texts[name] = text

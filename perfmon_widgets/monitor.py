@@ -374,7 +374,7 @@ class PerformanceMonitor:
 
     def stop(self) -> None:
         """Stop sampling and close the log; the history stays readable. Nothing if not running."""
-        clock, was_running = self._clock, self.running
+        clock, was_running, log = self._clock, self.running, self._log.path
         if was_running:
             self._tell_watchers(False)
         # Not under the lock: the thread may be about to stop the monitor too, from a subscriber.
@@ -383,8 +383,10 @@ class PerformanceMonitor:
                 clock.soon()  # so that what was recorded last finds a row
             clock.stop()
         self._fulfil()
-        self._log.stop()
-        if clock is None or not clock.is_alive():
+        again = self.running  # another thread has started it meanwhile, and perhaps a log too
+        if not again or self._log.path is log:
+            self._log.stop()
+        if not again and (clock is None or not clock.is_alive()):
             self._close_sources()  # else that thread does it, as soon as it can
         if was_running:
             self._told_states.tell(False)

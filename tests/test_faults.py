@@ -143,8 +143,15 @@ def test_a_source_that_has_not_come_back_is_neither_called_a_second_time_nor_clo
     assert closed == [True]
 
 
-@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, KeyboardInterrupt])
-def test_what_is_raised_to_end_a_thread_costs_the_columns_of_its_source(error):
+class UntoldError(Exception):
+    """One whose text fails in its turn."""
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, KeyboardInterrupt, UntoldError])
+def test_whatever_is_raised_costs_the_columns_of_its_source(error):
     def fail() -> dict[str, float]:
         raise error
 

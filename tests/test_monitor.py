@@ -873,6 +873,31 @@ def test_a_stop_closes_the_log(folder):
     assert not monitor.log.running
 
 
+def test_a_stop_leaves_the_log_alone_that_another_thread_has_started_meanwhile(folder):
+    held, begun = threading.Event(), threading.Event()
+
+    def read() -> dict[str, float]:
+        begun.set()
+        held.wait(10)
+        return {"a_percent": 1.0}
+
+    monitor = PerformanceMonitor([FakeCollector("a_percent", read=read)], interval=FAST)
+    monitor.start()
+    assert begun.wait(10)
+    stopping = threading.Thread(target=monitor.stop)
+    stopping.start()
+    while monitor.running:
+        time.sleep(0.001)
+    monitor.start()
+    monitor.log.start("again.csv")
+    held.set()
+    stopping.join()
+    assert monitor.running
+    assert monitor.log.running
+    monitor.stop()
+    assert not monitor.log.running
+
+
 def test_a_stop_closes_the_log_of_a_monitor_that_never_ran(folder):
     monitor = PerformanceMonitor([FakeCollector("a_percent")])
     monitor.log.start()
