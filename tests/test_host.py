@@ -175,6 +175,48 @@ def test_a_cpu_that_is_switched_off_is_missing_and_the_others_go_on(machine):
     assert "core1/cpu_percent" not in values
 
 
+def test_a_cpu_that_is_switched_off_and_on_again_does_not_bring_all_that_it_has_ever_done(machine):
+    made = collector(machine)
+    machine.write_processors({0: (0, 0, 0, 0), 1: (1000, 0, 0, 9000)})
+    made.collect()
+    machine.write_processors({0: (0, 0, 0, 100)})
+    assert math.isnan(made.collect()["cpu_percent"])
+    machine.write_processors({0: (0, 0, 0, 200), 1: (1050, 0, 0, 9050)})
+    assert math.isnan(made.collect()["cpu_percent"])
+    machine.write_processors({0: (0, 0, 0, 300), 1: (1150, 0, 0, 9050)})
+    assert made.collect()["cpu_percent"] == pytest.approx(50.0)
+
+
+def test_cpus_that_the_machine_gets_later_count_as_soon_as_the_limits_are_looked_up(machine, monkeypatch):
+    """Virtual machines get more. Columns stay as they are; how many may come is not always told (musl)."""
+    monkeypatch.setattr(cpu.os, "sysconf", {"SC_NPROCESSORS_CONF": 2}.__getitem__)
+    monkeypatch.setattr(scope, "cpus", lambda: (0, 1))
+    machine.write_processors({0: BEFORE, 1: BEFORE})
+    limits = scope.Limits(machine.proc)
+    made = HostCollector(machine.proc, machine.sys, limits=limits)
+    made.collect()
+    monkeypatch.setattr(scope, "cpus", lambda: (0, 1, 2, 3))
+    limits.expire()
+    machine.write_processors(dict.fromkeys(range(4), BEFORE))
+    made.collect()
+    machine.write_processors({0: BUSY_10, 1: BUSY_10, 2: BUSY_70, 3: BUSY_70})
+    values = told(made)
+    assert values["cpu_percent"] == pytest.approx(40.0)
+    assert values["core1/cpu_percent"] == pytest.approx(10.0)
+    assert sources(made)["cpu_percent"] == f"{machine.proc}/stat, 4 CPUs"
+
+
+def test_where_the_lines_of_the_cpus_begin_is_found_again(machine):
+    """A program that writes /proc/stat for a container may be replaced by another."""
+    machine.write("proc/stat", "cpu  2 0 0 18 0 0 0 0\ncpu0 1 0 0 9 0 0 0 0\ncpu1 1 0 0 9 0 0 0 0\n")
+    made = collector(machine)
+    for idle in (12, 16, 20):
+        core = f"2 0 0 {idle} 0 0 0 0 0 0"
+        machine.write("proc/stat", f"cpu  4 0 0 {idle} 0 0 0 0 0 0\ncpu0 {core}\ncpu1 {core}\n")
+        values = made.collect()
+    assert values["cpu_percent"] == values["core1/cpu_percent"] == 0.0
+
+
 def test_an_old_os_kernel_that_counts_no_guests_is_read(machine):
     machine.write("proc/stat", "cpu  1 0 0 9 0 0 0 0\ncpu0 1 0 0 9 0 0 0 0\nintr 5\n")
     made = collector(machine)

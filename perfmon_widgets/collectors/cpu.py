@@ -43,18 +43,12 @@ class Cpu:
     ) -> None:
         self._proc, self._environment = proc, environment
         self._stat = ShortFile(proc / "stat", proc)
-        lines = self._stat.read().split(b"\n")
-        self._listed = frozenset(line.split(None, 1)[0] for line in lines[1:] if line.startswith(b"cpu"))
-        if not self._listed:
-            raise _empty(self._stat)
-        # One line for all CPUs, then one for each that is on line (which may have more fields than the first,
-        # where a program like lxcfs writes that one). What follows is long.
-        self._start, self._width = len(lines[0].split()), len(lines[1].split())
-        self._end = self._start + self._width * max(len(self._listed), os.sysconf("SC_NPROCESSORS_CONF"))
+        self._find_lines()
         self._allowed = self._find_allowed(allowed)
         numbers = sorted(int(name[3:]) for name in self._allowed)
         self._cores = {b"cpu%d" % n: (f"core{n}/cpu_percent", Rate()) for n in numbers}
         self._busy, self._host, self._throttled = Rate(), Rate(), Rate()
+        self._on_line = 0  # how many of the allowed ones the last reading had
         self._quota: scope.CpuQuota | None = None
         self._used: Callable[[], float] | None = None
         self._statistics: SystemFile | None = None
@@ -72,6 +66,7 @@ class Cpu:
 
     def refresh(self, allowed: scope.Allowed) -> None:
         """Go by other limits from here on, and say in the metrics where each comes from."""
+        self._find_lines()
         cpus, quota = self._find_allowed(allowed), self._find_quota(allowed)
         if cpus != self._allowed or quota != self._quota:
             self._busy = Rate()  # another counter from here on: its first reading has no past
@@ -81,6 +76,22 @@ class Cpu:
             self._open(quota)
         if self.metrics:
             self._describe()
+
+    def _find_lines(self) -> None:
+        """See which CPUs are on line, and where in /proc/stat the fields of each stand.
+
+        Raises OSError if there are none.
+        """
+        # One line for all CPUs, then one for each that is on line (which may have more fields than the first,
+        # where a program like lxcfs writes that one). What follows is long.
+        lines = self._stat.read().split(b"\n")
+        names = [line.split(None, 1)[0] for line in lines[1:] if line.startswith(b"cpu")]
+        if not names:
+            raise _empty(self._stat)
+        self._listed = frozenset(names)
+        self._start, self._width = len(lines[0].split()), len(lines[1].split())
+        most = max(int(names[-1][3:]) + 1, os.sysconf("SC_NPROCESSORS_CONF"))  # with those that are off line
+        self._end = self._start + self._width * most
 
     def _find_allowed(self, allowed: scope.Allowed) -> frozenset[bytes]:
         """Which of the CPUs that /proc/stat lists this process may use, by their names there.
@@ -143,7 +154,7 @@ class Cpu:
         if not content:
             raise _empty(self._stat)
         values: dict[str, float] = {}
-        busy_allowed = total_allowed = 0
+        busy_allowed = total_allowed = on_line = 0
         fields = content.split(None, self._end)
         for start in range(self._start, min(self._end, len(fields)), self._width):
             if fields[start] not in self._counted:
@@ -155,6 +166,9 @@ class Cpu:
             if allowed:
                 busy_allowed += busy
                 total_allowed += total
+                on_line += 1
+        if on_line != self._on_line or not on_line:
+            self._count_anew(on_line)
         if _HOST.name in self._names:
             share = self._host.update(*_times(fields, 0))
             values[_HOST.name] = scope.percent(share, 1.0)
@@ -166,6 +180,12 @@ class Cpu:
         if _THROTTLED.name in self._names:
             self._collect_throttled(values)
         return values
+
+    def _count_anew(self, on_line: int) -> None:
+        """CPUs came or went: all that one has ever done is no part of a share."""
+        self._on_line, self._busy = on_line, Rate()
+        if not on_line:
+            self._find_lines()  # their fields stand elsewhere now, or there are others
 
     def _collect_throttled(self, values: dict[str, float]) -> None:
         if self._statistics is None:
