@@ -77,7 +77,6 @@ class Spans:
         self._open: dict[int, Span] = {}
         self._ended: dict[str, deque[Span]] = {kind: deque(maxlen=CAP) for kind in (CELL, SPAN, MARK)}
         self._news: deque[Span] = deque(maxlen=CAP)
-        self._trimming = False
         self.renew_lock()
 
     def renew_lock(self) -> None:
@@ -85,6 +84,7 @@ class Spans:
         # Reentrant: a signal handler may put a mark while the thread that it interrupts holds it. So lists
         # are made by one call, in the midst of which no handler runs.
         self._lock = threading.RLock()
+        self._trimming = False
 
     def begin(self, kind: str, name: str, execution_count: int | None = None) -> Span:
         """A span that starts now; raises TypeError or ValueError for a name that is none."""
