@@ -65,7 +65,10 @@ class Session:
             elif kind == "error":
                 answer.error = f"{content['ename']}: {content['evalue']}"
 
-        reply = self._client.execute_interactive(code, output_hook=hear, timeout=DEADLINE)
+        # A cell that raises must not have the kernel answer what comes right behind it with "aborted".
+        reply = self._client.execute_interactive(
+            code, output_hook=hear, timeout=DEADLINE, stop_on_error=False
+        )
         answer.status = reply["content"]["status"]
         return answer
 
