@@ -13,30 +13,30 @@ TYPE_CHECKING = False  # not from typing, whose import costs four times as much 
 if TYPE_CHECKING:
     from perfmon_widgets.collectors import Collector as Collector
     from perfmon_widgets.collectors import default_collectors as default_collectors
-    from perfmon_widgets.csv_log import CsvLog as CsvLog
-    from perfmon_widgets.csv_log import read_csv as read_csv
+    from perfmon_widgets.core.csv_log import CsvLog as CsvLog
+    from perfmon_widgets.core.csv_log import read_csv as read_csv
+    from perfmon_widgets.core.monitor import PerformanceMonitor as PerformanceMonitor
+    from perfmon_widgets.core.span_log import read_spans as read_spans
     from perfmon_widgets.metrics import Metric as Metric
     from perfmon_widgets.metrics import Sample as Sample
-    from perfmon_widgets.monitor import PerformanceMonitor as PerformanceMonitor
     from perfmon_widgets.panel.panel import PerformancePanel as PerformancePanel
     from perfmon_widgets.panel.plot import plot as plot
-    from perfmon_widgets.server import PerformanceServer as PerformanceServer
-    from perfmon_widgets.server import serve as serve
-    from perfmon_widgets.span_log import read_spans as read_spans
+    from perfmon_widgets.web.server import PerformanceServer as PerformanceServer
+    from perfmon_widgets.web.server import serve as serve
 
 _HOMES = {
     "Collector": "collectors",
-    "CsvLog": "csv_log",
+    "CsvLog": "core.csv_log",
     "Metric": "metrics",
-    "PerformanceMonitor": "monitor",
+    "PerformanceMonitor": "core.monitor",
     "PerformancePanel": "panel.panel",
-    "PerformanceServer": "server",
+    "PerformanceServer": "web.server",
     "Sample": "metrics",
     "default_collectors": "collectors",
     "plot": "panel.plot",
-    "read_csv": "csv_log",
-    "read_spans": "span_log",
-    "serve": "server",
+    "read_csv": "core.csv_log",
+    "read_spans": "core.span_log",
+    "serve": "web.server",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - a list of strings it is
@@ -60,7 +60,7 @@ def __dir__() -> list[str]:
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
     """Where a Jupyter server finds the HTTP API for the monitors of its kernels."""
-    return [{"module": "perfmon_widgets.server_extension"}]
+    return [{"module": "perfmon_widgets.jupyter.server_extension"}]
 
 
 def load_ipython_extension(shell: object) -> None:
@@ -77,4 +77,4 @@ if "IPython.core.interactiveshell" in sys.modules:
     # This may be IPython, and a monitor that is started in it, by whichever import, is told of the cells. If
     # it is a Jupyter kernel, the monitor can be asked for through the Jupyter server from then on. Here,
     # because the monitor must not know about either.
-    importlib.import_module(f"{__name__}.kernel").answer_requests()
+    importlib.import_module(f"{__name__}.jupyter.kernel").answer_requests()

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from perfmon_widgets.command import Result
+    from perfmon_widgets.core.monitor import PerformanceMonitor
     from perfmon_widgets.metrics import Metric
-    from perfmon_widgets.monitor import PerformanceMonitor
-    from perfmon_widgets.totals import Totals
+    from perfmon_widgets.views.totals import Totals
 
 _DESCRIPTION = """\
 Run a command and sample, from outside, what it and its children use: the columns process_* are theirs, the
@@ -41,7 +41,7 @@ _SUMMARY = (
 # Exit codes of what is not the command's own, as of env(1) and timeout(1).
 _OWN_FAILURE, _CANNOT_RUN, _NOT_FOUND = 125, 126, 127
 # How long a source that hangs may keep the command from being started, in seconds.
-_PATIENCE = 15.0
+_TIMEOUT = 15.0
 # A rate over less time than this says little: no last sample so soon after another, in seconds.
 _TOO_SOON = 0.1
 
@@ -92,8 +92,8 @@ def _run(words: Sequence[str], csv: str | None, interval: float) -> int:
     # Before anything else is imported: some of that starts threads, and with threads one should not fork.
     command = Command(words)
     from perfmon_widgets.collectors import default_collectors  # noqa: PLC0415
-    from perfmon_widgets.monitor import PerformanceMonitor  # noqa: PLC0415
-    from perfmon_widgets.totals import Totals  # noqa: PLC0415
+    from perfmon_widgets.core.monitor import PerformanceMonitor  # noqa: PLC0415
+    from perfmon_widgets.views.totals import Totals  # noqa: PLC0415
 
     monitor = PerformanceMonitor(default_collectors(root=command.pid), interval=interval)
     totals = Totals()
@@ -106,7 +106,7 @@ def _run(words: Sequence[str], csv: str | None, interval: float) -> int:
         _say(error.strerror)
         return _OWN_FAILURE
     monitor.start()
-    totals.begun.wait(_PATIENCE)
+    totals.begun.wait(_TIMEOUT)
     started = time.monotonic()
     try:
         command.let_go()
@@ -127,21 +127,21 @@ def _run(words: Sequence[str], csv: str | None, interval: float) -> int:
 
 
 def _headline(words: Sequence[str], took: float, result: Result) -> list[str]:
-    from perfmon_widgets.metrics import duration_in_words, in_words  # noqa: PLC0415 - not before the fork
+    from perfmon_widgets.views.text import format_duration, format_value  # noqa: PLC0415 - not before the fork
 
     name = textwrap.shorten(shlex.join(words), 60, placeholder=" …")
     most = ""
     if math.isfinite(result.ram_bytes):
-        most = f", at most {in_words(result.ram_bytes, 'bytes')} of RAM in one process"
+        most = f", at most {format_value(result.ram_bytes, 'bytes')} of RAM in one process"
     return [
-        f"{name} ended with exit code {result.exit_code} after {duration_in_words(took)}: "
-        f"{duration_in_words(result.cpu_seconds)} of CPU time{most}"
+        f"{name} ended with exit code {result.exit_code} after {format_duration(took)}: "
+        f"{format_duration(result.cpu_seconds)} of CPU time{most}"
     ]
 
 
 def _table(totals: Totals, metrics: Sequence[Metric]) -> list[str]:
     """The lines of a table: name, mean over time and peak of each column that the summary tells."""
-    from perfmon_widgets.metrics import in_words  # noqa: PLC0415 - not before the fork
+    from perfmon_widgets.views.text import format_value  # noqa: PLC0415 - not before the fork
 
     rows = [("", "mean", "peak")]
     for name in _SUMMARY:
@@ -150,7 +150,7 @@ def _table(totals: Totals, metrics: Sequence[Metric]) -> list[str]:
             peak = totals.peak(metric.name)
             if what == name and math.isfinite(peak) and (not metric.where or metric.group == "gpu"):
                 mean = totals.mean(metric.name)
-                rows.append((metric.name, in_words(mean, metric.unit), in_words(peak, metric.unit)))
+                rows.append((metric.name, format_value(mean, metric.unit), format_value(peak, metric.unit)))
     width = max(len(name) for name, _, _ in rows)
     return [f"  {name:<{width}} {mean:>10} {peak:>10}" for name, mean, peak in rows]
 

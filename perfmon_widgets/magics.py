@@ -14,16 +14,16 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from IPython.display import display
 
-from perfmon_widgets.kernel import is_jupyter_kernel
-from perfmon_widgets.measurement import Measurement, have_row, signed_in_words
-from perfmon_widgets.metrics import duration_in_words, in_words
-from perfmon_widgets.monitor import PerformanceMonitor, running_monitor, shared_monitor
+from perfmon_widgets.core.monitor import PerformanceMonitor, running_monitor, shared_monitor
+from perfmon_widgets.jupyter.kernel import is_jupyter_kernel
+from perfmon_widgets.jupyter.measurement import Measurement, have_row
+from perfmon_widgets.views.text import format_change, format_duration, format_value
 
 if TYPE_CHECKING:
     import pandas as pd
     from IPython.core.interactiveshell import InteractiveShell
 
-    from perfmon_widgets.server import PerformanceServer
+    from perfmon_widgets.web.server import PerformanceServer
 
 # What %perfmon cells shows of what by_cell() has: title, end of the column's name, statistic.
 _SHOWN_PER_CELL = (
@@ -121,7 +121,7 @@ class PerfmonMagics(Magics):
         return panel
 
     def _serve(self, monitor: PerformanceMonitor, name: str) -> PerformanceServer:
-        from perfmon_widgets.server import serve  # noqa: PLC0415 - tornado only for those who serve
+        from perfmon_widgets.web.server import serve  # noqa: PLC0415 - tornado only for those who serve
 
         if self._server is None or not self._server.running:
             monitor.start()
@@ -189,10 +189,10 @@ class PerfmonMagics(Magics):
             measurement.end()
             if name is not None:
                 self.shell.user_ns[name] = measurement.rows
-            print(measurement.in_words())
+            print(measurement.summary())
             picture = measurement.picture() if is_jupyter_kernel() else ""
             if picture:
-                from perfmon_widgets.panel.picture import image  # noqa: PLC0415 - loads no widgets
+                from perfmon_widgets.views.svg import image  # noqa: PLC0415 - loads no widgets
 
                 words = "picture of the cell's samples"
                 display({"text/html": image(picture, words), "text/plain": f"<{words}>"}, raw=True)
@@ -309,17 +309,15 @@ def _show_cells(monitor: PerformanceMonitor) -> pd.DataFrame:
 
     _require_samples(monitor)
     costs = monitor.by_cell()
-    shown = {"time": [duration_in_words(seconds) for seconds in costs["cell", "duration_seconds"]]}
+    shown = {"time": [format_duration(seconds) for seconds in costs["cell", "duration_seconds"]]}
     for title, ending, statistic in _SHOWN_PER_CELL:
         for metric in monitor.metrics:
             what = metric.name.removeprefix(f"{metric.where}/")
             if what != ending or costs[metric.name, statistic].isna().all():
                 continue
             where = metric.where.replace("gpu", "GPU ")
-            shown[where + title] = [
-                in_words(value, metric.unit) if statistic != "change" else signed_in_words(value, metric.unit)
-                for value in costs[metric.name, statistic]
-            ]
+            write = format_change if statistic == "change" else format_value
+            shown[where + title] = [write(value, metric.unit) for value in costs[metric.name, statistic]]
     shown["cell"] = [text if len(text) <= 50 else f"{text[:49]}…" for text in costs["cell", "source"]]
     _show(pd.DataFrame(shown, index=costs.index))
     return costs

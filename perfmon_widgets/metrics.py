@@ -1,29 +1,20 @@
-"""What a number means and how it is printed: Metric, Sample and the units."""
+"""What a number means: Metric, Sample and the units."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 
-# Where a unit is printed with a prefix: the step between prefixes, then the prefixes from 1 upwards.
-_BINARY = (1024.0, ("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
-_DECIMAL = (1000.0, ("B/s", "kB/s", "MB/s", "GB/s", "TB/s"))
-_HERTZ = (1000.0, ("Hz", "kHz", "MHz", "GHz"))
-_PREFIXED = {"bytes": _BINARY, "bytes_per_second": _DECIMAL, "hertz": _HERTZ}
-_SUFFIX = {"percent": "%", "watts": " W", "seconds": " s", "celsius": " °C"}
-_UNITS = ("bytes_per_second", *_PREFIXED, *_SUFFIX)
-_PER_SECOND = "_per_second"
+# The longest first: "bytes_per_second" also ends in a unit.
+_UNITS = ("bytes_per_second", "bytes", "hertz", "percent", "watts", "seconds", "celsius")
+PER_SECOND = "_per_second"
+"""The end of the unit of a rate."""
 
 RECORDED = "recorded"
 """The group of the series that the user records."""
 
 # What the history has beside its columns: its index, and in its attrs what is told of no single column.
 _OF_THE_HISTORY = ("time", "devices", "gaps")
-
-MISSING = "–"
-"""What is printed for a number that is not there."""
 
 
 @dataclass(frozen=True)
@@ -83,67 +74,5 @@ def unit_of(name: str) -> str:
     for unit in _UNITS:
         if what == unit or what.endswith(f"_{unit}"):
             return unit
-    counted = what.removesuffix(_PER_SECOND).rpartition("_")[2]
-    return f"{counted}{_PER_SECOND}" if what.endswith(_PER_SECOND) and counted else ""
-
-
-def scale_for(unit: str, largest: float) -> tuple[float, str]:
-    """What to divide values of this unit by so that the largest reads well, and the text that follows them.
-
-    ``scale_for("bytes", 6e9)`` is ``(1073741824.0, "GiB")``; a unit without prefixes is divided by 1.
-    """
-    if unit not in _PREFIXED:
-        return 1.0, _suffix(unit).strip()
-    step, labels = _PREFIXED[unit]
-    power = 0
-    if math.isfinite(largest) and largest > 0:
-        while power < len(labels) - 1 and largest >= step ** (power + 1):
-            power += 1
-    return step**power, labels[power]
-
-
-def in_words(value: float, unit: str) -> str:
-    """The value for a person to read: ``43%``, ``5.2 GiB``, ``12 MB/s``; a dash if it is missing."""
-    if not math.isfinite(value):
-        return MISSING
-    if unit in _PREFIXED:
-        divisor, _ = scale_for(unit, abs(value))
-        # What would round up to the next prefix is printed with that.
-        divisor, label = scale_for(unit, abs(value) + 0.5 * divisor)
-        return f"{_three_digits(value / divisor)} {label}"
-    # A number without unit may be of any size: a loss, a learning rate.
-    return f"{_three_digits(value)}{_suffix(unit)}" if unit else f"{value:.4g}"
-
-
-def _suffix(unit: str) -> str:
-    """What follows a number in this unit: ``%``, `` W``, `` tokens/s``; nothing where there is no unit."""
-    if unit in _SUFFIX:
-        return _SUFFIX[unit]
-    counted = unit.removesuffix(_PER_SECOND)
-    return f" {counted}/s" if counted != unit else f" {unit}".rstrip()
-
-
-def duration_in_words(seconds: float) -> str:
-    """A length of time for a person to read: ``52 ms``, ``7.9 s``, ``2:05:03``; a dash if it is missing."""
-    if not math.isfinite(seconds):
-        return MISSING
-    if seconds >= 99.5:
-        return str(timedelta(seconds=round(seconds)))
-    if seconds >= 0.0995 or not seconds:
-        return f"{seconds:.2g} s"
-    return f"{seconds * 1e3:.2g} ms" if seconds >= 0.0000995 else f"{seconds * 1e6:.2g} µs"
-
-
-def used_of_limit(used: float, limit: float, unit: str) -> str:
-    """An amount beside its limit, both in the limit's prefix: ``5.2 of 16 GiB``."""
-    if not (math.isfinite(used) and math.isfinite(limit)):
-        return in_words(used, unit)
-    divisor, label = scale_for(unit, limit)
-    return f"{_three_digits(used / divisor)} of {_three_digits(limit / divisor)} {label}"
-
-
-def _three_digits(value: float) -> str:
-    """A number as short as a gauge wants it: one decimal below ten, none from there."""
-    if abs(value) >= 9.95 or value == int(value):
-        return f"{value:.0f}"
-    return f"{value:.1f}"
+    counted = what.removesuffix(PER_SECOND).rpartition("_")[2]
+    return f"{counted}{PER_SECOND}" if what.endswith(PER_SECOND) and counted else ""

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perfmon_widgets import PerformanceMonitor
-from perfmon_widgets.collectors import default_collectors, scope
-from perfmon_widgets.metrics import in_words
+from perfmon_widgets.collectors import default_collectors
+from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.views.text import format_value
 
 MIB = 2**20
 SECONDS = 3
@@ -244,7 +245,7 @@ def main() -> int:
         for line in table(kept()):
             print(line.rstrip(), flush=True)
     differing = [row for row in compared if not row.agrees]
-    memory = in_words(float(Path("/proc/meminfo").read_text().split()[1]) * 1024, "bytes")
+    memory = format_value(float(Path("/proc/meminfo").read_text().split()[1]) * 1024, "bytes")
     print(f"\n{CPUS} CPUs, {memory}: {len(compared) - len(differing)} of {len(compared)} agree")
     return min(len(differing), 1)
 

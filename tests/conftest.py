@@ -40,7 +40,7 @@ def _perfmon_files() -> list[str]:
 
 
 def _running_monitors() -> list[Any]:
-    module = sys.modules.get("perfmon_widgets.monitor")
+    module = sys.modules.get("perfmon_widgets.core.monitor")
     return [monitor for monitor in tuple(module._monitors) if monitor.running] if module else []
 
 
@@ -168,8 +168,8 @@ def far_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[FarDisk]:
     """A disk that can be away; nobody has much patience with it."""
     disk = FarDisk()
     monkeypatch.setattr("os.write", disk.write)
-    for module in ("clock", "csv_log", "span_log"):
-        monkeypatch.setattr(f"perfmon_widgets.{module}.PATIENCE", 0.05)
+    for module in ("sampler", "csv_log", "span_log"):
+        monkeypatch.setattr(f"perfmon_widgets.core.{module}.TIMEOUT", 0.05)
     yield disk
     disk.there.set()
 

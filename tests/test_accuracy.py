@@ -14,9 +14,9 @@ import pytest
 from accuracy import Row, load, parse_mpstat, parse_vmstat, table
 
 from perfmon_widgets import PerformanceMonitor, Sample
-from perfmon_widgets.collectors import scope
-from perfmon_widgets.collectors.host import HostCollector
-from perfmon_widgets.collectors.process import ProcessCollector
+from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux.host import HostCollector
+from perfmon_widgets.collectors.linux.process import ProcessCollector
 
 MIB = 2**20
 # The tool is asked before and after our reading, and what we read lies between its answers, or beyond them by

@@ -15,9 +15,13 @@ from fakes.amd import APU, DISCRETE, MI300, MIB, FakeAmd
 from fakes.collectors import told
 
 from perfmon_widgets import PerformanceMonitor, collectors
-from perfmon_widgets.collectors import Collector, amd, amd_devices, nvidia, tree
-from perfmon_widgets.collectors.amd import AmdCollector
-from perfmon_widgets.collectors.amd_devices import known_gpus, visible_devices
+from perfmon_widgets.collectors import Collector
+from perfmon_widgets.collectors.amd import in_use as amd_devices
+from perfmon_widgets.collectors.amd.collector import AmdCollector
+from perfmon_widgets.collectors.amd.collector import collector as amd
+from perfmon_widgets.collectors.amd.in_use import known_gpus, visible_devices
+from perfmon_widgets.collectors.linux import tree
+from perfmon_widgets.collectors.nvidia.collector import collector as nvidia
 
 ME = os.getpid()
 FIRST, SECOND = "0000:03:00.0", "0000:c3:00.0"
@@ -503,7 +507,7 @@ def test_the_gpus_a_user_names_are_shared_out_on_a_mixed_machine(machine, monkey
     machine.gpu(FIRST, DISCRETE)
     machine.gpu(SECOND, MI300)
     among, asked_nvidia, asked_amd = amd.among, [], []
-    monkeypatch.setattr("perfmon_widgets.collectors.cuda.known_gpus", lambda: [None, None])
+    monkeypatch.setattr("perfmon_widgets.collectors.nvidia.in_use.known_gpus", lambda: [None, None])
     monkeypatch.setattr(amd, "among", lambda gpus, first: among(gpus, first, machine.sys))
     monkeypatch.setattr(collectors, "_nvidia", lambda gpus, root: asked_nvidia.append(gpus) or [])
     monkeypatch.setattr(collectors, "_amd", lambda gpus, first, root: asked_amd.append(gpus) or [])

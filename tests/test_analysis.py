@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from perfmon_widgets.analysis import beside, by_span, summary
-from perfmon_widgets.spans import SPAN, Span, frame
+from perfmon_widgets.core.spans import SPAN, Span, frame
+from perfmon_widgets.views.report import beside, by_span, summary
 
 START = datetime(2023, 11, 14, 22, 13, 20, tzinfo=timezone.utc)
 NAN = math.nan

@@ -16,10 +16,10 @@ import pytest
 from fakes.collectors import FakeCollector
 from prometheus_client.parser import text_string_to_metric_families
 
-from perfmon_widgets import api, exposition
-from perfmon_widgets.csv_log import read_csv
+from perfmon_widgets.core.csv_log import read_csv
+from perfmon_widgets.core.monitor import PerformanceMonitor
 from perfmon_widgets.metrics import Metric
-from perfmon_widgets.monitor import PerformanceMonitor
+from perfmon_widgets.web import api, exposition
 
 CURRENT, HISTORY, LOGGING, METRICS, PROMETHEUS = api.ROUTES
 
@@ -512,7 +512,7 @@ def test_an_unwritable_file_is_told_with_the_reason_but_not_the_place(
     def fail(*_: object) -> int:
         raise OSError(number, os.strerror(number), str(folder))
 
-    monkeypatch.setattr("perfmon_widgets.csv_log.os.open", fail)
+    monkeypatch.setattr("perfmon_widgets.core.csv_log.os.open", fail)
     told = message(post(monitor, {"enabled": True, "path": "run.csv"}), 409)
     assert os.strerror(number) in told
     assert str(folder) not in told
@@ -585,7 +585,7 @@ def test_what_nobody_foresaw_is_logged_and_not_told(
 def test_the_api_loads_neither_numpy_nor_pandas(run_python: Any) -> None:
     """The Jupyter server loads it too."""
     code = (
-        "import sys, perfmon_widgets.api;"
+        "import sys, perfmon_widgets.web.api;"
         "print({'numpy', 'pandas', 'psutil', 'tornado', 'prometheus_client', 'IPython'} & set(sys.modules))"
     )
     assert run_python(code).stdout.strip() == "set()"

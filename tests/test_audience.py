@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from perfmon_widgets.panel.audience import SILENCE, SLOW, Audience
+from perfmon_widgets.panel.viewers import SILENCE, SLOW, Viewers
 
 
 class Time:
@@ -24,11 +24,11 @@ def time() -> Time:
 
 
 @pytest.fixture
-def audience(time: Time) -> Audience:
-    return Audience(time)
+def audience(time: Time) -> Viewers:
+    return Viewers(time)
 
 
-def sent(audience: Audience, time: Time, seconds: float, interval: float = 5.0) -> list[float]:
+def sent(audience: Viewers, time: Time, seconds: float, interval: float = 5.0) -> list[float]:
     """When something is sent in the seconds to come."""
     start, times = time.now, []
     while time.now < start + seconds:

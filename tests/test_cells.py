@@ -394,7 +394,7 @@ def test_a_script_that_has_loaded_ipython_samples_as_well(run_python):
 
 def test_the_interrupt_of_a_hook_is_the_cells():
     """IPython would print it as a failure of the hook, and execute the cell."""
-    from perfmon_widgets import kernel as module
+    from perfmon_widgets.jupyter import kernel as module
 
     # As Python has it, unless the tests were started in the background.
     former = signal.signal(signal.SIGINT, signal.default_int_handler)

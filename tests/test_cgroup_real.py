@@ -19,9 +19,9 @@ PROGRAM = """
 import json, os, subprocess, sys, threading, time
 from pathlib import Path
 from perfmon_widgets import PerformanceMonitor
-from perfmon_widgets.collectors import scope
-from perfmon_widgets.collectors.host import HostCollector
-from perfmon_widgets.collectors.process import ProcessCollector
+from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux.host import HostCollector
+from perfmon_widgets.collectors.linux.process import ProcessCollector
 
 scope._EVERY = 0.5
 version, memory, cpu, accounting = int(sys.argv[1]), *map(Path, sys.argv[2:5])

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 
-from perfmon_widgets.clock import Clock
+from perfmon_widgets.core.sampler import Sampler
 
 DEADLINE = 10.0  # seconds, for what takes a fraction of one
 
@@ -24,7 +24,7 @@ class Taking:
         self.slow = slow
         self.times: list[float] = []
         self.gaps: list[bool] = []
-        self.clock = Clock(self._take, lambda: None, lambda: None, lambda: self.interval, after_gap=False)
+        self.clock = Sampler(self._take, lambda: None, lambda: None, lambda: self.interval, after_gap=False)
 
     def _take(self, after_gap: bool) -> None:
         time.sleep(self.slow)
@@ -178,7 +178,7 @@ def test_a_sample_that_is_asked_for_after_a_gap_tells_of_it():
         if len(gaps) == 2:
             again.set()
 
-    clock = Clock(take, lambda: None, lambda: None, lambda: 0.2, after_gap=False)
+    clock = Sampler(take, lambda: None, lambda: None, lambda: 0.2, after_gap=False)
     clock.start()
     assert again.wait(DEADLINE)
     clock.stop()

@@ -11,8 +11,9 @@ import zmq
 import zmq.asyncio
 from jupyter_client.ioloop.manager import AsyncIOLoopKernelManager
 
-from perfmon_widgets import api, control_channel
-from perfmon_widgets.control_channel import ControlChannel
+from perfmon_widgets.jupyter import control_channel
+from perfmon_widgets.jupyter.control_channel import ControlChannel
+from perfmon_widgets.web import api
 
 pytest_plugins = ["pytest_jupyter.jupyter_core"]
 

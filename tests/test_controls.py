@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fakes.comm import Wire
 
-from perfmon_widgets.csv_log import CsvLog
+from perfmon_widgets.core.csv_log import CsvLog
 from perfmon_widgets.panel import controls
 from perfmon_widgets.panel.controls import ExportButton, interval_choice, offer_interval, window_choice
 from perfmon_widgets.panel.link import Link

@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from perfmon_widgets import CsvLog, PerformanceMonitor, read_csv
-from perfmon_widgets.history import History, microseconds
+from perfmon_widgets.core.history import History, microseconds
 
 START = 1_700_000_000.0  # 2023-11-14T22:13:20Z
 
@@ -447,7 +447,7 @@ def test_a_directory_without_permission_is_an_error_that_says_so(run_python, tmp
     """As an ordinary user, since root may write everywhere."""
     code = (
         "import os, sys\n"
-        "from perfmon_widgets.csv_log import CsvLog\n"
+        "from perfmon_widgets.core.csv_log import CsvLog\n"
         "import numpy\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "log = CsvLog(['a_percent'], lambda: (0, [], []))\n"
@@ -473,7 +473,7 @@ def test_a_directory_without_permission_is_an_error_that_says_so(run_python, tmp
 def test_a_directory_that_nobody_may_enter_is_an_error_that_says_so(run_python, tmp_path):
     code = (
         "import os, sys\n"
-        "from perfmon_widgets.csv_log import CsvLog\n"
+        "from perfmon_widgets.core.csv_log import CsvLog\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "try:\n"
         "    CsvLog(['a_percent'], lambda: (0, [], [])).start(sys.argv[1])\n"

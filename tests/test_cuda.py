@@ -18,9 +18,10 @@ from fakes import programs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from perfmon_widgets.collectors import cuda, tree
-from perfmon_widgets.collectors.cuda import Gpu, Search, Used, Visible, visible_devices
-from perfmon_widgets.collectors.nvidia import NvidiaCollector, NvidiaUnavailable
+from perfmon_widgets.collectors.linux import tree
+from perfmon_widgets.collectors.nvidia import in_use as cuda
+from perfmon_widgets.collectors.nvidia.collector import NvidiaCollector, NvidiaUnavailable
+from perfmon_widgets.collectors.nvidia.in_use import Gpu, Search, Used, Visible, visible_devices
 
 ALIKE = [Gpu(f"0000:0{number}:00.0", number, f"GPU-{number}aaa", "A100") for number in range(4)]
 DIFFERENT = [Gpu(gpu.pci, gpu.minor, gpu.uuid, f"model {gpu.minor}") for gpu in ALIKE]
@@ -199,7 +200,7 @@ def test_primary_contexts(program: fakes.State, library: Callable[[], ctypes.CDL
 def test_library_is_never_loaded(cuda_library: Path, tmp_path: Path) -> None:
     code = """
 import ctypes
-from perfmon_widgets.collectors.cuda import mapped_library
+from perfmon_widgets.collectors.nvidia.in_use import mapped_library
 mapped = lambda: "libcuda" in open("/proc/self/maps").read()
 assert mapped_library() is None and not mapped()
 ctypes.CDLL("libcuda.so.1")
@@ -504,7 +505,7 @@ def test_whole_process(nvml_library: Path, cuda_library: Path, tmp_path: Path) -
     program = fakes.State(tmp_path / "cuda.txt", {"initialised": 1, "count": 1} | context(0, 1, active=1))
     code = """
 import ctypes, math
-from perfmon_widgets.collectors.nvidia import NvidiaCollector
+from perfmon_widgets.collectors.nvidia.collector import NvidiaCollector
 collector = NvidiaCollector()
 read = lambda: [name for name, value in collector.collect().items() if value == 150]
 print(read())

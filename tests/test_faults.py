@@ -25,11 +25,12 @@ import pytest
 from fakes import hung_disk
 from fakes.collectors import FakeCollector, OtherCollector, Samples
 
-from perfmon_widgets import PerformanceMonitor, read_csv, read_spans, sources
-from perfmon_widgets import monitor as monitor_module
-from perfmon_widgets.clock import Clock
-from perfmon_widgets.collectors import disk
-from perfmon_widgets.collectors.host import HostCollector
+from perfmon_widgets import PerformanceMonitor, read_csv, read_spans
+from perfmon_widgets.collectors.linux import disk
+from perfmon_widgets.collectors.linux.host import HostCollector
+from perfmon_widgets.core import monitor as monitor_module
+from perfmon_widgets.core import sources
+from perfmon_widgets.core.sampler import Sampler
 
 FAST = 0.02
 TESTS = Path(__file__).parent
@@ -76,7 +77,7 @@ def ended(child: subprocess.Popen[str]) -> str:
 
 
 def test_a_source_that_hangs_costs_its_own_columns_until_it_comes_back(monkeypatch):
-    monkeypatch.setattr(sources, "PATIENCE", 0.1)
+    monkeypatch.setattr(sources, "TIMEOUT", 0.1)
     answers = threading.Event()
     answers.set()
 
@@ -105,7 +106,7 @@ def test_a_source_that_hangs_costs_its_own_columns_until_it_comes_back(monkeypat
 
 
 def test_a_monitor_with_a_source_that_hangs_can_be_stopped_and_started(monkeypatch):
-    monkeypatch.setattr(sources, "PATIENCE", 0.1)
+    monkeypatch.setattr(sources, "TIMEOUT", 0.1)
     answers = threading.Event()
     far = FakeCollector("far_percent", read=lambda: {"far_percent": float(answers.wait(30))})
     monitor = PerformanceMonitor([far, OtherCollector("near_percent")], interval=FAST)
@@ -121,7 +122,7 @@ def test_a_monitor_with_a_source_that_hangs_can_be_stopped_and_started(monkeypat
 
 def test_a_source_that_has_not_come_back_is_neither_called_a_second_time_nor_closed(monkeypatch):
     """Not by a sample that is taken by hand either, nor as the monitor stops: nobody else has to be safe."""
-    monkeypatch.setattr(sources, "PATIENCE", 0.1)
+    monkeypatch.setattr(sources, "TIMEOUT", 0.1)
     answers = threading.Event()
     closed: list[bool] = []
     far = FakeCollector("far_percent", read=lambda: {"far_percent": float(answers.wait(30))})
@@ -205,7 +206,7 @@ def test_starts_and_stops_leave_nothing_behind_for_the_exit():
 def test_a_file_server_that_is_away_costs_the_numbers_of_the_disk_only(tmp_path, monkeypatch):
     if os.getuid() != 0 or not Path("/dev/fuse").exists():
         pytest.skip("mounting a file system takes root and /dev/fuse")
-    monkeypatch.setattr(disk, "_PATIENCE", 0.2)
+    monkeypatch.setattr(disk, "_TIMEOUT", 0.2)
     point = tmp_path / "far"
     point.mkdir()
     with hung_disk.mounted(point) as away, monkeypatch.context() as patch:
@@ -735,7 +736,7 @@ def test_an_interrupt_in_a_start_or_a_stop_leaves_a_monitor_that_can_be_started_
             monitor.stop()
             assert not monitor.running
             deadline = time.monotonic() + 5
-            while any(thread.is_alive() for thread in threading.enumerate() if isinstance(thread, Clock)):
+            while any(thread.is_alive() for thread in threading.enumerate() if isinstance(thread, Sampler)):
                 assert time.monotonic() < deadline, f"a thread goes on after round {number}"
                 time.sleep(0.001)
         assert hits > 30
@@ -863,7 +864,7 @@ def other_python() -> None:
     )
     able = subprocess.run(
         # A virtual environment that may not be entered is passed over for the Python that it was made of.
-        [*user, sys.executable, "-c", "import numpy, perfmon_widgets.monitor"],
+        [*user, sys.executable, "-c", "import numpy, perfmon_widgets.core.monitor"],
         cwd="/",
         env=os.environ | {"PYTHONPATH": str(TESTS.parent), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,

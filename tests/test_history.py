@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perfmon_widgets.history import History, microseconds
+from perfmon_widgets.core.history import History, microseconds
 
 START = 1_700_000_000.0
 

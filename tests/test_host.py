@@ -12,8 +12,10 @@ import pytest
 from fakes.collectors import FakeMachine, group, told
 
 from perfmon_widgets import PerformanceMonitor
-from perfmon_widgets.collectors import Collector, cpu, default_collectors, disk, memory, scope, system_file
-from perfmon_widgets.collectors.host import HostCollector
+from perfmon_widgets.collectors import Collector, default_collectors
+from perfmon_widgets.collectors.linux import cpu, disk, memory, system_file
+from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux.host import HostCollector
 
 KIB = 1024
 #        user nice system idle iowait irq softirq steal guest guest_nice

@@ -21,7 +21,7 @@ import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from perfmon_widgets import api
+from perfmon_widgets.web import api
 
 PROXY = shutil.which("configurable-http-proxy")
 pytestmark = pytest.mark.skipif(PROXY is None, reason="configurable-http-proxy (npm) is not on the PATH")

@@ -12,7 +12,7 @@ import pytest
 from real_kernel import DEADLINE, Kernel
 
 from perfmon_widgets import read_csv
-from perfmon_widgets.kernel import hear_widgets_while_busy, running_cell
+from perfmon_widgets.jupyter.kernel import hear_widgets_while_busy, running_cell
 
 PANEL = """
 from perfmon_widgets import PerformancePanel
@@ -154,7 +154,7 @@ def test_the_shell_channel_still_works_while_no_cell_runs(kernel, controls):
 
 def test_hearing_widgets_is_asked_for_once(kernel, controls):
     assert kernel.run("""
-from perfmon_widgets.kernel import hear_widgets_while_busy
+from perfmon_widgets.jupyter.kernel import hear_widgets_while_busy
 kernel = get_ipython().kernel
 handler = kernel.control_handlers["comm_msg"]
 hear_widgets_while_busy(), hear_widgets_while_busy(), kernel.control_handlers["comm_msg"] is handler
@@ -194,7 +194,7 @@ def test_a_request_that_is_not_signed_is_not_answered(kernel, controls):
 # -- cells -------------------------------------------------------------------------------------------------
 
 CELL = """
-from perfmon_widgets.kernel import running_cell
+from perfmon_widgets.jupyter.kernel import running_cell
 cell = running_cell()
 tuple(cell)
 """
@@ -216,7 +216,7 @@ def test_a_cell_without_id_is_known_by_its_source(kernel):
 def test_a_widget_event_is_no_cell(kernel):
     widget = kernel.run("""
 import ipywidgets
-from perfmon_widgets.kernel import running_cell
+from perfmon_widgets.jupyter.kernel import running_cell
 seen = []
 box = ipywidgets.Checkbox()
 box.observe(lambda change: seen.append(running_cell()), "value")

@@ -12,8 +12,10 @@ import pytest
 from fakes.collectors import FakeMachine, group
 
 from perfmon_widgets import PerformanceMonitor
-from perfmon_widgets.collectors import cpu, host, hub, memory, scope
-from perfmon_widgets.collectors.host import HostCollector
+from perfmon_widgets.collectors.linux import cpu, host, memory
+from perfmon_widgets.collectors.linux import jupyterhub as hub
+from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux.host import HostCollector
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 IDLE = (0, 0, 0, 1000, 0, 0, 0, 0)
@@ -376,9 +378,9 @@ def test_the_hubs_limit_is_compared_with_the_notebook_server_and_all_it_started(
     """A server with 300 MB of its own and this kernel below it; the hub above has no such limit."""
     kernel = """
 import sys, time
-from perfmon_widgets.collectors import scope
+from perfmon_widgets.collectors.linux import limits as scope
 scope.allowed = lambda *_: scope.Allowed(scope.cpus(), None, None)  # whatever the machine of this test has
-from perfmon_widgets.collectors.host import HostCollector
+from perfmon_widgets.collectors.linux.host import HostCollector
 made = HostCollector()
 made.collect()
 time.sleep(0.5)

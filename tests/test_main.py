@@ -23,10 +23,11 @@ from fakes.clocks import Clocks
 
 from perfmon_widgets import read_csv
 from perfmon_widgets.__main__ import _table
-from perfmon_widgets.collectors import hub, scope
+from perfmon_widgets.collectors.linux import jupyterhub as hub
+from perfmon_widgets.collectors.linux import limits as scope
 from perfmon_widgets.command import Command
 from perfmon_widgets.metrics import Metric, Sample
-from perfmon_widgets.totals import Totals
+from perfmon_widgets.views.totals import Totals
 
 MIB = 2**20
 RUN = (sys.executable, "-W", "error", "-m", "perfmon_widgets", "run")
@@ -312,7 +313,7 @@ def test_the_table_tells_of_the_command_the_machine_and_the_gpus_and_leaves_out_
     }
     metrics = [Metric(name, unit, group, "") for name, (unit, group, _) in columns.items()]
     totals, clocks = Totals(), Clocks()
-    monkeypatch.setattr("perfmon_widgets.totals.time", clocks)
+    monkeypatch.setattr("perfmon_widgets.views.totals.time", clocks)
     for clocks.passed, row in enumerate(range(-1, 2)):
         values = {name: float(numbers[row]) for name, (_, _, numbers) in columns.items()}
         totals.add(Sample(clocks.time(), values))

@@ -12,10 +12,12 @@ from xml.etree import ElementTree
 import pytest
 from fakes.collectors import FakeCollector, Samples
 
-from perfmon_widgets import PerformanceMonitor, measurement
-from perfmon_widgets.measurement import Measurement, have_row, signed_in_words
+from perfmon_widgets import PerformanceMonitor
+from perfmon_widgets.jupyter import measurement
+from perfmon_widgets.jupyter.measurement import Measurement, have_row
 from perfmon_widgets.metrics import Metric, unit_of
-from perfmon_widgets.totals import Totals
+from perfmon_widgets.views.text import format_change
+from perfmon_widgets.views.totals import Totals
 
 NEVER = 3600.0
 MIB = 2**20
@@ -59,7 +61,7 @@ def test_the_line_tells_what_the_samples_tell():
         time.sleep(0.2)
         monitor.sample()
         made.end()
-    words = made.in_words().split(" · ")
+    words = made.summary().split(" · ")
     assert re.fullmatch(r"0\.\d+ s", words[0])
     assert re.fullmatch(r"CPU [\d.]+ .?s \(50% of what it may use\)", words[1])
     assert words[2] == "RAM peak 900 MiB (+200 MiB)"
@@ -114,9 +116,9 @@ def test_the_monitor_is_given_back_as_it_was():
     assert (monitor.running, monitor.interval) == (True, 0.2)
     made.end()
     assert (monitor.running, monitor.interval) == (False, NEVER)
-    told = made.in_words()
+    told = made.summary()
     monitor.sample()
-    assert made.in_words() == told
+    assert made.summary() == told
 
 
 @pytest.mark.parametrize("step", [-3600.0, 3600.0])
@@ -135,7 +137,7 @@ def test_a_time_that_is_set_meanwhile_changes_neither_the_line_nor_the_rows(monk
         made.end()
     assert made.rows.index.tolist() == monitor.history.index[before:].tolist()
     assert len(made.rows) >= 2
-    read, prefix = re.search(r"read ([\d.]+) (\w*)B", made.in_words()).groups()
+    read, prefix = re.search(r"read ([\d.]+) (\w*)B", made.summary()).groups()
     amount = float(read) * {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}[prefix]
     assert amount < 1e9 * 600  # far from that of an hour
     ElementTree.fromstring(made.picture())
@@ -230,7 +232,7 @@ def test_what_is_not_measured_on_this_machine_is_left_out_or_a_dash():
     made = Measurement(monitor)
     made.end()
     assert re.fullmatch(
-        r"[\d.]+ .?s · CPU [\d.]+ .?s \(– of what it may use\) · RAM peak – \(–\)", made.in_words()
+        r"[\d.]+ .?s · CPU [\d.]+ .?s \(– of what it may use\) · RAM peak – \(–\)", made.summary()
     )
 
 
@@ -249,4 +251,4 @@ def test_a_row_of_the_sampling_thread_is_waited_for_before_another_is_taken():
     ("change", "text"), [(512 * MIB, "+512 MiB"), (-1.5 * MIB, "−1.5 MiB"), (math.nan, "–")]
 )
 def test_a_difference_has_its_sign(change, text):
-    assert signed_in_words(change, "bytes") == text
+    assert format_change(change, "bytes") == text

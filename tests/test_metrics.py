@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfmon_widgets import Metric, Sample
-from perfmon_widgets.metrics import duration_in_words, in_words, scale_for, used_of_limit
+from perfmon_widgets.views.text import format_duration, format_used, format_value, scale_for
 
 KIB, MIB, GIB, TIB = 2.0**10, 2.0**20, 2.0**30, 2.0**40
 
@@ -114,13 +114,13 @@ def test_a_sample_is_a_time_and_its_values_and_cannot_be_changed():
     ],
 )
 def test_a_value_is_printed_for_a_person(value, unit, text):
-    assert in_words(value, unit) == text
+    assert format_value(value, unit) == text
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("unit", ["percent", "bytes", "bytes_per_second", "watts", ""])
 def test_a_missing_value_is_a_dash_without_a_unit(value, unit):
-    assert in_words(value, unit) == "–"
+    assert format_value(value, unit) == "–"
 
 
 @pytest.mark.parametrize(
@@ -132,12 +132,12 @@ def test_a_missing_value_is_a_dash_without_a_unit(value, unit):
     ],
 )
 def test_what_is_rounded_up_to_the_next_prefix_is_printed_with_it(value, unit, text):
-    assert in_words(value, unit).replace(".0", "") == text
+    assert format_value(value, unit).replace(".0", "") == text
 
 
 @given(st.floats(0, 1e15), st.sampled_from(["bytes", "bytes_per_second"]))
 def test_an_amount_with_a_prefix_has_at_most_four_digits_and_is_nearly_the_value(value, unit):
-    number, label = in_words(value, unit).split(" ")
+    number, label = format_value(value, unit).split(" ")
     divisor = {scale_for(unit, 2.0**power)[1]: scale_for(unit, 2.0**power)[0] for power in range(60)}[label]
     assert len(number) <= 4
     assert float(number) * divisor == pytest.approx(value, rel=0.05, abs=0.5)
@@ -180,11 +180,11 @@ def test_the_largest_value_decides_about_the_prefix_of_an_axis(unit, largest, ex
     ],
 )
 def test_an_amount_beside_its_limit_has_the_limits_prefix(used, limit, text):
-    assert used_of_limit(used, limit, "bytes") == text
+    assert format_used(used, limit, "bytes") == text
 
 
 def test_watts_beside_their_limit():
-    assert used_of_limit(249.6, 300.0, "watts") == "250 of 300 W"
+    assert format_used(249.6, 300.0, "watts") == "250 of 300 W"
 
 
 @pytest.mark.parametrize(
@@ -206,4 +206,4 @@ def test_watts_beside_their_limit():
     ],
 )
 def test_a_length_of_time_is_as_short_as_it_is_clear(seconds, text):
-    assert duration_in_words(seconds) == text
+    assert format_duration(seconds) == text

@@ -21,16 +21,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfmon_widgets import CsvLog, PerformanceMonitor, Sample, read_csv, read_spans
-from perfmon_widgets import monitor as monitor_module
-from perfmon_widgets.clock import PATIENCE, Clock, next_due
-from perfmon_widgets.monitor import shared_monitor
+from perfmon_widgets.core import monitor as monitor_module
+from perfmon_widgets.core.monitor import shared_monitor
+from perfmon_widgets.core.sampler import TIMEOUT, Sampler, next_due
 
 FAST = 0.01
 NEVER = 3600.0
 
 
 def samplers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if isinstance(thread, Clock) and thread.is_alive()]
+    return [thread for thread in threading.enumerate() if isinstance(thread, Sampler) and thread.is_alive()]
 
 
 def fails(text: str = "broken") -> dict[str, float]:
@@ -225,7 +225,7 @@ def test_samples_taken_by_several_threads_are_all_kept():
 def test_a_source_that_fails_costs_its_own_columns_and_the_others_go_on():
     monitor = PerformanceMonitor([FakeCollector("a_percent", read=fails), OtherCollector("b_percent")])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logging.getLogger("perfmon_widgets.errors"), "disabled", True)
+        patch.setattr(logging.getLogger("perfmon_widgets.core.errors"), "disabled", True)
         sample = monitor.sample()
     assert math.isnan(sample.values["a_percent"])
     assert sample.values["b_percent"] == 0.0
@@ -570,7 +570,7 @@ def test_a_subscriber_and_another_thread_may_stop_the_monitor_at_the_same_time()
     monitor.stop()
     took = time.monotonic() - started
     thread.join(10)
-    assert took < PATIENCE / 2  # neither waited for the other
+    assert took < TIMEOUT / 2  # neither waited for the other
 
 
 def test_a_subscriber_may_start_the_monitor_again():

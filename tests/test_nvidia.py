@@ -18,8 +18,10 @@ import pytest
 from fakes import nvidia as fakes
 from fakes.collectors import told
 
-from perfmon_widgets.collectors import Collector, cuda, nvidia
-from perfmon_widgets.collectors.nvidia import NvidiaCollector, NvidiaUnavailable
+from perfmon_widgets.collectors import Collector
+from perfmon_widgets.collectors.nvidia import in_use as cuda
+from perfmon_widgets.collectors.nvidia.collector import NvidiaCollector, NvidiaUnavailable
+from perfmon_widgets.collectors.nvidia.collector import collector as nvidia
 
 GIBIBYTE = 2**30
 Machine = Callable[..., fakes.State]
@@ -559,7 +561,7 @@ class Finder:
         if name == "pynvml":
             warnings.warn("The pynvml package is deprecated.", FutureWarning)
 sys.meta_path.insert(0, Finder())
-from perfmon_widgets.collectors.nvidia import NvidiaCollector
+from perfmon_widgets.collectors.nvidia.collector import NvidiaCollector
 try: NvidiaCollector([0])
 except OSError: pass
 assert "pynvml" in sys.modules
@@ -572,7 +574,7 @@ def test_found_by_the_dynamic_linker(library: Path, tmp_path: Path) -> None:
     """The way the fake is put under a whole Jupyter kernel: LD_LIBRARY_PATH when the process starts."""
     state = fakes.State(tmp_path / "nvml.txt", {"count": 1} | fakes.gpu(0))
     code = (
-        "from perfmon_widgets.collectors.nvidia import *\n"
+        "from perfmon_widgets.collectors.nvidia.collector import *\n"
         "print(NvidiaCollector([0]).collect()['gpu0/power_watts'])"
     )
     environment = os.environ | {"LD_LIBRARY_PATH": str(library.parent), "PERFMON_FAKE_NVML": str(state.path)}

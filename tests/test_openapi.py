@@ -15,10 +15,13 @@ from fakes.collectors import FakeCollector
 from hypothesis import HealthCheck, settings
 
 import perfmon_widgets
-from perfmon_widgets import PerformanceMonitor, PerformanceServer, api, serve
+from perfmon_widgets import PerformanceMonitor, PerformanceServer, serve
+from perfmon_widgets.web import api
 
 ROOT = Path(__file__).parents[1]
-DESCRIPTION: dict[str, Any] = json.loads((Path(perfmon_widgets.__file__).parent / "openapi.json").read_text())
+DESCRIPTION: dict[str, Any] = json.loads(
+    (Path(perfmon_widgets.__file__).parent / "web/openapi.json").read_text()
+)
 TOKEN = "a-token-for-tests"
 
 schema = schemathesis.openapi.from_dict(DESCRIPTION)
@@ -63,7 +66,7 @@ def test_it_describes_every_route_and_no_other() -> None:
 
 def test_the_readme_has_every_route_and_links_to_it() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert "perfmon_widgets/openapi.json" in readme
+    assert "perfmon_widgets/web/openapi.json" in readme
     commands = re.findall(r"^curl .*$", readme, re.MULTILINE)
     for path, methods in api.ROUTES.items():
         for method in methods:

@@ -145,59 +145,41 @@ def test_reading_the_history_loads_no_widgets(run_python):
 
 # -- layers ------------------------------------------------------------------------------------------------
 
+ROOMS = ("metrics", "collectors", "views", "core", "web", "jupyter", "panel", "magics")
+"""From the ground up: each may import from itself and from those before it, but for the exceptions below."""
+
 LAYERS = {
-    "metrics.py": set(),
-    "collectors/*.py": {"metrics", "collectors"},
-    "history.py": {"metrics"},
-    "csv_log.py": {"metrics"},
-    "spans.py": {"metrics"},
-    "span_log.py": {"spans", "csv_log"},
-    "analysis.py": {"metrics"},
-    "clock.py": set(),
-    "errors.py": set(),
-    "sources.py": {"clock", "collectors", "errors", "metrics"},
-    "monitor.py": {
-        *("clock", "metrics", "collectors", "history", "csv_log", "spans", "span_log", "analysis"),
-        *("errors", "sources"),
-    },
-    "totals.py": {"metrics"},
-    "exposition.py": {"monitor"},
-    "api.py": {"exposition", "monitor"},
-    "control_channel.py": {"api"},
-    "server.py": {"api", "monitor"},
-    "server_extension.py": {"api", "control_channel", "exposition"},
-    "kernel.py": {"api", "monitor", "spans"},
-    "panel/*.py": {"csv_log", "kernel", "metrics", "monitor", "panel", "spans"},
-    "measurement.py": {"metrics", "monitor", "panel", "totals"},
-    "magics.py": {"kernel", "measurement", "metrics", "monitor", "panel", "server"},
-    "command.py": set(),
-    "__main__.py": {"collectors", "command", "metrics", "monitor", "totals"},
-    "__init__.py": {"collectors", "csv_log", "metrics", "monitor", "panel", "server", "span_log"},
+    **{room: set(ROOMS[: number + 1]) for number, room in enumerate(ROOMS)},
+    "views": {"metrics", "views"},
+    "analysis": {"views"},
+    "command": set(),
+    "__main__": {"metrics", "collectors", "views", "core", "web", "command"},
+    "__init__": set(ROOMS),
 }
 
-# Who may know which library. Ruff's TID251 says so while one types, but not in a file that may know any.
+# Who may know which library. The ruff.toml of each room says so while one types.
 HOMES = {
     "psutil": ["collectors/portable.py"],
-    "pynvml": ["collectors/nvidia.py"],
+    "pynvml": ["collectors/nvidia/collector.py"],
     "pandas": [
-        *("history.py", "csv_log.py", "spans.py", "span_log.py", "analysis.py", "monitor.py"),
-        *("measurement.py", "magics.py", "panel/*.py"),
+        *("views/report.py", "core/history.py", "core/csv_log.py", "core/spans.py", "core/span_log.py"),
+        *("core/monitor.py", "jupyter/measurement.py", "magics.py", "panel/*.py"),
     ],
     "numpy": [
-        *("history.py", "csv_log.py", "spans.py", "analysis.py", "monitor.py", "measurement.py"),
-        "panel/*.py",
+        *("views/report.py", "views/svg.py", "core/history.py", "core/csv_log.py", "core/spans.py"),
+        *("core/monitor.py", "jupyter/measurement.py", "panel/*.py"),
     ],
     "ipywidgets": ["panel/*.py"],
     "anywidget": ["panel/*.py"],
     "traitlets": ["panel/*.py"],
     "bqplot": ["panel/chart.py", "panel/heat_map.py", "panel/plot.py", "panel/shading.py"],
-    "IPython": ["kernel.py", "magics.py"],
-    "zmq": ["kernel.py", "control_channel.py"],
-    "tornado": ["server.py", "server_extension.py"],
-    "jupyter_core": ["server_extension.py"],
-    "jupyter_server": ["server_extension.py"],
-    "prometheus_client": ["exposition.py", "server_extension.py"],
-    "typing_extensions": ["monitor.py", "server.py"],
+    "IPython": ["jupyter/kernel.py", "magics.py"],
+    "zmq": ["jupyter/kernel.py", "jupyter/control_channel.py"],
+    "tornado": ["web/server.py", "jupyter/server_extension.py"],
+    "jupyter_core": ["jupyter/server_extension.py"],
+    "jupyter_server": ["jupyter/server_extension.py"],
+    "prometheus_client": ["web/exposition.py", "jupyter/server_extension.py"],
+    "typing_extensions": ["core/monitor.py", "web/server.py"],
 }
 MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
 
@@ -223,8 +205,22 @@ def is_one_of(module: str, pattern: str) -> bool:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_lies_below_it(module):
-    (below,) = (names for pattern, names in LAYERS.items() if is_one_of(module, pattern))
+    below = LAYERS[module.partition("/")[0].removesuffix(".py")]
     assert {name.split(".")[1] for name in imported(module) if name.startswith("perfmon_widgets.")} <= below
+
+
+@pytest.mark.parametrize("room", [name for name in LAYERS if (PACKAGE / name).is_dir()])
+def test_ruff_says_so_while_one_types(room):
+    above = sorted(set(ROOMS) - LAYERS[room])
+    code = "".join(
+        f"import perfmon_widgets.{name}.something\nfrom perfmon_widgets import {name}\n" for name in above
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--select", "TID251", "--output-format", "concise",
+         "--stdin-filename", PACKAGE / room / "new.py", "-"],
+        input=code, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.stdout.count("TID251") == 2 * len(above), ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -24,9 +24,9 @@ from fakes.comm import Message, Wire
 from ipywidgets.widgets.widget import _instances
 
 from perfmon_widgets import Metric, PerformanceMonitor, PerformancePanel, read_csv
-from perfmon_widgets import monitor as monitor_module
-from perfmon_widgets.collectors.host import METRICS as HOST
-from perfmon_widgets.kernel import Cell
+from perfmon_widgets.collectors.linux.host import METRICS as HOST
+from perfmon_widgets.core import monitor as monitor_module
+from perfmon_widgets.jupyter.kernel import Cell
 from perfmon_widgets.metrics import Sample
 from perfmon_widgets.panel import panel as panel_module
 from perfmon_widgets.panel.gauge import Gauge

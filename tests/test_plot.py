@@ -18,7 +18,7 @@ from fakes.collectors import FakeCollector
 from test_analysis import START, history
 
 from perfmon_widgets import PerformanceMonitor, plot, read_csv, read_spans
-from perfmon_widgets.spans import CELL
+from perfmon_widgets.core.spans import CELL
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -11,10 +11,12 @@ import pytest
 from fakes.collectors import told
 
 from perfmon_widgets import PerformanceMonitor
-from perfmon_widgets.collectors import Collector, host, process, scope
-from perfmon_widgets.collectors.host import HostCollector
+from perfmon_widgets.collectors import Collector
+from perfmon_widgets.collectors.linux import host, process
+from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux.host import HostCollector
+from perfmon_widgets.collectors.linux.process import ProcessCollector
 from perfmon_widgets.collectors.portable import PortableCollector
-from perfmon_widgets.collectors.process import ProcessCollector
 
 # Other processes use and give back memory between the two readings.
 MEMORY_SLACK = 100 * 2**20

@@ -16,8 +16,10 @@ import pytest
 from fakes.collectors import told
 from fakes.programs import program
 
-from perfmon_widgets.collectors import Collector, scope, tree
-from perfmon_widgets.collectors.process import ProcessCollector
+from perfmon_widgets.collectors import Collector
+from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux import tree
+from perfmon_widgets.collectors.linux.process import ProcessCollector
 
 MIB = 2**20
 PAGE = os.sysconf("SC_PAGE_SIZE")

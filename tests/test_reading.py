@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import pytest
 
 from perfmon_widgets import Metric, Sample
-from perfmon_widgets.collectors.host import METRICS as HOST
-from perfmon_widgets.panel.reading import Reading, readings
+from perfmon_widgets.collectors.linux.host import METRICS as HOST
+from perfmon_widgets.views.gauges import Reading, readings
 
 GIBIBYTE = 2.0**30
 PROCESS = Metric("process_cpu_percent", "percent", "process", "This kernel's share.")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import perfmon_widgets
-from perfmon_widgets.collectors.amd import METRICS as AMD
-from perfmon_widgets.collectors.host import METRICS as HOST
-from perfmon_widgets.collectors.host import OPTIONAL_METRICS as HOST_TOO
-from perfmon_widgets.collectors.nvidia import METRICS as NVIDIA
-from perfmon_widgets.collectors.process import METRICS as PROCESS
+from perfmon_widgets.collectors.amd.collector import METRICS as AMD
+from perfmon_widgets.collectors.linux.host import METRICS as HOST
+from perfmon_widgets.collectors.linux.host import OPTIONAL_METRICS as HOST_TOO
+from perfmon_widgets.collectors.linux.process import METRICS as PROCESS
+from perfmon_widgets.collectors.nvidia.collector import METRICS as NVIDIA
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

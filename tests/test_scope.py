@@ -13,8 +13,8 @@ from fakes.collectors import FakeMachine, group
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from perfmon_widgets.collectors import scope
-from perfmon_widgets.collectors.scope import allowed
+from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux.limits import allowed
 
 GIB = 2**30
 NO_LIMIT_V1 = 9223372036854771712

@@ -21,7 +21,8 @@ import pytest
 from fakes.collectors import FakeCollector
 
 import perfmon_widgets
-from perfmon_widgets import PerformanceMonitor, PerformanceServer, api, serve
+from perfmon_widgets import PerformanceMonitor, PerformanceServer, serve
+from perfmon_widgets.web import api
 
 CURRENT, HISTORY, LOGGING, METRICS, PROMETHEUS = api.ROUTES
 TOKEN = "a-token-for-tests"
@@ -261,7 +262,7 @@ def test_the_token_is_in_no_log_and_no_error(
     def fail(*_: object) -> None:
         raise ValueError("unforeseen")
 
-    monkeypatch.setattr("perfmon_widgets.api.answer", fail)
+    monkeypatch.setattr("perfmon_widgets.web.api.answer", fail)
     failed = ask(server, f"{CURRENT}?token={TOKEN}", token=None)
     assert failed.status == 500
     assert set(failed.json) == {"message"}
@@ -346,7 +347,7 @@ def test_fifty_clients_cost_no_sample(folder: Path) -> None:
 def test_connections_that_are_left_idle_are_limited_and_the_others_are_answered(
     server: PerformanceServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perfmon_widgets.server._MOST", 3)
+    monkeypatch.setattr("perfmon_widgets.web.server._MOST", 3)
     with contextlib.ExitStack() as idle:
         for _ in range(3):
             idle.enter_context(raw(server, b"GET"))
@@ -452,7 +453,7 @@ def test_stop_closes_the_port_and_ends_the_thread(monitor: PerformanceMonitor) -
 def test_without_a_monitor_it_is_the_shared_one_started(
     monitor: PerformanceMonitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perfmon_widgets.monitor._shared", monitor)
+    monkeypatch.setattr("perfmon_widgets.core.monitor._shared", monitor)
     with serve(token=TOKEN) as server:
         assert monitor.running
         assert ask(server, CURRENT).status == 200
@@ -503,7 +504,7 @@ def test_an_interrupt_while_it_starts_leaves_nothing_behind(
     monitor: PerformanceMonitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[socket.socket] = []
-    listen = perfmon_widgets.server._listen
+    listen = perfmon_widgets.web.server._listen
 
     def remember(*address: Any) -> socket.socket:
         opened.append(listen(*address))
@@ -512,8 +513,8 @@ def test_an_interrupt_while_it_starts_leaves_nothing_behind(
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("perfmon_widgets.server._listen", remember)
-    monkeypatch.setattr("perfmon_widgets.monitor._shared", monitor)
+    monkeypatch.setattr("perfmon_widgets.web.server._listen", remember)
+    monkeypatch.setattr("perfmon_widgets.core.monitor._shared", monitor)
     monkeypatch.setattr(monitor, "start", interrupted)
     with pytest.raises(KeyboardInterrupt):
         serve()

@@ -13,12 +13,12 @@ from test_chart import NOW, history, labels, vertical
 from test_panel import drawn_by, look_at, once
 
 from perfmon_widgets import Metric, PerformanceMonitor, PerformancePanel
+from perfmon_widgets.core.spans import CELL, MARK, SPAN, Span
 from perfmon_widgets.metrics import RECORDED, unit_of
 from perfmon_widgets.panel.chart import Chart
 from perfmon_widgets.panel.link import Link
 from perfmon_widgets.panel.section import Section
 from perfmon_widgets.panel.shading import MOST, Shading
-from perfmon_widgets.spans import CELL, MARK, SPAN, Span
 
 WINDOW = 600.0
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from test_chart import NOW, history
 
+from perfmon_widgets.core.spans import CELL, MARK, SPAN, Span
 from perfmon_widgets.metrics import RECORDED, Metric, unit_of
-from perfmon_widgets.panel.reading import Reading
 from perfmon_widgets.panel.snapshot import charts, table
-from perfmon_widgets.spans import CELL, MARK, SPAN, Span
+from perfmon_widgets.views.gauges import Reading
 
 CPU = {"CPU": Reading(43.2, "this kernel 40%", column="cpu_percent")}
 

@@ -15,8 +15,8 @@ import pytest
 from fakes.collectors import FakeCollector, Samples
 
 from perfmon_widgets import PerformanceMonitor, read_csv, read_spans
-from perfmon_widgets.analysis import by_span
-from perfmon_widgets.spans import CELL
+from perfmon_widgets.core.spans import CELL
+from perfmon_widgets.views.report import by_span
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def test_a_full_disk_leaves_whole_lines(monitor, folder, monkeypatch):
     def half(descriptor: int, content: bytes) -> int:
         return written(descriptor, content[: len(content) // 2])
 
-    monkeypatch.setattr("perfmon_widgets.span_log.os.write", half)
+    monkeypatch.setattr("perfmon_widgets.core.span_log.os.write", half)
     monitor.mark("b")
     monkeypatch.undo()
     assert "the disk is full" in monitor.errors["span log"]

@@ -16,8 +16,8 @@ import pytest
 from fakes.collectors import FakeCollector, metric
 
 from perfmon_widgets import PerformanceMonitor
-from perfmon_widgets.collectors.recorded import MOST
-from perfmon_widgets.spans import CAP, LONGEST_NAME, MARK, SPAN, Spans
+from perfmon_widgets.core.recorded import MOST
+from perfmon_widgets.core.spans import CAP, LONGEST_NAME, MARK, SPAN, Spans
 
 
 class Hand:
@@ -150,7 +150,7 @@ def test_what_no_file_can_hold_is_replaced(monitor):
 def test_a_clock_that_is_set_back_makes_no_span_of_negative_length(monkeypatch):
     spans = Spans(for_ever)
     times = iter([1000.0, 10.0])
-    monkeypatch.setattr("perfmon_widgets.spans.time.time", lambda: next(times))
+    monkeypatch.setattr("perfmon_widgets.core.spans.time.time", lambda: next(times))
     span = spans.begin(SPAN, "a")
     spans.end(span)
     assert span.seconds == 0
@@ -495,7 +495,7 @@ def test_by_span_joins_the_spans_with_the_history(monitor):
 
 
 def test_what_is_freed_right_after_a_span_is_not_counted_as_its_own(monkeypatch):
-    monkeypatch.setattr("perfmon_widgets.monitor._FOR_A_SAMPLE", 20.0)  # however busy this machine is
+    monkeypatch.setattr("perfmon_widgets.core.monitor._FOR_A_SAMPLE", 20.0)  # however busy this machine is
     held = [0.0]
     source = FakeCollector("held_bytes", read=lambda: {"held_bytes": held[0]})
     with PerformanceMonitor([source], interval=3600) as monitor:

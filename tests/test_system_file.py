@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from perfmon_widgets.collectors.system_file import ShortFile, SystemFile, read_once
+from perfmon_widgets.collectors.linux.system_file import ShortFile, SystemFile, read_once
 
 
 def test_a_file_that_is_read_once_is_whole_though_a_list_comes_in_parts():

@@ -7,9 +7,9 @@ import math
 import pytest
 from fakes.clocks import Clocks
 
-from perfmon_widgets import totals as module
 from perfmon_widgets.metrics import Sample
-from perfmon_widgets.totals import Totals
+from perfmon_widgets.views import totals as module
+from perfmon_widgets.views.totals import Totals
 
 NAN = math.nan
 HOUR = 3600.0
@@ -118,7 +118,7 @@ def test_it_agrees_with_the_summary_of_a_history(totals_of):
     """Two places that compute a mean over time must compute the same."""
     import pandas as pd
 
-    from perfmon_widgets.analysis import by_span
+    from perfmon_widgets.views.report import by_span
 
     rows = [(100.0, 3.0), (100.5, 7.0), (102.0, NAN), (103.0, 1.0), (103.25, 9.0)]
     index = pd.to_datetime([time for time, _ in rows], unit="s", utc=True)

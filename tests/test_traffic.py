@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from perfmon_widgets.collectors import tree
-from perfmon_widgets.collectors.traffic import Traffic
-from perfmon_widgets.collectors.tree import Tree
+from perfmon_widgets.collectors.linux import tree
+from perfmon_widgets.collectors.linux.traffic import Traffic
+from perfmon_widgets.collectors.linux.tree import Tree
 
 MB = 1_000_000
 # Writes so many megabytes each time it is told to.

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from fakes.programs import program
 
-from perfmon_widgets.collectors import tree
-from perfmon_widgets.collectors.process import ProcessCollector
-from perfmon_widgets.collectors.tree import Tree
+from perfmon_widgets.collectors.linux import tree
+from perfmon_widgets.collectors.linux.process import ProcessCollector
+from perfmon_widgets.collectors.linux.tree import Tree
 
 MIB = 2**20
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -41,7 +41,7 @@ def default_collectors(
     does not exist, OSError if that process does not.
     """
     if root is not None:
-        from perfmon_widgets.collectors.tree import number_of  # noqa: PLC0415 - as below
+        from perfmon_widgets.collectors.linux.tree import number_of  # noqa: PLC0415 - as below
 
         root = number_of(root)
     return [*_host(root), *_gpus(gpus, root)]
@@ -63,9 +63,9 @@ class Broken:
 def _host(root: int | None) -> list[Collector]:
     # Imported here, as below: each is for some machines only.
     if Path("/proc/self/statm").exists():
-        from perfmon_widgets.collectors.host import HostCollector  # noqa: PLC0415
-        from perfmon_widgets.collectors.process import ProcessCollector  # noqa: PLC0415
-        from perfmon_widgets.collectors.scope import Limits  # noqa: PLC0415
+        from perfmon_widgets.collectors.linux.host import HostCollector  # noqa: PLC0415
+        from perfmon_widgets.collectors.linux.limits import Limits  # noqa: PLC0415
+        from perfmon_widgets.collectors.linux.process import ProcessCollector  # noqa: PLC0415
 
         limits = Limits()  # looked up once for both
         return [HostCollector(limits=limits), ProcessCollector(root=root, limits=limits)]
@@ -77,8 +77,8 @@ def _host(root: int | None) -> list[Collector]:
 
 
 def _gpus(gpus: Sequence[int | str] | None, root: int | None) -> list[Collector]:
-    from perfmon_widgets.collectors.amd import among  # noqa: PLC0415
-    from perfmon_widgets.collectors.cuda import known_gpus  # noqa: PLC0415
+    from perfmon_widgets.collectors.amd.collector import among  # noqa: PLC0415
+    from perfmon_widgets.collectors.nvidia.in_use import known_gpus  # noqa: PLC0415
 
     first_amd = len(known_gpus())  # NVIDIA's have the numbers below
     if gpus is None:
@@ -92,7 +92,7 @@ def _gpus(gpus: Sequence[int | str] | None, root: int | None) -> list[Collector]
 
 
 def _nvidia(gpus: Sequence[int | str] | None, root: int | None) -> list[Collector]:
-    from perfmon_widgets.collectors.nvidia import NvidiaCollector, NvidiaUnavailable  # noqa: PLC0415
+    from perfmon_widgets.collectors.nvidia.collector import NvidiaCollector, NvidiaUnavailable  # noqa: PLC0415
 
     try:
         return [NvidiaCollector(gpus, root=root)]
@@ -104,7 +104,7 @@ def _nvidia(gpus: Sequence[int | str] | None, root: int | None) -> list[Collecto
 
 
 def _amd(gpus: Sequence[int | str] | None, first: int, root: int | None) -> list[Collector]:
-    from perfmon_widgets.collectors.amd import AmdCollector  # noqa: PLC0415
+    from perfmon_widgets.collectors.amd.collector import AmdCollector  # noqa: PLC0415
 
     try:
         return [AmdCollector(gpus, first=first, root=root)]

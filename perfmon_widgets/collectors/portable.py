@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import psutil
 
-from perfmon_widgets.collectors import host, process, scope
+from perfmon_widgets.collectors.linux import host, process
+from perfmon_widgets.collectors.linux import limits as scope
 from perfmon_widgets.collectors.rate import Rate
 from perfmon_widgets.metrics import Metric
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 import bqplot
 import numpy as np
 
-from perfmon_widgets.metrics import Metric, scale_for
-from perfmon_widgets.panel.picture import COLORS
+from perfmon_widgets.metrics import Metric
+from perfmon_widgets.views.svg import COLORS
+from perfmon_widgets.views.text import scale_for
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ import traitlets
 from perfmon_widgets.panel.link import Link, script
 
 if TYPE_CHECKING:
-    from perfmon_widgets.csv_log import CsvLog
+    from perfmon_widgets.core.csv_log import CsvLog
 
 _INTERVALS = (5.0, 6.0, 7.0)
 _WINDOWS = (300.0, 600.0)

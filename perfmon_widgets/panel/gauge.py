@@ -10,9 +10,9 @@ import anywidget
 import ipywidgets
 import traitlets
 
-from perfmon_widgets.metrics import in_words
 from perfmon_widgets.panel.link import Link, script
-from perfmon_widgets.panel.reading import Reading
+from perfmon_widgets.views.gauges import Reading
+from perfmon_widgets.views.text import format_value
 
 
 class Gauge(anywidget.AnyWidget):
@@ -37,7 +37,7 @@ class Gauge(anywidget.AnyWidget):
         return shown
 
     def __repr__(self) -> str:
-        return f"<Gauge {self.label} {in_words(self.reading.get('value', math.nan), 'percent')}>"
+        return f"<Gauge {self.label} {format_value(self.reading.get('value', math.nan), 'percent')}>"
 
 
 def in_json(reading: Reading) -> dict[str, Any]:

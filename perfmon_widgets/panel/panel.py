@@ -12,17 +12,18 @@ from typing import Any
 
 import ipywidgets
 
-from perfmon_widgets import kernel
-from perfmon_widgets.metrics import RECORDED, Sample, in_words
-from perfmon_widgets.monitor import PerformanceMonitor, shared_monitor
+from perfmon_widgets.core.monitor import PerformanceMonitor, shared_monitor
+from perfmon_widgets.jupyter import kernel
+from perfmon_widgets.metrics import RECORDED, Sample
 from perfmon_widgets.panel import controls
-from perfmon_widgets.panel.audience import Audience
 from perfmon_widgets.panel.gauge import Gauge, in_json
 from perfmon_widgets.panel.link import Link
-from perfmon_widgets.panel.reading import Reading, readings
 from perfmon_widgets.panel.section import Section, groups, title_of
 from perfmon_widgets.panel.shading import MOST
 from perfmon_widgets.panel.snapshot import Snapshot
+from perfmon_widgets.panel.viewers import Viewers
+from perfmon_widgets.views.gauges import Reading, readings
+from perfmon_widgets.views.text import format_value
 
 
 class PerformancePanel(ipywidgets.VBox):
@@ -42,7 +43,7 @@ class PerformancePanel(ipywidgets.VBox):
         self._lock = threading.RLock()
         self._writer: int | None = None
         self._groups = groups(self.monitor.metrics)
-        self._audience = Audience()
+        self._audience = Viewers()
         self._link = Link()
         name = f"perfmon-snapshot-{self._link.model_id}"
         self._snapshot = Snapshot(self.monitor, name, self._send_what_is_stored, self._opened)
@@ -295,8 +296,9 @@ class PerformancePanel(ipywidgets.VBox):
             self._by_label.clear()
 
     def __repr__(self) -> str:
+        found = self._readings()
         values = ", ".join(
-            f"{label} {in_words(reading.percent, 'percent')}" for label, reading in self._readings().items()
+            f"{label} {format_value(each.percent, 'percent')}" for label, each in found.items()
         )
         return f"<PerformancePanel: {values}>"
 

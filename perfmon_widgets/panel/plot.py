@@ -10,9 +10,10 @@ import ipywidgets
 import numpy as np
 import pandas as pd
 
-from perfmon_widgets.metrics import scale_for, unit_of
+from perfmon_widgets.metrics import unit_of
 from perfmon_widgets.panel.chart import axis, figure, labels, round_up, thin
-from perfmon_widgets.panel.picture import COLORS, Plot, Stretch, image, picture
+from perfmon_widgets.views.svg import COLORS, Plot, Stretch, image, picture
+from perfmon_widgets.views.text import scale_for
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import ipywidgets
 import numpy as np
 
+from perfmon_widgets.core.spans import Span
 from perfmon_widgets.metrics import RECORDED, Metric
 from perfmon_widgets.panel.chart import Chart, columns, is_core
 from perfmon_widgets.panel.heat_map import HeatMap
 from perfmon_widgets.panel.link import Link
 from perfmon_widgets.panel.shading import PIXELS, Shading
 from perfmon_widgets.panel.table import Table
-from perfmon_widgets.spans import Span
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,8 +11,8 @@ import bqplot
 import numpy as np
 from numpy.typing import NDArray
 
+from perfmon_widgets.core.spans import CELL, MARK, SPAN, Span
 from perfmon_widgets.panel.chart import labels
-from perfmon_widgets.spans import CELL, MARK, SPAN, Span
 
 MOST = 200
 """Of each kind, so many are drawn at most, the newest."""

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from perfmon_widgets import kernel
-from perfmon_widgets.metrics import RECORDED, Metric, in_words
-from perfmon_widgets.monitor import PerformanceMonitor
+from perfmon_widgets.core.monitor import PerformanceMonitor
+from perfmon_widgets.core.spans import CELL, Span
+from perfmon_widgets.jupyter import kernel
+from perfmon_widgets.metrics import RECORDED, Metric
 from perfmon_widgets.panel.chart import is_core
-from perfmon_widgets.panel.picture import Plot, Stretch, image, picture
 from perfmon_widgets.panel.plot import plots_of
-from perfmon_widgets.panel.reading import Reading, readings
 from perfmon_widgets.panel.section import MOST_FIGURES, groups, quantity, title_of, without_limits
-from perfmon_widgets.spans import CELL, Span
+from perfmon_widgets.views.gauges import Reading, readings
+from perfmon_widgets.views.svg import Plot, Stretch, image, picture
+from perfmon_widgets.views.text import format_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,7 +199,7 @@ def _row(label: str, reading: Reading, history: pd.DataFrame) -> str:
         if np.isfinite(values).any():
             words = f"{label} over time, 0 to 100 %"
             line = image(_line(times, values), words, f' width="{_WIDTH}"')
-    number = in_words(reading.percent, "percent")
+    number = format_value(reading.percent, "percent")
     return (
         f'<tr><td>{image(_ring(reading), "")}</td><th scope="row">{html.escape(label)}</th><td>{number}</td>'
         f"<td>{html.escape(reading.detail)}</td><td>{line}</td></tr>"

@@ -11,8 +11,9 @@ import numpy as np
 import traitlets
 from numpy.typing import NDArray
 
-from perfmon_widgets.metrics import Metric, in_words
+from perfmon_widgets.metrics import Metric
 from perfmon_widgets.panel.link import Link, script
+from perfmon_widgets.views.text import format_value
 
 
 class Drawn(Protocol):
@@ -90,4 +91,4 @@ def _cells(values: NDArray[np.float64], unit: str) -> list[str]:
     """Now, mean and peak, in words."""
     known = values[np.isfinite(values)]
     mean, peak = (known.mean(), known.max()) if len(known) else (np.nan, np.nan)
-    return [in_words(float(value), unit) for value in (values[-1], mean, peak)]
+    return [format_value(float(value), unit) for value in (values[-1], mean, peak)]

@@ -15,7 +15,7 @@ import time
 import pytest
 
 from perfmon_widgets import PerformanceMonitor
-from perfmon_widgets.history import History
+from perfmon_widgets.core.history import History
 
 COLUMNS = [f"core{number}/cpu_percent" for number in range(400)]
 
@@ -121,7 +121,7 @@ def test_a_cell(benchmark, pause, hooked):
     """Goal (issue 6): the hooks cost at most 0.2 ms for each cell beyond the samples."""
     from IPython.core.interactiveshell import InteractiveShell
 
-    from perfmon_widgets import kernel  # noqa: F401 - has the monitor told of the cells
+    from perfmon_widgets.jupyter import kernel  # noqa: F401 - has the monitor told of the cells
 
     shell = InteractiveShell.instance()
     monitor = PerformanceMonitor(interval=3600)

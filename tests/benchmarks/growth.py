@@ -27,10 +27,11 @@ from fakes.collectors import FakeCollector, FakeMachine
 from fakes.comm import Wire
 
 from perfmon_widgets import PerformanceMonitor, PerformancePanel
-from perfmon_widgets.collectors import cuda, scope
-from perfmon_widgets.collectors.host import HostCollector
-from perfmon_widgets.collectors.nvidia import NvidiaCollector
-from perfmon_widgets.history import History
+from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux.host import HostCollector
+from perfmon_widgets.collectors.nvidia import in_use as cuda
+from perfmon_widgets.collectors.nvidia.collector import NvidiaCollector
+from perfmon_widgets.core.history import History
 
 CPUS = (1, 4, 16, 64, 256)
 GPUS = (0, 1, 2, 4, 8, 16)

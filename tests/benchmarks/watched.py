@@ -21,7 +21,7 @@ import psutil
 from training import LOOPS
 from watchers import WATCHERS, Watcher
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 """Seconds to wait for a watcher's first samples."""
 
 
@@ -50,10 +50,10 @@ def resident_bytes(process: int) -> int:
 
 
 def wait_for_ticks(watcher: Watcher, ticks: int) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while watcher.ticks < ticks:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not {ticks} samples within {PATIENCE:g} s")
+            raise TimeoutError(f"not {ticks} samples within {TIMEOUT:g} s")
         time.sleep(0.005)
 
 

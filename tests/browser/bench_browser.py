@@ -15,7 +15,7 @@ from pathlib import Path
 from conftest import launch
 from lab import Notebook, write_notebook
 from load import CHARTS, FIGURES, PANEL, Load, measure, measure_processor, open_section
-from panel_page import PATIENCE, section
+from panel_page import TIMEOUT, section
 from playwright.sync_api import Browser, expect, sync_playwright
 from servers import Server, start_server
 
@@ -48,7 +48,7 @@ def with_panel(browser: Browser, server: Server, views: Collection[str], ticks: 
     notebook.load()
     notebook.run_cell(0)
     place = notebook.cell(0)
-    expect(place.get_by_role("meter").first).to_be_visible(timeout=PATIENCE * 1000)
+    expect(place.get_by_role("meter").first).to_be_visible(timeout=TIMEOUT * 1000)
     notebook.wait_idle()
     if GAUGES in views:
         notebook.page.wait_for_timeout(SETTLED * 1000)

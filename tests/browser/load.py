@@ -18,7 +18,7 @@ import time
 from dataclasses import replace
 
 from perfmon_widgets import PerformanceMonitor, PerformancePanel, default_collectors
-from perfmon_widgets.collectors.nvidia import METRICS
+from perfmon_widgets.collectors.nvidia.collector import METRICS
 
 class Gpus:
     metrics = [

@@ -23,14 +23,14 @@ end = time.monotonic() + 60
 while time.monotonic() < end:
     pass
 """
-PATIENCE = 30.0  # seconds; for what is due with the next sample
+TIMEOUT = 30.0  # seconds; for what is due with the next sample
 
 
 def wait_until(notebook: Notebook, condition: Callable[[], Any], what: str) -> Any:
     """What a condition gives as soon as that is not nothing."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE:g} s"
+        assert time.monotonic() < deadline, f"{what} did not happen within {TIMEOUT:g} s"
         notebook.page.wait_for_timeout(20)
     return value
 

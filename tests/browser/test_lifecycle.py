@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lab import Notebook
-from panel_page import PATIENCE, lines, logs_of, rows_shown, section, told, updates, wait_until
+from panel_page import TIMEOUT, lines, logs_of, rows_shown, section, told, updates, wait_until
 from playwright.sync_api import Locator, expect
 from proxy import network
 
@@ -33,7 +33,7 @@ counted = {
 }
 pathlib.Path("counted.json").write_text(json.dumps(counted))
 """
-# It asks seldom: every few milliseconds that would keep all other threads from the GIL, see Clock.
+# It asks seldom: every few milliseconds that would keep all other threads from the GIL, see Sampler.
 BUSY = """
 import pathlib, time
 end = time.monotonic() + 120
@@ -63,7 +63,7 @@ def open_panel(open_notebook: Callable[..., Notebook], *cells: str, **options: A
 
 def wait_live(notebook: Notebook, place: Locator) -> None:
     """Wait until there is a panel whose gauges move."""
-    expect(place.get_by_role("meter")).to_have_count(3, timeout=PATIENCE * 1000)
+    expect(place.get_by_role("meter")).to_have_count(3, timeout=TIMEOUT * 1000)
     before = told(place)
     wait_until(notebook, lambda: told(place) != before, "a change of the gauges")
 
@@ -168,12 +168,12 @@ def test_two_tabs_are_live_and_agree_while_the_kernel_is_busy(open_notebook, ope
     run_busy(notebook, 2)
     other_place.get_by_role("checkbox").click()
     for page, tab in ((notebook, place), (other, other_place)):
-        expect(tab.get_by_role("checkbox")).to_be_checked(timeout=PATIENCE * 1000)
+        expect(tab.get_by_role("checkbox")).to_be_checked(timeout=TIMEOUT * 1000)
         wait_until(page, lambda tab=tab: rows_shown(tab), "the number of rows")
         wait_live(page, tab)
     place.get_by_role("checkbox").click()
     for tab in (place, other_place):
-        expect(tab.locator(".perfmon-log")).to_contain_text("closed", timeout=PATIENCE * 1000)
+        expect(tab.locator(".perfmon-log")).to_contain_text("closed", timeout=TIMEOUT * 1000)
         expect(tab.get_by_role("checkbox")).not_to_be_checked()
     assert len(logs_of(notebook)) == 1
     assert notebook.is_busy()
@@ -190,7 +190,7 @@ def test_a_second_view_of_the_output_is_live_too(open_notebook):
         " return window.jupyterapp.commands.execute('notebook:create-output-view'); }"
     )
     panels = notebook.page.locator(".perfmon-panel")
-    expect(panels).to_have_count(2, timeout=PATIENCE * 1000)
+    expect(panels).to_have_count(2, timeout=TIMEOUT * 1000)
     for number in range(2):
         wait_live(notebook, panels.nth(number))
     panels.nth(1).get_by_role("checkbox").click()
@@ -209,13 +209,13 @@ def test_the_panel_is_live_again_after_a_loss_of_the_network(open_notebook, lab_
         before, rate = count(notebook), messages_per_sample(notebook)
         run_busy(notebook, 2)
         proxy.cut()
-        expect(place.locator(".perfmon-stale")).not_to_have_count(0, timeout=PATIENCE * 1000)
+        expect(place.locator(".perfmon-stale")).not_to_have_count(0, timeout=TIMEOUT * 1000)
         notebook.page.wait_for_timeout(5_000)
         proxy.mend()
         # JupyterLab says so in a dialog over the page.
         dialog = notebook.page.locator(".jp-Dialog")
         notebook.page.add_locator_handler(dialog, lambda: dialog.get_by_role("button").last.click())
-        expect(place.locator(".perfmon-stale")).to_have_count(0, timeout=2 * PATIENCE * 1000)
+        expect(place.locator(".perfmon-stale")).to_have_count(0, timeout=2 * TIMEOUT * 1000)
         wait_live(notebook, place)
         place.get_by_role("checkbox").click()
         wait_until(notebook, lambda: rows_shown(place), "the number of rows")
@@ -225,7 +225,7 @@ def test_the_panel_is_live_again_after_a_loss_of_the_network(open_notebook, lab_
         after = count(notebook)
         assert (after["threads"], after["widgets"]) == (1, before["widgets"])
         place.get_by_role("checkbox").click()  # the rows of the log are messages too
-        expect(place.locator(".perfmon-log")).to_contain_text("closed", timeout=PATIENCE * 1000)
+        expect(place.locator(".perfmon-log")).to_contain_text("closed", timeout=TIMEOUT * 1000)
         assert messages_per_sample(notebook) <= rate + 0.5
         assert points(notebook, place) >= before["rows"] - 1
 

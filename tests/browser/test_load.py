@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from load import PANEL, measure, open_section
-from panel_page import PATIENCE
+from panel_page import TIMEOUT
 from playwright.sync_api import expect
 
 KILOBYTE = 1024
@@ -12,7 +12,7 @@ KILOBYTE = 1024
 def test_a_tick_is_one_small_message_and_one_per_open_chart(open_notebook):
     notebook = open_notebook([PANEL])
     notebook.run_cell(0)
-    expect(notebook.cell(0).get_by_role("meter")).to_have_count(5, timeout=PATIENCE * 1000)
+    expect(notebook.cell(0).get_by_role("meter")).to_have_count(5, timeout=TIMEOUT * 1000)
     notebook.wait_idle()
     gauges = measure(notebook, 4)
     print(gauges)  # with pytest -rP

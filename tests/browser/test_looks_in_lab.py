@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from lab import Notebook
-from panel_page import BUSY, IS_A_LINE, PATIENCE, gauge, lines, own_errors, section, wait_until
+from panel_page import BUSY, IS_A_LINE, TIMEOUT, gauge, lines, own_errors, section, wait_until
 from playwright.sync_api import Locator, expect
 
 MACHINE = """
@@ -69,7 +69,7 @@ def open_machine(
     notebook = open_notebook([MACHINE.format(cpus=cpus, gpus=gpus), *cells], **options)
     notebook.run_cell(0)
     place = notebook.cell(0)
-    expect(place.get_by_role("meter")).to_have_count(3 + gpus, timeout=PATIENCE * 1000)
+    expect(place.get_by_role("meter")).to_have_count(3 + gpus, timeout=TIMEOUT * 1000)
     notebook.wait_idle()
     return notebook, place
 
@@ -105,7 +105,7 @@ def test_nothing_keeps_anybody_out(open_notebook, theme):
         open_section(notebook, place, title)
         assert grave(notebook) == [], title
     notebook.run_cell(1)
-    expect(place.locator(".perfmon-stale")).to_have_count(4, timeout=PATIENCE * 1000)
+    expect(place.locator(".perfmon-stale")).to_have_count(4, timeout=TIMEOUT * 1000)
     assert grave(notebook) == [], "stopped"
     notebook.screenshot(f"looks-{theme.replace(' ', '-')}")
 
@@ -255,7 +255,7 @@ def test_everything_is_reached_by_keys(open_notebook):
     expect(header).to_have_attribute("aria-expanded", "true")
     figure = place.locator(".perfmon-section .bqplot:visible").first
     figure.wait_for()
-    expect(figure).to_have_attribute("role", "slider", timeout=PATIENCE * 1000)
+    expect(figure).to_have_attribute("role", "slider", timeout=TIMEOUT * 1000)
     notebook.page.wait_for_timeout(2000)
     page.keyboard.press("Tab")
     expect(figure).to_be_focused()

@@ -16,7 +16,7 @@ import matrix
 import pytest
 from ipykernels import install_kernelspecs, woken
 from lab import Notebook, write_notebook
-from panel_page import IS_A_LINE, PATIENCE, logs_of, own_errors, rows_shown, section, told, wait_until
+from panel_page import IS_A_LINE, TIMEOUT, logs_of, own_errors, rows_shown, section, told, wait_until
 from playwright.sync_api import Locator, expect
 from servers import REPOSITORY, VOILA, FrontEnd, Server, environment, start_server
 from voila_page import VoilaNotebook, behind_buttons
@@ -57,7 +57,7 @@ threading.Thread(target=watch, daemon=True).start()
 panel
 """
 # Each cell goes on until the test says so, or for as long as no test takes. It asks seldom: every few
-# milliseconds that would keep all other threads from the GIL, see Clock.
+# milliseconds that would keep all other threads from the GIL, see Sampler.
 BUSY = """
 phase = "{phase}"
 import numpy
@@ -132,7 +132,7 @@ def shown(notebook: Notebook, condition: str) -> float:
         notebook.page.wait_for_function(
             f"() => ({condition}) ? Math.max(Date.now() - window.acted, 1) : 0",
             polling=20,
-            timeout=PATIENCE * 1000,
+            timeout=TIMEOUT * 1000,
         ).json_value()
     )
 
@@ -198,7 +198,7 @@ def load_again(notebook: Notebook, server: Server) -> None:
     notebook.page.reload()
     notebook.wait_kernel()
     place = notebook.page.locator(".perfmon-panel")
-    expect(place.get_by_role("meter")).to_have_count(3, timeout=PATIENCE * 1000)
+    expect(place.get_by_role("meter")).to_have_count(3, timeout=TIMEOUT * 1000)
     check_gauges(notebook, place)
     checkbox = place.get_by_role("checkbox")
     was = seen(notebook)["logging"]
@@ -219,7 +219,7 @@ def test_live_and_steerable_while_the_kernel_is_busy(request, server, notebooks,
     notebook.open()
     notebook.run_all()
     place = notebook.page.locator(".perfmon-panel")
-    expect(place.get_by_role("meter")).to_have_count(3, timeout=PATIENCE * 1000)
+    expect(place.get_by_role("meter")).to_have_count(3, timeout=TIMEOUT * 1000)
     wait_until(notebook, lambda: seen(notebook)["phase"] == "Python", "the cell with a Python loop")
 
     found = steer(notebook, place)

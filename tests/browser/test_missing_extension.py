@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from ipykernels import NEWEST, install_kernelspecs
 from lab import Notebook, write_notebook
-from panel_page import PATIENCE
+from panel_page import TIMEOUT
 from playwright.sync_api import expect
 from servers import LAB_BARE, REPOSITORY, Server, environment, start_server
 
@@ -43,7 +43,7 @@ def test_the_panel_says_what_to_install_in_which_environment(bare_server, chromi
     notebook.run_all()
     place = notebook.cell(0)
     text = place.locator(".perfmon-fallback")
-    expect(text).to_be_visible(timeout=PATIENCE * 1000)
+    expect(text).to_be_visible(timeout=TIMEOUT * 1000)
     expect(text).to_contain_text("pip install anywidget bqplot")
     expect(text).to_contain_text("Jupyter server")
     # What is drawn by ipywidgets alone is there and works, when the cell has ended.
@@ -51,5 +51,5 @@ def test_the_panel_says_what_to_install_in_which_environment(bare_server, chromi
     expect(checkbox).to_be_visible()
     notebook.wait_idle()
     checkbox.click()
-    expect(place.locator(".perfmon-log")).to_contain_text("perfmon-", timeout=PATIENCE * 1000)
+    expect(place.locator(".perfmon-log")).to_contain_text("perfmon-", timeout=TIMEOUT * 1000)
     assert list(path.parent.glob("perfmon-*.csv")) != []

@@ -12,7 +12,7 @@ import pytest
 from lab import Notebook
 from panel_page import (
     BUSY,
-    PATIENCE,
+    TIMEOUT,
     gauge,
     lines,
     logs_of,
@@ -84,7 +84,7 @@ def open_panel(
     notebook = open_notebook([PANEL, *cells], **options)
     notebook.run_cell(0)
     place = notebook.cell(0)
-    expect(place.get_by_role("meter")).to_have_count(3, timeout=PATIENCE * 1000)
+    expect(place.get_by_role("meter")).to_have_count(3, timeout=TIMEOUT * 1000)
     notebook.wait_idle()
     return notebook, place
 
@@ -112,7 +112,7 @@ def test_the_quickstart_notebook_while_its_model_trains(open_notebook, tmp_path)
     notebook = open_notebook(longer)
     notebook.run_all()
     place, training = notebook.cell(1), notebook.cell(3)
-    expect(place.get_by_role("meter")).to_have_count(3, timeout=PATIENCE * 1000)
+    expect(place.get_by_role("meter")).to_have_count(3, timeout=TIMEOUT * 1000)
     expect(training.locator(".jp-InputPrompt")).to_contain_text("*")
 
     def still_training() -> bool:
@@ -190,7 +190,7 @@ def test_a_page_that_is_loaded_again_has_the_panel_live_and_heard(open_notebook)
     notebook.page.reload()
     notebook.wait_kernel()
     place = notebook.cell(0)
-    expect(place.get_by_role("meter")).to_have_count(3, timeout=PATIENCE * 1000)
+    expect(place.get_by_role("meter")).to_have_count(3, timeout=TIMEOUT * 1000)
     run_busy(notebook, 1)
     place.get_by_role("checkbox").click()
     wait_until(notebook, lambda: log_of(notebook), "the log")
@@ -254,7 +254,7 @@ def test_the_times_below_a_chart_are_those_of_the_window_that_is_chosen(open_not
     _, place = open_panel(open_notebook)
     section(place, "CPU").click()
     times = place.locator(".bqplot g.axis .tick text:visible").filter(has_text=re.compile("min|now|−|-"))
-    expect(times).to_have_text(["−8 min", "−6 min", "−4 min", "−2 min", "now"], timeout=PATIENCE * 1000)
+    expect(times).to_have_text(["−8 min", "−6 min", "−4 min", "−2 min", "now"], timeout=TIMEOUT * 1000)
     place.get_by_label("last").select_option("5 min")
     expect(times).to_have_text(["−4 min", "−3 min", "−2 min", "−1 min", "now"])
     place.get_by_label("last").select_option("10 min")

@@ -13,7 +13,7 @@ from typing import Any
 import nbformat
 import pytest
 from lab import Notebook
-from panel_page import BUSY, PATIENCE, gauge, logs_of, number, section, told, updates, wait_until
+from panel_page import BUSY, TIMEOUT, gauge, logs_of, number, section, told, updates, wait_until
 from playwright.sync_api import Browser, Locator, expect
 
 PANEL = """
@@ -46,7 +46,7 @@ def open_panel(
     notebook = open_notebook([before + SHOW, *cells], **options)
     notebook.run_cell(0)
     place = notebook.cell(0)
-    expect(place.get_by_role("meter")).to_have_count(3, timeout=PATIENCE * 1000)
+    expect(place.get_by_role("meter")).to_have_count(3, timeout=TIMEOUT * 1000)
     notebook.wait_idle()
     return notebook, place
 
@@ -55,7 +55,7 @@ def expect_words(place: Locator, words: str | re.Pattern[str]) -> None:
     """Every gauge says this in place of its detail."""
     for label in LABELS:
         detail = gauge(place, label).locator(".perfmon-gauge-detail")
-        expect(detail).to_have_text(words, timeout=PATIENCE * 1000)
+        expect(detail).to_have_text(words, timeout=TIMEOUT * 1000)
 
 
 def run(notebook: Notebook, index: int) -> None:
@@ -75,7 +75,7 @@ def test_a_monitor_that_is_stopped_says_so_at_once_and_comes_back(open_notebook)
     expect_words(place, "monitor is stopped")
     assert number(place, "RAM") == value
     notebook.run_cell(2)
-    expect(place.locator(".perfmon-stale")).to_have_count(0, timeout=PATIENCE * 1000)
+    expect(place.locator(".perfmon-stale")).to_have_count(0, timeout=TIMEOUT * 1000)
     expect(place.get_by_text("monitor is stopped")).to_have_count(0)
 
 
@@ -88,7 +88,7 @@ def test_a_monitor_without_a_first_sample_is_starting(open_notebook):
     expect(place.locator(".perfmon-stale")).to_have_count(0)
     expect(place.get_by_role("meter")).to_have_count(0)
     run(notebook, 1)
-    expect(place.get_by_role("meter")).to_have_count(3, timeout=PATIENCE * 1000)
+    expect(place.get_by_role("meter")).to_have_count(3, timeout=TIMEOUT * 1000)
 
 
 def test_a_silent_monitor_is_greyed_and_says_for_how_long_and_that_the_kernel_is_busy(open_notebook):
@@ -105,7 +105,7 @@ def test_a_silent_monitor_is_greyed_and_says_for_how_long_and_that_the_kernel_is
     notebook.evaluate("window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
     notebook.wait_idle()
     run(notebook, 3)
-    expect(place.locator(".perfmon-stale")).to_have_count(0, timeout=PATIENCE * 1000)
+    expect(place.locator(".perfmon-stale")).to_have_count(0, timeout=TIMEOUT * 1000)
     expect(place.get_by_text(re.compile("no update"))).to_have_count(0)
 
 
@@ -118,7 +118,7 @@ def test_after_a_restart_no_number_looks_live_and_the_layout_holds(open_notebook
         notebook.evaluate(RESTART)
     else:
         notebook.run_cell(1)
-    expect(place.locator(".perfmon-stale")).to_have_count(4, timeout=PATIENCE * 1000)
+    expect(place.locator(".perfmon-stale")).to_have_count(4, timeout=TIMEOUT * 1000)
     expect_words(place, "kernel was restarted: run the cell again")
     after = place.locator(".perfmon-panel").bounding_box()
     assert after is not None
@@ -132,8 +132,8 @@ def test_after_a_restart_no_number_looks_live_and_the_layout_holds(open_notebook
         notebook.page.locator(".jp-Dialog button").last.click()
     notebook.wait_kernel()
     notebook.run_cell(0)
-    expect(place.locator(".perfmon-stale")).to_have_count(0, timeout=PATIENCE * 1000)
-    expect(place.get_by_role("meter")).to_have_count(3, timeout=PATIENCE * 1000)
+    expect(place.locator(".perfmon-stale")).to_have_count(0, timeout=TIMEOUT * 1000)
+    expect(place.get_by_role("meter")).to_have_count(3, timeout=TIMEOUT * 1000)
 
 
 @pytest.mark.parametrize("command", ["notebook:clear-cell-output", "notebook:delete-cell"])
@@ -159,7 +159,7 @@ def test_a_panel_that_is_shown_no_more_is_sent_nothing_more(open_notebook, comma
 def test_a_browser_that_says_nothing_is_sent_little_until_it_speaks_again(open_notebook):
     """The same as with a closed laptop, in seconds instead of minutes; while the kernel is busy."""
     shortened = """
-from perfmon_widgets.panel import audience
+from perfmon_widgets.panel import viewers as audience
 audience.SILENCE, audience.SLOW = 3.0, 1.5
 """
     notebook, place = open_panel(
@@ -191,7 +191,7 @@ def test_a_change_that_waits_for_the_cell_says_so_and_happens_then(open_notebook
     notebook.page.wait_for_timeout(1500)
     expect(hint).to_have_text("")
     place.get_by_role("checkbox").click()
-    expect(place.locator(".perfmon-log")).to_contain_text("closed", timeout=PATIENCE * 1000)
+    expect(place.locator(".perfmon-log")).to_contain_text("closed", timeout=TIMEOUT * 1000)
     # Without a subshell either, as with ipykernel 6.
     notebook.evaluate(
         "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.commsOverSubshells = 'disabled'"
@@ -199,10 +199,10 @@ def test_a_change_that_waits_for_the_cell_says_so_and_happens_then(open_notebook
     notebook.run_cell(1)
     wait_until(notebook, notebook.is_busy, "the start of the cell")
     place.get_by_label("every").select_option("7 s")
-    expect(hint).to_have_text("applies when the cell ends", timeout=PATIENCE * 1000)
+    expect(hint).to_have_text("applies when the cell ends", timeout=TIMEOUT * 1000)
     assert notebook.is_busy()
     notebook.wait_idle()
-    expect(hint).to_have_text("", timeout=PATIENCE * 1000)
+    expect(hint).to_have_text("", timeout=TIMEOUT * 1000)
     expect(place.get_by_label("every").locator("option:checked")).to_have_text("7 s")
 
 
@@ -212,7 +212,7 @@ def test_a_change_that_waits_for_the_cell_says_so_and_happens_then(open_notebook
 def expect_table(place: Locator) -> None:
     """The last values are there as a table with their time, and a chart; nothing looks like an error."""
     table = place.locator(".perfmon-snapshot")
-    expect(table).to_be_visible(timeout=PATIENCE * 1000)
+    expect(table).to_be_visible(timeout=TIMEOUT * 1000)
     expect(table.locator("caption")).to_have_text(re.compile(r"Last values, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d"))
     for label in LABELS:
         expect(table.locator("tbody tr").filter(has_text=label)).to_have_count(1)
@@ -305,7 +305,7 @@ def test_saved_widgets_say_that_their_values_are_old(open_notebook, chromium, op
     other.page.reload()
     other.wait_kernel()
     place = other.page.locator(".jp-Notebook .jp-Cell:visible").first  # the other notebook is a tab too
-    expect(place.locator(".perfmon-stale")).to_have_count(4, timeout=PATIENCE * 1000)
+    expect(place.locator(".perfmon-stale")).to_have_count(4, timeout=TIMEOUT * 1000)
     expect_words(place, re.compile(r"^saved .*\d:\d\d"))
     assert 0 < number(place, "RAM") < 100
     section(place, "CPU").click()  # does nothing, and breaks nothing

@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from perfmon_widgets.collectors.system_file import SystemFile
+from perfmon_widgets.collectors.linux.system_file import SystemFile
 
 MIB = 2**20
 

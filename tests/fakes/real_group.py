@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from perfmon_widgets.collectors import scope
-from perfmon_widgets.collectors.system_file import text_if_there
+from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux.system_file import text_if_there
 
 
 class RealGroup:

@@ -1,0 +1,1 @@
+"""AMD GPUs, from what their driver shows in /sys."""

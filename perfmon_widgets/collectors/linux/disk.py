@@ -1,0 +1,178 @@
+"""Disk: space and traffic where the working directory lies."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux.mountinfo import mounts
+from perfmon_widgets.collectors.linux.system_file import ShortFile
+from perfmon_widgets.collectors.rate import Rate
+from perfmon_widgets.collectors.timeout_thread import NoAnswerError, TimeoutThread
+from perfmon_widgets.metrics import Metric
+
+# Those without a disk of their own that answer at once. Any other may ask a server, and hang for as long as
+# that is away.
+_LOCAL = frozenset(("bcachefs", "btrfs", "overlay", "ramfs", "tmpfs", "zfs"))
+# Seconds to wait for such an answer.
+_TIMEOUT = 1.0
+# Where the file system seems to be the same, its device is asked for again after so many seconds.
+_EVERY = 10.0
+
+# The unit in which the OS kernel counts disk traffic, whatever the device's own sectors are.
+_SECTOR = 512
+
+METRICS = (
+    Metric(
+        "disk_percent",
+        "percent",
+        "disk",
+        "Space in use where the working directory lies, as df counts.",
+        source="statvfs",
+    ),
+    Metric("disk_used_bytes", "bytes", "disk", "Space in use.", "disk_limit_bytes", "statvfs"),
+    Metric(
+        "disk_limit_bytes",
+        "bytes",
+        "disk",
+        "Space that is used or free for an ordinary user.",
+        source="statvfs",
+    ),
+    Metric("disk_read_bytes_per_second", "bytes_per_second", "disk", "Read from the disk underneath."),
+    Metric("disk_write_bytes_per_second", "bytes_per_second", "disk", "Written to the disk underneath."),
+)
+_TRAFFIC = tuple(metric.name for metric in METRICS if metric.unit == "bytes_per_second")
+
+
+class Disk:
+    """The disk columns of HostCollector: the file system of the working directory, as ``df .`` prints it."""
+
+    def __init__(self, proc: Path, sys: Path) -> None:
+        self._proc, self._sys = proc, sys
+        self._device = -1
+        self._seen: tuple[int, int] | None = None  # which tells most file systems apart
+        self._due = 0.0
+        self._thread: TimeoutThread | None = TimeoutThread("perfmon-disk")  # until it is known to be local
+        self._statistics: ShortFile | None = None
+        self._read, self._written = Rate(), Rate()
+        self.errors: dict[str, str] = {}
+        self.metrics: Sequence[Metric] = METRICS
+
+    def refresh(self, allowed: scope.Allowed) -> None:
+        """Nothing: no limit changes what this reads."""
+
+    def collect(self) -> dict[str, float]:
+        """One reading of its columns, traffic NaN in the first.
+
+        Raises OSError if the directory is gone, and TimeoutError if a server does not answer for it.
+        """
+        space, device = self._look()
+        used = float(space.f_blocks - space.f_bfree) * space.f_frsize
+        limit = used + float(space.f_bavail) * space.f_frsize
+        values = {"disk_used_bytes": used, "disk_limit_bytes": limit}
+        if limit:
+            values["disk_percent"] = 100 * used / limit
+            self.errors.pop("disk_percent", None)
+        else:
+            self.errors["disk_percent"] = "this file system has no size (it exists only in memory)"
+        if device != self._device:
+            self._device = device
+            self._open(device)
+        if self._statistics is not None:
+            fields = self._statistics.read().split(None, 7)
+            clock = time.monotonic()
+            values["disk_read_bytes_per_second"] = self._read.update(int(fields[2]) * _SECTOR, clock)
+            values["disk_write_bytes_per_second"] = self._written.update(int(fields[6]) * _SECTOR, clock)
+        return values
+
+    def _look(self) -> tuple[os.statvfs_result, int]:
+        """The space of the file system and the number of its device."""
+        if self._thread is None:
+            space = os.statvfs(".")
+            seen = space.f_fsid, space.f_blocks
+            if seen == self._seen and time.monotonic() < self._due:
+                return space, self._device
+            device = _device()  # if it cannot be told, it is asked for again in the next reading
+            self._seen, self._due = seen, time.monotonic() + _EVERY
+            return space, device
+        try:
+            answer: tuple[os.statvfs_result, int] = self._thread.ask(_space, _TIMEOUT)
+        except NoAnswerError:
+            raise TimeoutError("the file system of the working directory does not answer") from None
+        return answer
+
+    def _wait_for(self, kind: str) -> None:
+        """From now on ask such a file system on another thread, if it may not answer at once."""
+        if kind and kind not in _LOCAL:
+            self._thread = self._thread or TimeoutThread("perfmon-disk")
+        else:
+            self.close()
+            self._thread = None
+
+    def close(self) -> None:
+        """End the thread that waits for a remote file system, if there is one."""
+        if self._thread is not None:
+            self._thread.close()
+            self._thread.join(_TIMEOUT)
+
+    def _open(self, device: int) -> None:
+        """Find the counters of the disk below the working directory."""
+        self._read, self._written = Rate(), Rate()
+        self._statistics = self._seen = None
+        block, kind, source = f"{os.major(device)}:{os.minor(device)}", "", ""
+        try:
+            if os.major(device) == 0:  # btrfs, but also overlays, network and memory file systems
+                kind, source = _mounted(self._proc, block)
+                if not source.startswith("/dev/"):
+                    raise FileNotFoundError(f"{kind} has no block device")
+                number = Path(source).stat().st_rdev
+                block = f"{os.major(number)}:{os.minor(number)}"
+            self._statistics = ShortFile(self._sys / "dev" / "block" / block / "stat", self._sys)
+        except OSError as error:
+            reason = f"no disk counters for the file system of the working directory ({error})"
+            self.errors.update(dict.fromkeys(_TRAFFIC, reason))
+        else:
+            for name in _TRAFFIC:
+                self.errors.pop(name, None)
+        self._wait_for(kind)
+        path = self._statistics.path if self._statistics is not None else ""
+        self.metrics = tuple(
+            replace(metric, source=str(path)) if metric.name in _TRAFFIC else metric for metric in METRICS
+        )
+
+
+def _space() -> tuple[os.statvfs_result, int]:
+    return os.statvfs("."), _device()
+
+
+def _device() -> int:
+    return os.stat(".").st_dev  # noqa: PTH116 - a Path would cost ten times as much
+
+
+def _mounted(proc: Path, anonymous: str) -> tuple[str, str]:
+    """What kind of file system that is mounted without a number of its own, and on what.
+
+    Raises OSError where it is not listed.
+    """
+    number = _mount_of_working_directory(proc)
+    # From the end, since the mounts made last lie above the others.
+    for mount in reversed(mounts(proc)):
+        if mount.number == number if number else mount.device == anonymous:
+            return mount.kind, mount.source
+    raise FileNotFoundError(f"device {anonymous} is not in mountinfo")
+
+
+def _mount_of_working_directory(proc: Path) -> str | None:
+    """The number of its mount; btrfs shows another device number in mountinfo than stat does."""
+    directory = os.open(".", os.O_PATH)
+    try:
+        text = (proc / "self" / "fdinfo" / str(directory)).read_text()
+    except OSError:
+        return None
+    finally:
+        os.close(directory)
+    return next((line.split()[1] for line in text.splitlines() if line.startswith("mnt_id:")), None)

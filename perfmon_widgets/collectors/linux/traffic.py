@@ -1,0 +1,88 @@
+"""What a process and its descendants read from disks and write to them: one number each, never a list."""
+
+from __future__ import annotations
+
+import errno
+import math
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux.system_file import ShortFile, read_once
+from perfmon_widgets.collectors.linux.tree import Allowance, Member, Tree
+from perfmon_widgets.collectors.rate import Rate
+
+# Where in /proc/<pid>/io the numbers stand; each has its name before it, and the list has only ever grown.
+_READ, _WRITTEN = 9, 11
+
+
+class Traffic:
+    """Bytes that pass between the disks and a tree of processes; raises OSError if they are not counted.
+
+    Those of a child that has ended move on to the parent that waits for it, so the sum over all only grows.
+    A child that belongs to another user does not tell.
+    """
+
+    def __init__(self, tree: Tree, proc: Path = scope.PROC) -> None:
+        self._tree, self._proc = tree, proc
+        self._root = ShortFile(tree.folder / "io", proc)
+        if b"write_bytes" not in self._root.read():
+            raise OSError(errno.ENODATA, f"nothing of the kind in {self._root.path}")
+        self._rates = Rate(), Rate()
+        self._newest = math.nan, math.nan
+        self._known: set[int] = set()
+        self._before = (0, 0)  # what children had done before they were seen
+        self._read_at = 0.0  # seconds since boot
+        self._reading = Allowance()
+
+    def read(self) -> tuple[float, float]:
+        """Bytes per second read and written since the last reading, NaN in the first.
+
+        Where many children make it dear it is done less often, and the last numbers stand. Raises OSError
+        if the root may not be looked at any more.
+        """
+        members = self._tree.members
+        if not members:
+            self._known.clear()
+            self._update(_counts(self._root.read()))
+        elif self._reading.affordable():
+            with self._reading:
+                self._update(self._count(members))
+        return self._newest
+
+    def _update(self, counts: tuple[int, int]) -> None:
+        clock = time.monotonic()
+        read, written = counts[0] - self._before[0], counts[1] - self._before[1]
+        self._newest = self._rates[0].update(read, clock), self._rates[1].update(written, clock)
+        self._read_at = time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def _count(self, members: Mapping[int, Member]) -> tuple[int, int]:
+        for _ in range(3):
+            before = self._tree.waited_for()
+            children = {number: _counts_of(self._proc / str(number) / "io") for number in members}
+            root = _counts(self._root.read())
+            if self._tree.waited_for() == before:
+                break  # none has ended meanwhile: nothing is missing, or counted twice
+        new = children.keys() - self._known
+        before_seen = (children[n] for n in new if members[n].started <= self._read_at)
+        self._before = _sum([self._before, *before_seen])
+        self._known = set(children)
+        return _sum([root, *children.values()])
+
+
+def _counts_of(path: Path) -> tuple[int, int]:
+    try:
+        return _counts(read_once(path))
+    except OSError:  # it has ended, or belongs to another user
+        return 0, 0
+
+
+def _counts(content: bytes) -> tuple[int, int]:
+    fields = content.split(None, _WRITTEN + 1)
+    return int(fields[_READ]), int(fields[_WRITTEN])
+
+
+def _sum(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    read, written = zip(*counts, strict=True)
+    return sum(read), sum(written)

@@ -1,0 +1,329 @@
+"""What is read of one GPU or MIG slice: the columns, and for each question to NVML a class that asks it.
+
+The argument ``nvml`` is the module pynvml, which only nvidia.py imports; a handle is NVML's for one device.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from perfmon_widgets.collectors.nvidia.errors import (
+    FUNCTION_NOT_FOUND,
+    INVALID,
+    NOT_FOUND,
+    NOT_SUPPORTED,
+    OTHER_VERSION,
+    TOO_SMALL,
+    UNSUPPORTED,
+    Missing,
+)
+from perfmon_widgets.collectors.rate import Rate
+from perfmon_widgets.metrics import Metric
+
+_SAMPLES = "mean of the samples since the last reading (nvmlDeviceGetSamples)"
+_RATES = "the driver's last sampling period (nvmlDeviceGetUtilizationRates)"
+
+NOT_FOR_SLICES = "not reported for MIG slices"
+_TWO_READINGS = "a rate needs two readings"
+_SHARED_MEMORY = "this GPU shares the machine's memory: see the RAM figure"
+
+# What carries bytes: start of the column, name, NVML's fields for sent and received, bytes that each counts.
+COUNTERS = (("pcie", "PCI Express", (197, 198), 1), ("nvlink", "all NVLinks", (138, 139), 1024))
+
+# What each column means; "gpuN/" goes before the name. Declared for every visible GPU.
+METRICS = (
+    Metric(
+        "utilization_percent",
+        "percent",
+        "gpu",
+        "Share of the time in which at least one CUDA kernel ran on the GPU.",
+        100.0,
+        _SAMPLES,
+    ),
+    Metric(
+        "memory_percent",
+        "percent",
+        "gpu",
+        "GPU memory in use, of all it has.",
+        100.0,
+        "nvmlDeviceGetMemoryInfo_v2",
+    ),
+    Metric(
+        "memory_used_bytes",
+        "bytes",
+        "gpu",
+        "GPU memory in use by all processes, as nvidia-smi counts it.",
+        "memory_limit_bytes",
+        "nvmlDeviceGetMemoryInfo_v2",
+    ),
+    Metric("memory_limit_bytes", "bytes", "gpu", "GPU memory there is.", source="nvmlDeviceGetMemoryInfo_v2"),
+    Metric(
+        "memory_activity_percent",
+        "percent",
+        "gpu",
+        "Share of the time in which GPU memory was being read or written.",
+        100.0,
+        _SAMPLES,
+    ),
+    Metric(
+        "power_watts", "watts", "gpu", "Power drawn by the whole board.", source="nvmlDeviceGetPowerUsage"
+    ),
+    Metric(
+        "sm_clock_hertz",
+        "hertz",
+        "gpu",
+        "Clock of the streaming multiprocessors.",
+        source="nvmlDeviceGetClockInfo",
+    ),
+    *(
+        Metric(
+            f"{link}_{way}_bytes_per_second",
+            "bytes_per_second",
+            "gpu",
+            f"{'Sent' if way == 'sent' else 'Received'} by the GPU over {name}.",
+            source=f"nvmlDeviceGetFieldValues, field {field}",
+        )
+        for link, name, fields, _ in COUNTERS
+        for way, field in zip(("sent", "received"), fields, strict=True)
+    ),
+)
+
+
+class Reading:
+    """One question to the driver and the metrics its answer fills; it fails by itself."""
+
+    names: Sequence[str] = ()
+    source = ""
+    """Where the numbers come from, if not from where METRICS says."""
+
+    def __init__(self, nvml: Any, handle: Any) -> None:
+        self._nvml = nvml
+        self._handle = handle
+        self.reason = ""
+        """Why the last answer is missing."""
+        self.due = 0.0
+        """When to ask again (monotonic seconds)."""
+
+    def take(self) -> Sequence[float]:
+        """One value per name, each in its metric's unit; raises NVMLError, or Missing."""
+        raise NotImplementedError
+
+
+class NotForSlices(Reading):
+    """What NVML tells for whole GPUs only."""
+
+    def __init__(self, nvml: Any, handle: Any, names: Sequence[str]) -> None:
+        super().__init__(nvml, handle)
+        self.names = names
+
+    def take(self) -> Sequence[float]:
+        """Always raises Missing."""
+        raise Missing(NOT_FOR_SLICES)
+
+
+class Memory(Reading):
+    """Percent, used and total bytes; ``integrated`` says that the GPU may have no memory of its own."""
+
+    names = ("memory_percent", "memory_used_bytes", "memory_limit_bytes")
+
+    def __init__(self, nvml: Any, handle: Any, *, integrated: bool) -> None:
+        super().__init__(nvml, handle)
+        self._integrated = integrated
+        self._version: Any = nvml.nvmlMemory_v2
+
+    def take(self) -> Sequence[float]:
+        """Version 2 counts as nvidia-smi does; drivers before 510 lack it."""
+        nvml = self._nvml
+        try:
+            memory = nvml.nvmlDeviceGetMemoryInfo(self._handle, version=self._version)
+        except nvml.NVMLError as error:
+            if self._version and error.value in (INVALID, FUNCTION_NOT_FOUND, OTHER_VERSION):
+                self._version = None
+                self.source = "nvmlDeviceGetMemoryInfo, which counts reserved memory as used"
+                return self.take()
+            if error.value == NOT_SUPPORTED and self._integrated:
+                raise Missing(_SHARED_MEMORY) from None
+            raise
+        if not memory.total:
+            raise Missing(_SHARED_MEMORY if self._integrated else "the driver tells no size of its memory")
+        return 100 * memory.used / memory.total, float(memory.used), float(memory.total)
+
+
+class Power(Reading):
+    """The power drawn, in watts."""
+
+    names = ("power_watts",)
+
+    def take(self) -> Sequence[float]:
+        """NVML tells milliwatts."""
+        return (self._nvml.nvmlDeviceGetPowerUsage(self._handle) / 1e3,)
+
+
+class Clock(Reading):
+    """The clock of the streaming multiprocessors, in hertz."""
+
+    names = ("sm_clock_hertz",)
+
+    def take(self) -> Sequence[float]:
+        """NVML tells megahertz."""
+        return (self._nvml.nvmlDeviceGetClockInfo(self._handle, self._nvml.NVML_CLOCK_SM) * 1e6,)
+
+
+class Activity(Reading):
+    """Percent of time in which a CUDA kernel ran, and in which memory was read or written."""
+
+    names = ("utilization_percent", "memory_activity_percent")
+
+    def __init__(self, nvml: Any, handle: Any) -> None:
+        super().__init__(nvml, handle)
+        # By kind of sample, the time stamp of the last one seen; None where the samples are of no use.
+        self._last: dict[int, int] | None = dict.fromkeys((1, 2), 0)
+        self._buffer = bytearray()
+
+    def take(self) -> Sequence[float]:
+        """From the samples that the driver has kept since the last reading.
+
+        An idle GPU keeps none, and some have none at all; then from the driver's last sampling period.
+        """
+        if self._last is not None:
+            try:
+                return self._mean_of_samples(self._last, 1), self._mean_of_samples(self._last, 2)
+            except self._nvml.NVMLError as error:
+                if error.value in UNSUPPORTED:
+                    self._last, self.source = None, _RATES
+                elif error.value != NOT_FOUND:
+                    raise
+        rates = self._nvml.nvmlDeviceGetUtilizationRates(self._handle)
+        return float(rates.gpu), float(rates.memory)
+
+    def _mean_of_samples(self, seen: dict[int, int], kind: int) -> float:
+        """The mean of the driver's samples that are newer than the last one seen, in percent.
+
+        Raises NVMLError: NOT_FOUND if there is none, NOT_SUPPORTED if they are not percentages.
+        """
+        nvml = self._nvml
+        last = seen[kind]
+        form, count = ctypes.c_int(), ctypes.c_uint()
+
+        def ask(since: int, memory: Any) -> None:
+            answer = ctypes.byref(form), ctypes.byref(count), memory
+            _call(nvml, "nvmlDeviceGetSamples", self._handle, kind, ctypes.c_ulonglong(since), *answer)
+
+        if not self._buffer:
+            ask(0, None)  # tells only how many there can be
+            self._buffer = bytearray(16 * (count.value or 1))
+        # The memory of nvmlSample_t[]: a time stamp in microseconds, then a value of 4 of its 8 bytes.
+        size = count.value = len(self._buffer) // 16
+        try:
+            ask(last, (ctypes.c_char * len(self._buffer)).from_buffer(self._buffer))
+        except nvml.NVMLError as error:
+            if error.value == TOO_SMALL:
+                self._buffer = bytearray()
+                raise nvml.NVMLError(NOT_FOUND) from None
+            raise
+        used = min(count.value, size)
+        stamps = memoryview(self._buffer).cast("Q")[: 2 * used : 2].tolist()
+        taken = memoryview(self._buffer).cast("I")[2 : 4 * used : 4].tolist()
+        newest = max(stamps, default=0)
+        if not last:
+            # The buffer reaches back to before the GPU was in use: take the last second of it.
+            taken = [
+                number for stamp, number in zip(stamps, taken, strict=True) if stamp > newest - 1_000_000
+            ]
+        if not taken:
+            raise nvml.NVMLError(NOT_FOUND)
+        if form.value != nvml.NVML_VALUE_TYPE_UNSIGNED_INT or max(taken) > 100:
+            raise nvml.NVMLError(NOT_SUPPORTED)  # seen under MIG with driver 535: raw counts
+        seen[kind] = newest
+        return sum(taken) / len(taken)
+
+
+class Counters(Reading):
+    """Bytes per second, sent and received, from two counters of ``size`` bytes each."""
+
+    def __init__(self, nvml: Any, handle: Any, link: str, fields: Sequence[int], size: int) -> None:
+        super().__init__(nvml, handle)
+        self.names = (f"{link}_sent_bytes_per_second", f"{link}_received_bytes_per_second")
+        self._size = size
+        self._rates = [Rate() for _ in fields]
+        # One more than asked for: for NVLink the driver may write behind the end (as nvitop found).
+        self._answers = (nvml.c_nvmlFieldValue_t * (len(fields) + 1))()
+        for answer, field in zip(self._answers, fields, strict=False):
+            answer.fieldId = field
+            answer.scopeId = 0 if size == 1 else 0xFFFFFFFF  # for NVLink: the sum of all links
+
+    def take(self) -> Sequence[float]:
+        """Their growth since the last reading, which is missing the first time."""
+        nvml = self._nvml
+        _call(nvml, "nvmlDeviceGetFieldValues", self._handle, len(self._rates), self._answers)
+        now = time.monotonic()
+        grown = []
+        for answer, rate in zip(self._answers, self._rates, strict=False):
+            if answer.nvmlReturn:
+                raise nvml.NVMLError(answer.nvmlReturn)
+            if answer.valueType == nvml.NVML_VALUE_TYPE_UNSIGNED_INT:
+                raise Missing("its counter has 32 bits and starts anew every 4 GiB: too often for a rate")
+            grown.append(rate.update(answer.value.ullVal * self._size, now))
+        if any(map(math.isnan, grown)):
+            raise Missing(_TWO_READINGS, 0.0)
+        return grown
+
+
+class SliceActivity(Reading):
+    """Percent of time in which a MIG slice computed, between the last two readings of GPM (Hopper on)."""
+
+    names = ("utilization_percent",)
+    source = "nvmlGpmMetricsGet, GRAPHICS_UTIL of the slice"
+
+    def __init__(self, nvml: Any, handle: Any, parent: Any) -> None:
+        super().__init__(nvml, handle)
+        self._parent = parent
+        self._instance = nvml.nvmlDeviceGetGpuInstanceId(handle)
+        self._profile: Any = None
+        self._spare: Any = None
+        self._newest: Any = None
+        self._taken = -math.inf
+
+    def take(self) -> Sequence[float]:
+        """What the GPU has kept of the slice between the last reading and now, which lie 0.1 s apart."""
+        if self._profile is None:
+            self._prepare()
+        nvml = self._nvml
+        if time.monotonic() - self._taken < 0.1:
+            raise Missing("GPM needs 0.1 s between two readings", 0.0)
+        oldest, self._newest = self._newest, None
+        nvml.nvmlGpmMigSampleGet(self._parent, self._instance, self._spare)
+        self._newest, self._taken = self._spare, time.monotonic()
+        self._spare = oldest or nvml.nvmlGpmSampleAlloc()
+        if oldest is None:
+            raise Missing(_TWO_READINGS, 0.0)
+        self._profile.sample1, self._profile.sample2 = oldest, self._newest
+        nvml.nvmlGpmMetricsGet(self._profile)
+        if self._profile.metrics[0].nvmlReturn:
+            raise nvml.NVMLError(self._profile.metrics[0].nvmlReturn)
+        return (float(self._profile.metrics[0].value),)
+
+    def _prepare(self) -> None:
+        """Make what GPM writes to; raises Missing where the GPU has no GPM."""
+        nvml = self._nvml
+        if not nvml.nvmlGpmQueryDeviceSupport(self._parent).isSupportedDevice:
+            raise Missing(NOT_FOR_SLICES)
+        self._spare = nvml.nvmlGpmSampleAlloc()
+        self._profile = nvml.c_nvmlGpmMetricsGet_t()
+        self._profile.version = nvml.NVML_GPM_METRICS_GET_VERSION
+        self._profile.numMetrics = 1
+        self._profile.metrics[0].metricId = nvml.NVML_GPM_METRIC_GRAPHICS_UTIL
+
+
+def _call(nvml: Any, function: str, *arguments: Any) -> None:
+    """Call the library itself, where the binding has no call of the right shape; raises NVMLError."""
+    try:
+        code = getattr(nvml.nvmlLib, function)(*arguments)
+    except AttributeError:
+        code = FUNCTION_NOT_FOUND
+    if code:
+        raise nvml.NVMLError(code)

@@ -1,0 +1,1 @@
+"""This Jupyter kernel: its cells, its control channel, and the extension of the Jupyter server."""

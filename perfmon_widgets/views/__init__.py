@@ -1,0 +1,1 @@
+"""What is shown, as data: words, statistics, gauges and figures, decided once for every face."""

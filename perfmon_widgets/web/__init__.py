@@ -1,0 +1,1 @@
+"""The HTTP API: what each URL answers, and a server in this process."""
