@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,9 @@ from dataclasses import dataclass
 _UNITS = ("bytes_per_second", "bytes", "hertz", "percent", "watts", "seconds", "celsius")
 PER_SECOND = "_per_second"
 """The end of the unit of a rate."""
+
+ROLES = ("headline", "part", "limit", "")
+"""What a column is to the others; see ``Metric.role``."""
 
 RECORDED = "recorded"
 """The group of the series that the user records."""
@@ -38,6 +42,12 @@ class Metric:
     """Where the number is read: a file, a call."""
     device: str = ""
     """The name of the device it belongs to, where it has one."""
+    role: str = ""
+    """``headline``: among the first in every table and report. ``part``: one of many that another column sums
+    up, such as a single CPU. ``limit``: the most that another column can be, so it is not drawn. Or empty.
+    """
+    label: str = ""
+    """What a person reads: ``RAM in use``, ``core 0``, ``GPU 1 power``; by default made from the name."""
 
     def __post_init__(self) -> None:
         if self.name in _OF_THE_HISTORY:
@@ -49,11 +59,22 @@ class Metric:
             raise ValueError(
                 f"metric name {self.name!r} must end in its unit: rename it to {self.name}_{self.unit}"
             )
+        if self.role not in ROLES:
+            raise ValueError(
+                f"metric {self.name!r}: role must be one of {', '.join(filter(None, ROLES))}, or empty"
+            )
+        if not self.label:
+            object.__setattr__(self, "label", label_of(self.name, self.unit))
 
     @property
     def where(self) -> str:
         """What precedes the last slash: ``gpu0`` of ``gpu0/power_watts``; empty for the whole machine."""
         return self.name.rpartition("/")[0]
+
+    @property
+    def what(self) -> str:
+        """What follows the last slash, unit included: ``power_watts`` of ``gpu0/power_watts``."""
+        return self.name.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -76,3 +97,19 @@ def unit_of(name: str) -> str:
             return unit
     counted = what.removesuffix(PER_SECOND).rpartition("_")[2]
     return f"{counted}{PER_SECOND}" if what.endswith(PER_SECOND) and counted else ""
+
+
+def label_of(name: str, unit: str) -> str:
+    """The words that a column's name makes: ``GPU 0 memory used`` of ``gpu0/memory_used_bytes``.
+
+    The unit is left out, since it is printed beside each number.
+    """
+    where, _, what = name.rpartition("/")
+    words = what.removesuffix(unit).rstrip("_") or what
+    return " ".join(filter(None, [place_label(where), words.replace("_", " ")]))
+
+
+def place_label(where: str) -> str:
+    """The words for what precedes the slash: ``GPU 0``; ``worker 2 GPU 0`` of ``worker2/gpu0``."""
+    parts = (re.sub(r"(?<=[A-Za-z])(?=\d+$)", " ", part) for part in where.split("/"))
+    return " ".join(re.sub(r"^gpu\b", "GPU", part) for part in parts)

@@ -16,12 +16,12 @@ from fakes.collectors import told
 
 from perfmon_widgets import PerformanceMonitor, collectors
 from perfmon_widgets.collectors import Collector
+from perfmon_widgets.collectors.amd import collector as amd
 from perfmon_widgets.collectors.amd import in_use as amd_devices
 from perfmon_widgets.collectors.amd.collector import AmdCollector
-from perfmon_widgets.collectors.amd.collector import collector as amd
 from perfmon_widgets.collectors.amd.in_use import known_gpus, visible_devices
 from perfmon_widgets.collectors.linux import tree
-from perfmon_widgets.collectors.nvidia.collector import collector as nvidia
+from perfmon_widgets.collectors.nvidia import collector as nvidia
 
 ME = os.getpid()
 FIRST, SECOND = "0000:03:00.0", "0000:c3:00.0"

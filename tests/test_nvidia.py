@@ -19,9 +19,9 @@ from fakes import nvidia as fakes
 from fakes.collectors import told
 
 from perfmon_widgets.collectors import Collector
+from perfmon_widgets.collectors.nvidia import collector as nvidia
 from perfmon_widgets.collectors.nvidia import in_use as cuda
 from perfmon_widgets.collectors.nvidia.collector import NvidiaCollector, NvidiaUnavailable
-from perfmon_widgets.collectors.nvidia.collector import collector as nvidia
 
 GIBIBYTE = 2**30
 Machine = Callable[..., fakes.State]

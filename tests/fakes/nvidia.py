@@ -11,7 +11,7 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from perfmon_widgets.collectors.nvidia.collector import collector as nvidia
+from perfmon_widgets.collectors.nvidia import collector as nvidia
 
 _HERE = Path(__file__).parent
 _GIBIBYTE = 2**30
