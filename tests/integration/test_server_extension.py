@@ -438,7 +438,7 @@ async def test_public_numbers_of_the_server_do_not_make_those_of_kernels_public(
 def test_it_is_switched_on_where_it_is_installed(tmp_path: Path) -> None:
     point = _jupyter_server_extension_points()[0]["module"]
     assert point == server_extension.__name__
-    config = Path(__file__).parents[1] / "perfmon_widgets/jupyter/server_extension.json"
+    config = Path(__file__).parents[2] / "perfmon_widgets/jupyter/server_extension.json"
     assert json.loads(config.read_text())["ServerApp"]["jpserver_extensions"] == {"perfmon_widgets": True}
     listed = subprocess.run(
         [sys.executable, "-m", "jupyter", "server", "extension", "list"],

@@ -14,7 +14,7 @@ from perfmon_widgets.collectors.linux.host import OPTIONAL_METRICS as HOST_TOO
 from perfmon_widgets.collectors.linux.process import METRICS as PROCESS
 from perfmon_widgets.collectors.nvidia.collector import METRICS as NVIDIA
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 COLUMNS = [
     "coreN/cpu_percent",

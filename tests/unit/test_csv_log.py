@@ -619,7 +619,7 @@ enough.wait()
 @pytest.mark.parametrize("rows", [1, 30, 61])
 def test_a_kill_at_any_moment_loses_at_most_the_row_being_written(folder, rows):
     with subprocess.Popen(
-        [sys.executable, "-c", KILLED, folder / "run.csv", Path(__file__).parent], stdout=subprocess.PIPE
+        [sys.executable, "-c", KILLED, folder / "run.csv", Path(__file__).parents[1]], stdout=subprocess.PIPE
     ) as child:
         told = 0
         while told < rows:

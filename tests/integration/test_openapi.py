@@ -18,7 +18,7 @@ import perfmon_widgets
 from perfmon_widgets import PerformanceMonitor, PerformanceServer, serve
 from perfmon_widgets.web import api
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DESCRIPTION: dict[str, Any] = json.loads(
     (Path(perfmon_widgets.__file__).parent / "web/openapi.json").read_text()
 )

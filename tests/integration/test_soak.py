@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from benchmarks.soak import Reading, complaints, growth, lost
 
-SOAK = Path(__file__).parent / "benchmarks" / "soak.py"
+SOAK = Path(__file__).parents[1] / "benchmarks" / "soak.py"
 
 
 def readings(**rises: int) -> list[Reading]:

@@ -33,7 +33,7 @@ from perfmon_widgets.core import sources
 from perfmon_widgets.core.sampler import Sampler
 
 FAST = 0.02
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture
