@@ -414,7 +414,8 @@ subprocess.run([sys.executable, "-c", *sys.argv[1:]], check=True, env=os.environ
 
 def test_the_server_is_the_topmost_process_with_the_same_limit():
     code = (
-        "import os; from perfmon_widgets.collectors import hub; print(hub.server('MEM_LIMIT'), os.getppid())"
+        "import os; from perfmon_widgets.collectors.linux import jupyterhub as hub; "
+        "print(hub.server('MEM_LIMIT'), os.getppid())"
     )
     environment = os.environ | {"MEM_LIMIT": "12345"}
     lines = subprocess.run(

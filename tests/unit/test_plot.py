@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fakes.collectors import FakeCollector
-from test_analysis import START, history
+from test_report import START, history
 
 from perfmon_widgets import PerformanceMonitor, plot, read_csv, read_spans
 from perfmon_widgets.core.spans import CELL
