@@ -14,7 +14,8 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from IPython.display import display
 
-from perfmon_widgets.core.monitor import PerformanceMonitor, running_monitor, shared_monitor
+from perfmon_widgets.core.monitor import PerformanceMonitor
+from perfmon_widgets.core.shared import running_monitor, shared_monitor
 from perfmon_widgets.jupyter.kernel import is_jupyter_kernel
 from perfmon_widgets.jupyter.measurement import Measurement, have_row
 from perfmon_widgets.views.text import format_change, format_duration, format_value

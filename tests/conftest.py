@@ -40,8 +40,8 @@ def _perfmon_files() -> list[str]:
 
 
 def _running_monitors() -> list[Any]:
-    module = sys.modules.get("perfmon_widgets.core.monitor")
-    return [monitor for monitor in tuple(module._monitors) if monitor.running] if module else []
+    module = sys.modules.get("perfmon_widgets.core.registry")
+    return [monitor for monitor in tuple(module.registry.monitors) if monitor.running] if module else []
 
 
 @pytest.fixture(autouse=True)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import math
-import os
 import queue
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -19,10 +16,12 @@ from perfmon_widgets.core.csv_log import CsvLog, Rows
 from perfmon_widgets.core.errors import Errors, Subscribers, name_of
 from perfmon_widgets.core.history import History, microseconds
 from perfmon_widgets.core.recorded import Recorded
+from perfmon_widgets.core.registry import registry
 from perfmon_widgets.core.sampler import Sampler
 from perfmon_widgets.core.sources import Sources
 from perfmon_widgets.core.span_log import SpanLog
 from perfmon_widgets.core.spans import CELL, MARK, SPAN, Span, Spans, watchers
+from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.metrics import Metric, Sample
 
 if TYPE_CHECKING:
@@ -79,7 +78,8 @@ class PerformanceMonitor:
         self._span_log = SpanLog(self._log, self._spans)
         self._unseen = False  # whether a span ended since the last sample without one of its own
         self._latest: Sample | None = None
-        self._started = 0.0
+        self.started = 0.0
+        """When the last start() began to sample, in monotonic seconds; 0 before the first."""
         self.starts = 0
         """How often start() was called, whether it had to do anything or not: somebody wants it to run."""
         self._clocks_differ = math.nan  # by so many seconds when the newest sample was taken
@@ -87,12 +87,13 @@ class PerformanceMonitor:
         self._told_states: Subscribers[bool] = Subscribers("on_state", self._errors)
         self._measured = frozenset(self._columns)  # by others than record()
         self._renew_locks()
-        _monitors.add(self)
+        registry.monitors.add(self)
+        renew_after_fork(self)
 
     def _renew_locks(self) -> None:
         self._sampling = threading.Lock()  # one reading at a time
         self._switching = threading.Lock()  # one thread at a time
-        self._wishes: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[str, Callable[[], object]]] = queue.SimpleQueue()
         self._clock: Sampler | None = None
 
     # -- reading ---------------------------------------------------------------------------------------
@@ -356,7 +357,7 @@ class PerformanceMonitor:
                 return
             if self._clock is not None:
                 self._clock.wake()  # an interrupted stop may have left it asleep
-            self._started = time.monotonic()
+            self.started = time.monotonic()
             clock = self._clock = Sampler(
                 self._sample,
                 self._between,
@@ -382,7 +383,7 @@ class PerformanceMonitor:
             if self._recorded.waiting:
                 clock.soon()  # so that what was recorded last finds a row
             clock.stop()
-        self._fulfil()
+        self._drain_queue()
         again = self.running  # another thread has started it meanwhile, and perhaps a log too
         if not again or self._log.path is log:
             self._log.stop()
@@ -400,21 +401,22 @@ class PerformanceMonitor:
         with self._sampling:  # not in the middle of a reading
             self._sources.close()
 
-    def submit(self, action: Callable[[], object]) -> None:
-        """Have the sampling thread do something soon; at once and here if the monitor is not running.
+    def call_soon(self, action: Callable[[], object], name: str = "") -> None:
+        """Call ``action()`` on the sampling thread soon; at once and here if the monitor is not running.
 
-        For what comes from a browser while a cell runs: the thread that hears it must not be kept.
+        For what a browser asks while a cell runs: the thread that receives the request must not be held up.
+        An action that raises is logged and listed in ``errors`` under ``name``, by default the function's.
         """
-        self._wishes.put(action)
+        self._queue.put((name or name_of(action), action))
         clock = self._running_clock()
         if clock is not None:
             clock.wake()
         else:
-            self._fulfil()
+            self._drain_queue()
 
     def _between(self) -> None:
         """What else the sampling thread does: after each sample, and when it is woken."""
-        self._fulfil()
+        self._drain_queue()
         self._span_log.write()
 
     def _write_spans(self) -> None:
@@ -425,13 +427,13 @@ class PerformanceMonitor:
         elif self._log.running:
             clock.wake()
 
-    def _fulfil(self) -> None:
-        while not self._wishes.empty():
+    def _drain_queue(self) -> None:
+        while not self._queue.empty():
             try:
-                action = self._wishes.get_nowait()
+                name, action = self._queue.get_nowait()
             except queue.Empty:  # another thread was quicker
                 return
-            with self._errors.of(name_of(action)):
+            with self._errors.of(name):
                 action()
 
     def __enter__(self) -> Self:
@@ -445,7 +447,7 @@ class PerformanceMonitor:
         state = "running" if self.running else "stopped"
         return f"<PerformanceMonitor {state}, every {self.interval:g} s, {len(self._columns)} metrics>"
 
-    def _forget_thread(self) -> None:
+    def renew_after_fork(self) -> None:
         """In a forked child there is no thread, and the log is the parent's."""
         if self._clock is not None:
             self._clock.give_back()
@@ -455,26 +457,6 @@ class PerformanceMonitor:
         self._sources.forget()
         self._span_log.forget()
         self._log.forget()
-
-
-_shared: PerformanceMonitor | None = None
-_shared_lock = threading.Lock()
-_monitors: weakref.WeakSet[PerformanceMonitor] = weakref.WeakSet()
-
-
-def shared_monitor() -> PerformanceMonitor:
-    """The one monitor of this Jupyter kernel that panels and magics share, made on first use."""
-    global _shared  # noqa: PLW0603 - one per process is what it is
-    with _shared_lock:
-        if _shared is None:
-            _shared = PerformanceMonitor()
-        return _shared
-
-
-def running_monitor() -> PerformanceMonitor | None:
-    """The monitor that speaks for this process: of those that run the one started last; None if none runs."""
-    running = [monitor for monitor in tuple(_monitors) if monitor.running]
-    return max(running, key=lambda monitor: monitor._started, default=None)
 
 
 def _patience(clock: Sampler) -> float:
@@ -492,21 +474,3 @@ def _seconds(name: str, value: float) -> float:
     if not 1e-6 <= seconds <= threading.TIMEOUT_MAX:
         raise ValueError(f"{name} must be a number of seconds greater than 0, not {value!r}")
     return seconds
-
-
-def _after_fork() -> None:
-    global _shared_lock  # noqa: PLW0603 - the parent's may have been held
-    _shared_lock = threading.Lock()
-    for monitor in tuple(_monitors):
-        monitor._forget_thread()
-
-
-def _at_exit() -> None:
-    # Joined while the interpreter is still whole: a thread that outlives it may crash in a driver.
-    for monitor in tuple(_monitors):
-        monitor.stop()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-atexit.register(_at_exit)

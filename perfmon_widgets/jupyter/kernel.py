@@ -155,7 +155,7 @@ def _answer(kernel: Any, identity: Any, message: dict[str, Any]) -> None:
 
 def _response(message: dict[str, Any]) -> Any:
     # Imported when asked: a kernel in which nobody asks does without.
-    from perfmon_widgets.core.monitor import running_monitor  # noqa: PLC0415
+    from perfmon_widgets.core.shared import running_monitor  # noqa: PLC0415
     from perfmon_widgets.web import api  # noqa: PLC0415
 
     content = message["content"]

@@ -12,7 +12,8 @@ from typing import Any
 
 import ipywidgets
 
-from perfmon_widgets.core.monitor import PerformanceMonitor, shared_monitor
+from perfmon_widgets.core.monitor import PerformanceMonitor
+from perfmon_widgets.core.shared import shared_monitor
 from perfmon_widgets.jupyter import kernel
 from perfmon_widgets.metrics import RECORDED, Sample
 from perfmon_widgets.panel import controls
@@ -246,7 +247,7 @@ class PerformancePanel(ipywidgets.VBox):
         if threading.current_thread() is threading.main_thread():
             self._act(action)
         else:
-            self.monitor.submit(lambda: self._act(action))
+            self.monitor.call_soon(lambda: self._act(action))
 
     def _act(self, action: Callable[[], None]) -> None:
         with self._writing():

@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl
 from tornado import httpserver, iostream, web
 from tornado.ioloop import IOLoop
 
-from perfmon_widgets.core.monitor import shared_monitor
+from perfmon_widgets.core.shared import shared_monitor
 from perfmon_widgets.web import api
 
 if TYPE_CHECKING:

@@ -86,7 +86,7 @@ def one_kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     try:
         session = Session(client, manager.interrupt_kernel)
         assert session.run("%load_ext perfmon_widgets\nimport time").status == "ok"
-        session.run("from perfmon_widgets.core.monitor import running_monitor, shared_monitor")
+        session.run("from perfmon_widgets.core.shared import running_monitor, shared_monitor")
         yield session
     finally:
         client.stop_channels()

@@ -22,6 +22,7 @@ from fakes.collectors import FakeCollector
 
 import perfmon_widgets
 from perfmon_widgets import PerformanceMonitor, PerformanceServer, serve
+from perfmon_widgets.core.registry import registry
 from perfmon_widgets.web import api
 
 CURRENT, HISTORY, LOGGING, METRICS, PROMETHEUS = api.ROUTES
@@ -453,7 +454,7 @@ def test_stop_closes_the_port_and_ends_the_thread(monitor: PerformanceMonitor) -
 def test_without_a_monitor_it_is_the_shared_one_started(
     monitor: PerformanceMonitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perfmon_widgets.core.monitor._shared", monitor)
+    monkeypatch.setattr(registry, "shared", monitor)
     with serve(token=TOKEN) as server:
         assert monitor.running
         assert ask(server, CURRENT).status == 200
@@ -514,7 +515,7 @@ def test_an_interrupt_while_it_starts_leaves_nothing_behind(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("perfmon_widgets.web.server._listen", remember)
-    monkeypatch.setattr("perfmon_widgets.core.monitor._shared", monitor)
+    monkeypatch.setattr(registry, "shared", monitor)
     monkeypatch.setattr(monitor, "start", interrupted)
     with pytest.raises(KeyboardInterrupt):
         serve()

@@ -21,9 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfmon_widgets import CsvLog, PerformanceMonitor, Sample, read_csv, read_spans
-from perfmon_widgets.core import monitor as monitor_module
-from perfmon_widgets.core.monitor import shared_monitor
+from perfmon_widgets.core.protocol import check_monitor
+from perfmon_widgets.core.registry import registry
 from perfmon_widgets.core.sampler import TIMEOUT, Sampler, next_due
+from perfmon_widgets.core.shared import default_monitor, existing_monitor, shared_monitor
 
 FAST = 0.01
 NEVER = 3600.0
@@ -362,7 +363,7 @@ def test_a_subscriber_without_a_name_is_called_by_its_type():
     monitor.sample()
     assert monitor.errors == {"on_sample partial": "division by zero"}
     wish = partial(lambda model: 1 / 0, Unprintable())
-    monitor.submit(wish)
+    monitor.call_soon(wish)
     assert "partial" in monitor.errors
 
 
@@ -763,7 +764,7 @@ def test_a_gap_is_marked_where_the_samples_are_missing_when_the_thread_came_late
     monitor.on_sample(samples)
     with monitor:
         samples.next()
-        monitor.submit(lambda: time.sleep(0.45))
+        monitor.call_soon(lambda: time.sleep(0.45))
         for _ in range(3):
             samples.next()
         assert monitor.missed >= 3
@@ -778,7 +779,7 @@ def test_the_count_of_missed_ticks_begins_anew_with_each_start():
     monitor.on_sample(samples)
     with monitor:
         samples.next()
-        monitor.submit(lambda: time.sleep(0.1))
+        monitor.call_soon(lambda: time.sleep(0.1))
         samples.next()
         samples.next()
         assert monitor.missed > 0
@@ -799,14 +800,14 @@ def test_a_wish_is_fulfilled_by_the_sampling_thread_without_waiting_for_the_next
         done.set()
 
     with PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER) as monitor:
-        monitor.submit(wish)
+        monitor.call_soon(wish)
         assert done.wait(10)
         assert where == samplers()
 
 
 def test_a_wish_is_fulfilled_at_once_and_here_when_the_monitor_is_stopped():
     where = []
-    PerformanceMonitor([]).submit(lambda: where.append(threading.current_thread()))
+    PerformanceMonitor([]).call_soon(lambda: where.append(threading.current_thread()))
     assert where == [threading.current_thread()]
 
 
@@ -814,8 +815,8 @@ def test_wishes_are_fulfilled_in_the_order_they_were_made():
     order, done = [], threading.Event()
     with PerformanceMonitor([], interval=NEVER) as monitor:
         for number in range(20):
-            monitor.submit(lambda number=number: order.append(number))
-        monitor.submit(done.set)
+            monitor.call_soon(lambda number=number: order.append(number))
+        monitor.call_soon(done.set)
         assert done.wait(10)
     assert order == list(range(20))
 
@@ -825,7 +826,7 @@ def test_a_wish_that_fails_is_an_error_and_the_thread_goes_on(caplog):
     samples = Samples()
     monitor.on_sample(samples)
     with monitor:
-        monitor.submit(fails)
+        monitor.call_soon(fails)
         for _ in range(3):
             samples.next()
     assert list(monitor.errors.values()) == ["broken"]
@@ -837,7 +838,7 @@ def test_a_wish_made_just_before_a_stop_is_not_lost():
     for number in range(50):
         monitor = PerformanceMonitor([], interval=NEVER)
         monitor.start()
-        monitor.submit(lambda number=number: fulfilled.append(number))
+        monitor.call_soon(lambda number=number: fulfilled.append(number))
         monitor.stop()
     assert fulfilled == list(range(50))
 
@@ -846,7 +847,7 @@ def test_a_wish_may_stop_the_monitor():
     monitor = PerformanceMonitor([], interval=NEVER)
     monitor.start()
     (thread,) = samplers()
-    monitor.submit(monitor.stop)
+    monitor.call_soon(monitor.stop)
     thread.join(10)
     assert not monitor.running
 
@@ -1013,7 +1014,7 @@ def test_a_forked_child_waits_for_the_gil_as_long_as_it_did_before_the_monitor(f
 
 
 def test_a_child_forked_while_the_shared_monitor_is_made_can_have_one(forked):
-    with monitor_module._shared_lock:
+    with registry.lock:
         assert forked(lambda: shared_monitor().running) is False
 
 
@@ -1046,12 +1047,12 @@ def test_a_forked_child_does_not_fulfil_the_wishes_of_its_parent(forked):
         go_on.wait(10)
 
     with PerformanceMonitor([], interval=NEVER) as monitor:
-        monitor.submit(keep_busy)
+        monitor.call_soon(keep_busy)
         assert busy.wait(10)
-        monitor.submit(lambda: done.append(os.getpid()))
+        monitor.call_soon(lambda: done.append(os.getpid()))
 
         def child() -> bool:
-            monitor.submit(lambda: None)
+            monitor.call_soon(lambda: None)
             return os.getpid() in done
 
         assert forked(child) is False
@@ -1078,11 +1079,77 @@ def test_an_interpreter_that_ends_while_the_thread_runs_ends_cleanly(run_python)
 
 
 def test_the_shared_monitor_is_one_and_does_not_run_by_itself(monkeypatch):
-    monkeypatch.setattr(monitor_module, "_shared", None)
+    monkeypatch.setattr(registry, "shared", None)
     monitor = shared_monitor()
     assert shared_monitor() is monitor
     assert not monitor.running
     assert (monitor.interval, monitor.window) == (5.0, 600.0)
+
+
+RELOADED = """
+import importlib
+from perfmon_widgets.core import monitor, registry, shared
+first = shared.shared_monitor()
+other = monitor.PerformanceMonitor([])
+for module in (registry, monitor, shared):
+    for empties in (False, True):
+        if empties:  # as IPython's %autoreload does
+            kept = dict(module.__dict__)
+            module.__dict__.clear()
+            module.__dict__.update({name: kept[name] for name in ("__name__", "__spec__", "__loader__")})
+        importlib.reload(module)
+    assert shared.shared_monitor() is first, module
+    assert shared.default_monitor() is first, module
+with other:
+    assert shared.default_monitor() is other
+    with first:
+        assert shared.default_monitor() is first
+"""
+
+
+def test_a_module_that_is_executed_again_brings_no_second_shared_monitor(run_python):
+    """An edited file under %autoreload: the first would go on, and each new panel start another."""
+    ended = run_python(RELOADED)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_the_default_is_the_shared_monitor_if_it_runs_else_the_newest_that_runs(monkeypatch):
+    monkeypatch.setattr(registry, "shared", None)
+    assert existing_monitor() is None
+    first, second, shared = (PerformanceMonitor([], interval=NEVER) for _ in range(3))
+    monkeypatch.setattr(registry, "shared", shared)
+    assert default_monitor() is existing_monitor() is shared
+    with first, second:
+        assert default_monitor() is existing_monitor() is second
+        with shared:
+            assert default_monitor() is shared
+    assert default_monitor() is shared
+
+
+def test_the_default_is_made_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(registry, "shared", None)
+    assert default_monitor() is registry.shared
+    assert not registry.shared.running
+
+
+# -- what looks like a monitor -----------------------------------------------------------------------------
+
+
+def test_a_monitor_is_what_has_its_members():
+    check_monitor(PerformanceMonitor([]))
+    with pytest.raises(
+        TypeError, match="monitor must be a PerformanceMonitor, not str, which has no 'call_soon'"
+    ):
+        check_monitor("gpu")
+
+
+def test_a_check_reads_no_history():
+    class Recording(PerformanceMonitor):
+        @property
+        def history(self) -> pd.DataFrame:
+            raise AssertionError("expensive")
+
+    check_monitor(Recording([]))
 
 
 # -- started and stopped -----------------------------------------------------------------------------------

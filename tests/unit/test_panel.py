@@ -25,7 +25,7 @@ from ipywidgets.widgets.widget import _instances
 
 from perfmon_widgets import Metric, PerformanceMonitor, PerformancePanel, read_csv
 from perfmon_widgets.collectors.linux.host import METRICS as HOST
-from perfmon_widgets.core import monitor as monitor_module
+from perfmon_widgets.core.registry import registry
 from perfmon_widgets.jupyter.kernel import Cell
 from perfmon_widgets.metrics import Sample
 from perfmon_widgets.panel import panel as panel_module
@@ -317,7 +317,7 @@ def test_what_is_no_monitor_is_refused_and_leaves_nothing():
 
 def test_without_an_argument_it_is_the_shared_monitor_and_it_runs(show, monkeypatch):
     shared = PerformanceMonitor([Machine()], interval=NEVER)
-    monkeypatch.setattr(monitor_module, "_shared", shared)
+    monkeypatch.setattr(registry, "shared", shared)
     first, second = show(), show()
     assert first.monitor is second.monitor is shared
     assert shared.running
@@ -325,10 +325,10 @@ def test_without_an_argument_it_is_the_shared_monitor_and_it_runs(show, monkeypa
 
 
 def test_the_shared_monitor_is_made_where_there_is_none(show, monkeypatch):
-    monkeypatch.setattr(monitor_module, "_shared", None)
+    monkeypatch.setattr(registry, "shared", None)
     panel = show()
     try:
-        assert panel.monitor is monitor_module._shared
+        assert panel.monitor is registry.shared
         assert panel.monitor.running
         wait_until(lambda: gauges(panel)["RAM"].get("value"), "a first reading of this machine")
     finally:

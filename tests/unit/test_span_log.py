@@ -91,7 +91,7 @@ def test_what_is_not_written_yet_is_in_the_log_in_which_it_was(folder):
     """Although another log is started before the thread has looked."""
     busy, go_on = threading.Event(), threading.Event()
     with PerformanceMonitor([FakeCollector("a_percent")], interval=60) as monitor:
-        monitor.submit(lambda: (busy.set(), go_on.wait(30)))
+        monitor.call_soon(lambda: (busy.set(), go_on.wait(30)))
         assert busy.wait(30)
         first = monitor.log.start("first.csv")
         with monitor.span("a"):
