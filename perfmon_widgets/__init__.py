@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from perfmon_widgets.collectors import Collector as Collector
     from perfmon_widgets.collectors import default_collectors as default_collectors
     from perfmon_widgets.core.csv_log import CsvLog as CsvLog
-    from perfmon_widgets.core.csv_log import read_csv as read_csv
+    from perfmon_widgets.core.csv_read import read_csv as read_csv
     from perfmon_widgets.core.monitor import PerformanceMonitor as PerformanceMonitor
     from perfmon_widgets.core.span_log import read_spans as read_spans
     from perfmon_widgets.metrics import Metric as Metric
@@ -34,7 +34,7 @@ _HOMES = {
     "Sample": "metrics",
     "default_collectors": "collectors",
     "plot": "panel.plot",
-    "read_csv": "core.csv_log",
+    "read_csv": "core.csv_read",
     "read_spans": "core.span_log",
     "serve": "web.server",
 }

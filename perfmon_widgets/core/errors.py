@@ -1,4 +1,4 @@
-"""Errors: what went wrong in the parts of a monitor, by their names, logged once for as long as it lasts."""
+"""Errors: the current error of each part of a monitor, logged once for as long as it lasts."""
 
 from __future__ import annotations
 
@@ -8,97 +8,95 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
+from perfmon_widgets.forks import renew_after_fork
+
 _logger = logging.getLogger(__name__)
 
-News = TypeVar("News")
+Notice = TypeVar("Notice")
 
 
 class Errors:
-    """The last error of each part that has one, by the part's name."""
+    """The current error of each part that has one, by the name of the part."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
-        """To be looked at; changed by what is below only."""
-
-    def now(self) -> dict[str, str]:
-        """Those that last, as a dictionary of its own."""
-        return dict(self.texts)
+        """For reading only; report() and clear() change it."""
 
     @contextmanager
-    def of(self, name: str, *, heals: bool = True) -> Iterator[None]:
-        """``with errors.of("disk"):`` what is raised inside is the error of that part, and goes no further.
+    def catch(self, name: str) -> Iterator[None]:
+        """``with errors.catch("disk"):`` report what is raised inside as the error of that part.
 
-        KeyboardInterrupt does. Where nothing is raised, the part has no error any more, if that ``heals`` it.
+        Where nothing is raised, the error of the part is cleared. KeyboardInterrupt passes through.
         """
         try:
             yield
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - SystemExit or CancelledError would end the sampling
-            self.note(name, error)
+            self.report(name, error)
         else:
-            if heals:
-                self.forget(name)
+            self.clear(name)
 
-    def note(self, name: str, error: BaseException) -> None:
-        """That part has this error now."""
+    def report(self, name: str, error: BaseException) -> None:
+        """Set the current error of a part; logged if the part had none."""
         try:
             text = str(error) or type(error).__name__
-        except Exception:  # noqa: BLE001 - it is somebody's own, and its text fails in its turn
+        except Exception:  # noqa: BLE001 - a class of the user's, whose __str__ raises
             text = type(error).__name__
         if name not in self.texts:
             _logger.warning("%s: %s", name, text, exc_info=_logger.isEnabledFor(logging.DEBUG) and error)
         self.texts[name] = text
 
-    def forget(self, name: str) -> None:
-        """That part is no more."""
+    def clear(self, name: str) -> None:
+        """Clear the error of a part."""
         self.texts.pop(name, None)
 
 
-class Subscribers(Generic[News]):
-    """Who is to be called with news; one that fails is an error of its own and harms nobody."""
+class Subscribers(Generic[Notice]):
+    """Callbacks; one that raises is listed in the errors, and the others are called all the same."""
 
     def __init__(self, kind: str, errors: Errors) -> None:
         self._kind = kind
         self._errors = errors
-        self._callbacks: dict[str, Callable[[News], object]] = {}  # by their names among the errors
-        self.renew_lock()
+        self._callbacks: dict[str, Callable[[Notice], object]] = {}  # by their names in the errors
+        self.renew_after_fork()
+        renew_after_fork(self)
 
-    def renew_lock(self) -> None:
-        """In a forked child: the parent's lock may have been held when the fork happened."""
-        # Reentrant: what is collected as garbage meanwhile may want to be told no more.
+    def renew_after_fork(self) -> None:
+        """In a forked child: make a new lock, since a thread of the parent may have held the old one."""
+        # Reentrant: the garbage collector may run inside it, and what it collects may unsubscribe.
         self._lock = threading.RLock()
 
-    def change(self, callback: Callable[[News], object], remove: bool) -> None:
-        """Call it back from now on, once however often it is given; or no more."""
+    def change(self, callback: Callable[[Notice], object], remove: bool) -> None:
+        """Add the callback (at most once), or remove it."""
         with self._lock:
-            # Those to be told now are told from the one before.
+            # Copy on write: a notify() that goes on meanwhile keeps the old dictionary.
             callbacks = dict(self._callbacks)
             known = next((name for name, each in callbacks.items() if each == callback), None)
             if not remove and known is None:
                 callbacks[numbered(f"{self._kind} {name_of(callback)}", callbacks)] = callback
             elif remove and known is not None:
                 del callbacks[known]
-                self._errors.forget(known)
+                self._errors.clear(known)
             self._callbacks = callbacks
 
-    def tell(self, news: News) -> None:
-        """Call all of them, here."""
+    def notify(self, notice: Notice) -> None:
+        """Call all of them, on this thread."""
         errors = self._errors
         for name, callback in self._callbacks.items():
-            try:  # as `with errors.of(name)`, which would be dearer than all else that is done here
-                callback(news)
+            try:  # as `with errors.catch(name)`, which would cost more than all else that is done here
+                callback(notice)
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # noqa: BLE001 - as there
-                errors.note(name, error)
+            except BaseException as error:  # noqa: BLE001 - as in catch()
+                errors.report(name, error)
             else:
                 if name in errors.texts:
-                    errors.forget(name)
+                    errors.clear(name)
 
 
 def numbered(name: str, taken: Container[str]) -> str:
-    """The name, with a number behind it where there are several of it."""
+    """Return the name, followed by a number if it is taken: ``on_sample print 2``."""
     number, found = 1, name
     while found in taken:
         number += 1
@@ -106,6 +104,15 @@ def numbered(name: str, taken: Container[str]) -> str:
     return found
 
 
-def name_of(action: Callable[..., object]) -> str:
-    """What to call a function among the errors; of what has no name, such as a partial, its type's."""
-    return getattr(action, "__qualname__", None) or type(action).__qualname__
+def name_of(function: Callable[..., object]) -> str:
+    """Return a name by which a person finds the function.
+
+    That is its own name; for a lambda the line where it is written; for an object without a name, such as a
+    partial, the name of its type. What encloses a local function is left out.
+    """
+    name: str = getattr(function, "__qualname__", None) or type(function).__qualname__
+    name = name.rpartition("<locals>.")[2]
+    code = getattr(function, "__code__", None)
+    if code is not None and name.endswith("<lambda>"):
+        return f"lambda (line {code.co_firstlineno} of {function.__module__})"
+    return name

@@ -1,10 +1,9 @@
-"""PerformanceMonitor: the clock, the stores and the subscribers. The core ends here."""
+"""PerformanceMonitor: takes samples, stores them and notifies subscribers."""
 
 from __future__ import annotations
 
 import logging
 import math
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from perfmon_widgets.collectors import Collector, default_collectors
+from perfmon_widgets.core.actions import Actions
 from perfmon_widgets.core.csv_log import CsvLog, Rows
 from perfmon_widgets.core.errors import Errors, Subscribers, name_of
 from perfmon_widgets.core.history import History, microseconds
@@ -44,14 +44,16 @@ _WORTH_A_SAMPLE = 0.1
 class PerformanceMonitor:
     """Takes a sample of its collectors every ``interval`` seconds and keeps those of the last ``window``.
 
+    Safe to use from any thread.
+
     Args:
         collectors: the sources of readings; by default those that this machine has.
         interval: seconds between samples, greater than 0; may be changed while running.
         window: seconds of history to keep, greater than 0; may be changed while running.
         gpus: indices or UUIDs of the GPUs to watch, instead of those the model is found to use.
 
-    Raises ValueError, naming the argument, for a number that makes no sense, for two columns of one name and
-    for a GPU that does not exist; TypeError for a collector that is none.
+    Raises ValueError, naming the argument, for a number out of range, for two columns of one name and for a
+    GPU that does not exist; TypeError for an object that is not a collector.
     """
 
     def __init__(
@@ -76,25 +78,26 @@ class PerformanceMonitor:
         self._log = CsvLog(self._columns, self._rows)
         self._spans = Spans(lambda: self._history.oldest)
         self._span_log = SpanLog(self._log, self._spans)
-        self._unseen = False  # whether a span ended since the last sample without one of its own
+        self._unseen = False  # whether a span has ended since the newest sample without one of its own
         self._latest: Sample | None = None
         self.started = 0.0
         """When the last start() began to sample, in monotonic seconds; 0 before the first."""
         self.starts = 0
-        """How often start() was called, whether it had to do anything or not: somebody wants it to run."""
-        self._clocks_differ = math.nan  # by so many seconds when the newest sample was taken
-        self._told_samples: Subscribers[Sample] = Subscribers("on_sample", self._errors)
-        self._told_states: Subscribers[bool] = Subscribers("on_state", self._errors)
-        self._measured = frozenset(self._columns)  # by others than record()
-        self._renew_locks()
-        registry.monitors.add(self)
+        """How often start() was called, whether the monitor was running already or not."""
+        self._clocks_differ = math.nan  # time of day minus monotonic time at the newest sample
+        self._sample_subscribers: Subscribers[Sample] = Subscribers("on_sample", self._errors)
+        self._state_subscribers: Subscribers[bool] = Subscribers("on_state", self._errors)
+        self._actions = Actions(self._errors)
+        self._measured = frozenset(self._columns)  # the columns that are not recorded
+        self.renew_after_fork()
         renew_after_fork(self)
+        registry.monitors.add(self)
 
-    def _renew_locks(self) -> None:
+    def renew_after_fork(self) -> None:
+        """In a forked child: there is no sampling thread, and new locks, since the parent's may be held."""
         self._sampling = threading.Lock()  # one reading at a time
-        self._switching = threading.Lock()  # one thread at a time
-        self._queue: queue.SimpleQueue[tuple[str, Callable[[], object]]] = queue.SimpleQueue()
-        self._clock: Sampler | None = None
+        self._starting = threading.Lock()  # one start at a time
+        self._sampler: Sampler | None = None
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -105,15 +108,22 @@ class PerformanceMonitor:
 
     @property
     def history(self) -> pd.DataFrame:
-        """The samples of the window: index ``time`` (UTC), one float64 column per metric; a copy of its own.
+        """The samples of the window: index ``time`` (UTC), one float64 column per metric; a copy.
 
-        ``attrs`` holds, for each column, its unit, help and source; under ``devices`` the device names by
-        what stands before the slash; under ``gaps`` the times (Unix seconds) of the rows before which samples
-        are missing.
+        ``attrs[column]`` has the unit, help, source, group, role and label of the column's Metric;
+        ``attrs["devices"]`` the device names by what precedes the slash in a column's name; ``attrs["gaps"]``
+        the times (Unix seconds) of the rows before which samples are missing.
         """
         frame = self._history.frame()
         for metric in self.metrics[: frame.shape[1]]:
-            frame.attrs[metric.name] = {"unit": metric.unit, "help": metric.help, "source": metric.source}
+            frame.attrs[metric.name] = {
+                "unit": metric.unit,
+                "help": metric.help,
+                "source": metric.source,
+                "group": metric.group,
+                "role": metric.role,
+                "label": metric.label,
+            }
         frame.attrs["devices"] = {metric.where: metric.device for metric in self.metrics if metric.device}
         return frame
 
@@ -130,8 +140,16 @@ class PerformanceMonitor:
 
     @property
     def errors(self) -> dict[str, str]:
-        """Why numbers are missing: by collector for a source that failed, by column for a single number."""
-        errors = self._errors.now()
+        """What goes wrong at present, by the name of the part; a copy.
+
+        Why a number is missing stands under the name of its column. A collector that failed as a whole is
+        listed under its own name too, and its error is the reason for each of its columns. Other parts are
+        subscribers, queued actions, ``log`` and ``span log``.
+        """
+        errors = dict(self._errors.texts)
+        log_error = self._log.error or self._log.columns_error
+        if log_error:
+            errors["log"] = log_error
         if self._span_log.error:
             errors["span log"] = self._span_log.error
         return errors | self._sources.reasons
@@ -139,17 +157,17 @@ class PerformanceMonitor:
     @property
     def missed(self) -> int:
         """How many samples were due since the start but not taken, because the thread came too late."""
-        clock = self._clock
-        return 0 if clock is None else clock.missed
+        sampler = self._sampler
+        return 0 if sampler is None else sampler.missed
 
     @property
     def log(self) -> CsvLog:
-        """The history mirrored to a CSV file: ``log.start()``, ``log.stop()``."""
+        """Mirrors the history to a CSV file: ``log.start()``, ``log.stop()``."""
         return self._log
 
     @property
     def window(self) -> float:
-        """Seconds of history that are kept. Setting it holds from the next row; ValueError unless above 0."""
+        """Seconds of history to keep. A new value applies from the next row; ValueError unless above 0."""
         return self._window
 
     @window.setter
@@ -159,15 +177,15 @@ class PerformanceMonitor:
     # -- sampling --------------------------------------------------------------------------------------
 
     def sample(self) -> Sample:
-        """Take one reading of every collector, store it and tell the subscribers; returns it.
+        """Read every collector, store the sample, notify the subscribers; returns the sample.
 
-        The thread only calls this. A collector that fails costs its own columns (NaN) and stands in
-        ``errors``; a subscriber that fails is logged once. Neither raises.
+        The sampling thread does the same. A collector that raises has NaN in its columns and is listed in
+        ``errors``; so is a subscriber that raises. Neither raises here.
         """
-        # Whoever asks for a sample by hand waits for it on their own.
-        return self._sample(after_gap=False, patiently=False)
+        # Without a timeout: it is the caller's own thread that a slow collector holds up.
+        return self._sample(after_gap=False, with_timeout=False)
 
-    def _sample(self, after_gap: bool, patiently: bool = True) -> Sample:
+    def _sample(self, after_gap: bool, with_timeout: bool = True) -> Sample:
         with self._sampling:
             new = self._recorded.new
             if new:
@@ -176,31 +194,31 @@ class PerformanceMonitor:
             at = time.time()
             after_gap |= self._clock_was_set(at)
             values = self._missing.copy()
-            self._sources.read_into(values, patiently=patiently)
+            self._sources.read_into(values, with_timeout=with_timeout)
             sample = Sample(at, values)
             row = tuple(values.values())
             number = self._history.append(at, row, after_gap)
             self._latest = sample
-            if self._log.running:  # else a start writes this row too
+            if self._log.running:  # otherwise a start of the log will write this row
                 self._log.append(number, microseconds(at), row)
-            clock = self._clock
-            if clock is not None:
-                clock.taken()
-        self._told_samples.tell(sample)
+            sampler = self._sampler
+            if sampler is not None:
+                sampler.sample_stored()
+        self._sample_subscribers.notify(sample)
         return sample
 
     def _clock_was_set(self, now: float) -> bool:
-        """Whether the time of day moved by more than an interval beside the clock that nobody sets.
+        """Whether the time of day moved by over an interval more or less than the monotonic clock.
 
-        So it does too while the machine is suspended, when that clock stands still.
+        That is so too after the machine was suspended: the monotonic clock stands still meanwhile.
         """
         before, self._clocks_differ = self._clocks_differ, now - time.monotonic()
         return abs(self._clocks_differ - before) > self._interval
 
     def _add_columns(self, new: Sequence[str]) -> None:
-        """Have a column for each series that was recorded for the first time since the last sample."""
-        # The log first: it can write a row that lacks the last columns, but none that is too long. What is
-        # new last: what an interrupt breaks off here is done again by the next sample.
+        """Append a column for each series that was recorded for the first time since the last sample."""
+        # Each step may be repeated, and adopt() comes last: if an interrupt ends this in between, the next
+        # sample does all of it again. The log comes first: it can write a row that lacks the last columns.
         self._log.add_columns(new)
         self._history.add_columns(new)
         self._columns = self._history.columns
@@ -208,15 +226,18 @@ class PerformanceMonitor:
         self._recorded.adopt(new)
 
     def on_sample(self, callback: Callable[[Sample], object], remove: bool = False) -> None:
-        """Call back with each new sample, on the thread that took it; ``remove=True`` ends that."""
-        self._told_samples.change(callback, remove)
+        """Call ``callback(sample)`` with each new sample, on the thread that took it.
+
+        A callback is called once, however often it is given. ``remove=True`` removes it.
+        """
+        self._sample_subscribers.change(callback, remove)
 
     def on_state(self, callback: Callable[[bool], object], remove: bool = False) -> None:
-        """Call back after each start (True) and stop (False), on the thread that asked for it.
+        """Call ``callback(running)`` after each start and stop, on the thread that called them.
 
-        ``remove=True`` ends that.
+        A callback is called once, however often it is given. ``remove=True`` removes it.
         """
-        self._told_states.change(callback, remove)
+        self._state_subscribers.change(callback, remove)
 
     def _rows(self) -> Rows:
         number, times, _, values = self._history.read()
@@ -246,9 +267,9 @@ class PerformanceMonitor:
 
     def begin(self, kind: str, name: str, execution_count: int | None = None) -> Span:
         """Start a span, or a cell, which end() ends: for what cannot be put into a ``with``."""
-        clock = self._running_clock()
-        if clock is not None and (self._unseen or time.monotonic() - clock.newest >= _WORTH_A_SAMPLE):
-            clock.soon(_patience(clock))
+        sampler = self._running_sampler()
+        if sampler is not None and (self._unseen or time.monotonic() - sampler.newest >= _WORTH_A_SAMPLE):
+            sampler.sample_soon(_timeout(sampler))
         span = self._spans.begin(kind, name, execution_count)
         self._write_spans()
         return span
@@ -256,20 +277,20 @@ class PerformanceMonitor:
     def end(self, span: Span, *, raised: bool = False) -> None:
         """End what begin() started; nothing if it has ended."""
         self._spans.end(span, raised=raised)
-        clock = self._running_clock()
+        sampler = self._running_sampler()
         if span.seconds < _WORTH_A_SAMPLE:
             self._unseen = True
-        elif clock is not None:
-            clock.soon(_patience(clock))  # so that what is freed next counts as the span's no more
+        elif sampler is not None:
+            sampler.sample_soon(_timeout(sampler))  # so that what is freed next counts as the span's no more
         self._write_spans()
 
     def record(self, **values: float) -> None:
-        """Add series of your own to the history, the charts and the CSV: ``record(loss=0.31, epoch=3)``.
+        """Add your own series to the history, the charts and the CSV: ``record(loss=0.31, epoch=3)``.
 
-        The next sample takes the last value of each; rows without one have NaN. The end of a name tells its
-        unit if it is one: ``tokens_per_second``, ``cache_bytes``. All values are recorded, or none: raises
-        TypeError for what is no number, ValueError for a name that another column has or that cannot be one,
-        and for more than 100 names.
+        The next sample takes the last value of each; rows without a value have NaN. A name may end in a unit:
+        ``tokens_per_second``, ``cache_bytes``. All values are recorded or none: raises TypeError for a value
+        that is not a number, and ValueError for a name that cannot be a column or is another one already, and
+        for more than 100 names.
         """
         self._recorded.record(values, self._measured)
 
@@ -326,39 +347,39 @@ class PerformanceMonitor:
 
         return beside(name, stretches, by_span(self.history, stretches))
 
-    # -- the clock -------------------------------------------------------------------------------------
+    # -- the sampling thread ---------------------------------------------------------------------------
 
     @property
     def interval(self) -> float:
-        """Seconds between samples. Setting it holds from the sample before; ValueError unless above 0."""
+        """Seconds between samples. A new value counts from the newest sample; ValueError unless above 0."""
         return self._interval
 
     @interval.setter
     def interval(self, seconds: float) -> None:
         self._interval = _seconds("interval", seconds)
-        clock = self._clock
-        if clock is not None:
-            clock.wake()
+        sampler = self._sampler
+        if sampler is not None:
+            sampler.wake()
 
     @property
     def running(self) -> bool:
         """Whether samples are being taken."""
-        return self._running_clock() is not None
+        return self._running_sampler() is not None
 
-    def _running_clock(self) -> Sampler | None:
-        clock = self._clock
-        return clock if clock is not None and clock.running else None
+    def _running_sampler(self) -> Sampler | None:
+        sampler = self._sampler
+        return sampler if sampler is not None and sampler.running else None
 
     def start(self) -> None:
-        """Begin to sample, at once and then every ``interval`` seconds; nothing if running already."""
-        with self._switching:
+        """Begin to sample, at once and then every ``interval`` seconds; does nothing if running already."""
+        with self._starting:
             self.starts += 1
             if self.running:
                 return
-            if self._clock is not None:
-                self._clock.wake()  # an interrupted stop may have left it asleep
+            if self._sampler is not None:
+                self._sampler.wake()  # an interrupted stop may have left it asleep
             self.started = time.monotonic()
-            clock = self._clock = Sampler(
+            sampler = self._sampler = Sampler(
                 self._sample,
                 self._between,
                 self._close_sources,
@@ -366,39 +387,39 @@ class PerformanceMonitor:
                 after_gap=self._latest is not None,
             )
             try:
-                clock.start()
-            except BaseException:  # an interrupt, or no more threads: none is to begin later on
-                clock.stop()
+                sampler.start()
+            except BaseException:  # an interrupt, or no more threads: this one must not begin later
+                sampler.stop()
                 raise
-            self._tell_watchers(True)
-        self._told_states.tell(True)
+            self._notify_watchers(True)
+        self._state_subscribers.notify(True)
 
     def stop(self) -> None:
-        """Stop sampling and close the log; the history stays readable. Nothing if not running."""
-        clock, was_running, log = self._clock, self.running, self._log.path
+        """Stop sampling and close the log; the history stays readable. Does nothing if not running."""
+        sampler, was_running, log = self._sampler, self.running, self._log.path
         if was_running:
-            self._tell_watchers(False)
-        # Not under the lock: the thread may be about to stop the monitor too, from a subscriber.
-        if clock is not None:
+            self._notify_watchers(False)
+        # Not under the lock: a subscriber may be about to stop the monitor on the sampling thread.
+        if sampler is not None:
             if self._recorded.waiting:
-                clock.soon()  # so that what was recorded last finds a row
-            clock.stop()
-        self._drain_queue()
+                sampler.sample_soon()  # so that the values that were recorded last get a row
+            sampler.stop()
+        self._actions.drain()
         again = self.running  # another thread has started it meanwhile, and perhaps a log too
         if not again or self._log.path is log:
             self._log.stop()
-        if not again and (clock is None or not clock.is_alive()):
-            self._close_sources()  # else that thread does it, as soon as it can
+        if not again and (sampler is None or not sampler.is_alive()):
+            self._close_sources()  # otherwise that thread does it, as soon as it can
         if was_running:
-            self._told_states.tell(False)
+            self._state_subscribers.notify(False)
 
-    def _tell_watchers(self, running: bool) -> None:
+    def _notify_watchers(self, running: bool) -> None:
         for watcher in watchers:
-            with self._errors.of(watcher.__qualname__):
+            with self._errors.catch(name_of(watcher)):
                 watcher(self, running)
 
     def _close_sources(self) -> None:
-        with self._sampling:  # not in the middle of a reading
+        with self._sampling:  # not during a reading
             self._sources.close()
 
     def call_soon(self, action: Callable[[], object], name: str = "") -> None:
@@ -407,34 +428,25 @@ class PerformanceMonitor:
         For what a browser asks while a cell runs: the thread that receives the request must not be held up.
         An action that raises is logged and listed in ``errors`` under ``name``, by default the function's.
         """
-        self._queue.put((name or name_of(action), action))
-        clock = self._running_clock()
-        if clock is not None:
-            clock.wake()
+        self._actions.add(action, name)
+        sampler = self._running_sampler()
+        if sampler is not None:
+            sampler.wake()
         else:
-            self._drain_queue()
+            self._actions.drain()
 
     def _between(self) -> None:
-        """What else the sampling thread does: after each sample, and when it is woken."""
-        self._drain_queue()
+        """Do the other work of the sampling thread: after each sample, and when it is woken."""
+        self._actions.drain()
         self._span_log.write()
 
     def _write_spans(self) -> None:
         """Have what is new among the spans written soon; here and at once if the monitor is not running."""
-        clock = self._clock
-        if clock is None or not clock.is_alive():
+        sampler = self._sampler
+        if sampler is None or not sampler.is_alive():
             self._span_log.write()
         elif self._log.running:
-            clock.wake()
-
-    def _drain_queue(self) -> None:
-        while not self._queue.empty():
-            try:
-                name, action = self._queue.get_nowait()
-            except queue.Empty:  # another thread was quicker
-                return
-            with self._errors.of(name):
-                action()
+            sampler.wake()
 
     def __enter__(self) -> Self:
         self.start()
@@ -447,30 +459,19 @@ class PerformanceMonitor:
         state = "running" if self.running else "stopped"
         return f"<PerformanceMonitor {state}, every {self.interval:g} s, {len(self._columns)} metrics>"
 
-    def renew_after_fork(self) -> None:
-        """In a forked child there is no thread, and the log is the parent's."""
-        if self._clock is not None:
-            self._clock.give_back()
-        self._renew_locks()
-        for part in (self._history, self._spans, self._recorded, self._told_samples, self._told_states):
-            part.renew_lock()
-        self._sources.forget()
-        self._span_log.forget()
-        self._log.forget()
 
-
-def _patience(clock: Sampler) -> float:
-    """How long to wait for a sample; not at all on the thread that takes it."""
-    return 0.0 if clock is threading.current_thread() else _FOR_A_SAMPLE
+def _timeout(sampler: Sampler) -> float:
+    """Return the seconds to wait for a sample; 0 on the thread that takes it."""
+    return 0.0 if sampler is threading.current_thread() else _FOR_A_SAMPLE
 
 
 def _seconds(name: str, value: float) -> float:
-    """The value if it is a number of seconds above 0; raises ValueError, naming it, if not."""
+    """Return the value if it is a number of seconds above 0; raises ValueError, naming it, if not."""
     try:
         seconds = float(value)
     except (TypeError, ValueError):
         seconds = math.nan
-    # Below a microsecond nothing is told apart, and far below it how many were missed is no number.
+    # Times are stored in microseconds. Far below one, the number of missed samples would overflow.
     if not 1e-6 <= seconds <= threading.TIMEOUT_MAX:
         raise ValueError(f"{name} must be a number of seconds greater than 0, not {value!r}")
     return seconds

@@ -1,4 +1,4 @@
-"""What the user records: series of one's own, handed to the sampler like any other reading."""
+"""Recorded: the series that the user records, handed to the sampler like any other reading."""
 
 from __future__ import annotations
 
@@ -6,50 +6,52 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.metrics import RECORDED, Metric, unit_of
 
-MOST = 100
+MAX_SERIES = 100
 """How many names may be recorded: each is a column of every row."""
 
 
 class Recorded:
-    """Hands over the last value of each series that was recorded since the reading before.
+    """A collector of the last value of each series that was recorded since the reading before.
 
-    Its metrics grow by the names that are new; they never shrink. To be used from any thread.
+    Its metrics grow by each new name and never shrink. Safe to use from any thread.
     """
 
     def __init__(self) -> None:
         self.metrics: Sequence[Metric] = ()
         self._new: dict[str, Metric] = {}
         self._values: dict[str, float] = {}
-        self.renew_lock()
+        self.renew_after_fork()
+        renew_after_fork(self)
 
-    def renew_lock(self) -> None:
-        """In a forked child: the parent's lock may have been held when the fork happened."""
-        # Reentrant: a signal handler may record while the thread that it interrupts holds it.
+    def renew_after_fork(self) -> None:
+        """In a forked child: make a new lock, since a thread of the parent may have held the old one."""
+        # Reentrant: a signal handler may record while the thread that it interrupts holds the lock.
         self._lock = threading.RLock()
 
     def record(self, values: Mapping[str, object], taken: frozenset[str]) -> None:
-        """Keep the values for the next reading: all of them, or none if one cannot be taken.
+        """Keep the values for the next reading: all of them, or none if one is refused.
 
-        ``taken`` has the names of the other columns. Raises ValueError for a name that cannot be a column or
-        is one already, and if there are more than MOST; TypeError for what is no number.
+        ``taken`` are the names of the other columns. Raises TypeError for a value that is not a number, and
+        ValueError for a name that cannot be a column or is one already, and for more than MAX_SERIES names.
         """
         numbers = {name: _number(name, value) for name, value in values.items()}
         with self._lock:
             known = {metric.name for metric in self.metrics} | self._new.keys()
             new = {name: _metric(name, taken) for name in numbers if name not in known}
-            if new and len(known) + len(new) > MOST:
+            if new and len(known) + len(new) > MAX_SERIES:
                 raise ValueError(
                     f"{next(iter(new))!r} cannot be recorded: each series is a column of every row, and "
-                    f"there are {len(known)} already; at most {MOST} may be recorded"
+                    f"there are {len(known)} already; at most {MAX_SERIES} may be recorded"
                 )
             self._new.update(new)
             self._values.update(numbers)
 
     @property
     def waiting(self) -> bool:
-        """Whether there are values that no reading has handed over."""
+        """Whether there are values for the next reading."""
         return bool(self._values)
 
     @property
@@ -58,18 +60,18 @@ class Recorded:
         return tuple(self._new) if self._new else ()
 
     def adopt(self, names: Sequence[str]) -> None:
-        """Those of the new names are among the metrics from now on."""
+        """Move these names from ``new`` to the metrics."""
         with self._lock:
             metrics = (*self.metrics, *(self._new[name] for name in names))
             new = {name: metric for name, metric in self._new.items() if name not in names}
-            self.metrics, self._new = metrics, new  # both, or an interrupt leaves both as they were
+            self.metrics, self._new = metrics, new  # in one statement: an interrupt leaves both as they were
 
     def collect(self) -> Mapping[str, float]:
-        """The last value of each series that was recorded since the reading before."""
+        """Return the last value of each series that was recorded since the reading before."""
         if not self._values:
             return {}
         with self._lock:
-            # What was recorded first a moment ago is a column from the next reading on.
+            # A name that was recorded for the first time a moment ago is a column from the next reading on.
             values, self._values = self._values, {}
             for name in list(self._new):
                 if name in values:
@@ -78,7 +80,7 @@ class Recorded:
 
 
 def _number(name: str, value: Any) -> float:
-    """The value as a float, if it is a single number: of Python, numpy, torch or any that says it is one."""
+    """Return the value as a float; raises TypeError unless it is a single number, of whichever library."""
     try:
         item = getattr(value, "item", None)  # of an array or tensor with one element
         number = value if item is None else item()

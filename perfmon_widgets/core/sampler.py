@@ -9,29 +9,37 @@ import threading
 import time
 from collections.abc import Callable
 
-# How long stop() waits for a reading that hangs in a driver before it lets the thread go.
+from perfmon_widgets.forks import renew_after_fork
+
 TIMEOUT = 5.0
-# How many samples are taken that were asked for: one per so many seconds in the long run, because a loop may
-# ask each time round; but so many in a row, so that a few quick cells can be told apart; and no two closer
-# than that, because over so short a time no share of CPU time can be measured.
-_EVERY, _IN_A_ROW, _APART = 0.1, 5, 0.005
-# A sample that comes so many seconds late shows that this thread does not get the GIL.
+"""Seconds to wait for a reading that hangs in a driver before the thread is left to itself."""
+
+# The rate limit of requested samples, since a loop may request one each time round: one per _EVERY seconds
+# in the long run, but up to _BURST in a row, so that a few quick cells are kept apart; and none closer than
+# _APART to the one before, because over a shorter time no share of CPU time can be measured.
+_EVERY, _BURST, _APART = 0.1, 5, 0.005
+# A sample that is this many seconds late shows that the thread does not get the GIL.
 _STARVED = 0.25
-# Then it asks for it after so many seconds instead of the usual 5 ms. Each time that the GIL is free for a
-# moment the wait begins anew, and this thread wakes too slowly to take it: a loop with a quick system call
-# every 0.5 to 5 ms keeps it out for as long as it runs. Not from the beginning, because it costs a program
-# that computes in several threads of Python 1 to 6 %.
+# The switch interval, in seconds, that a starved thread sets; see Sampler.
 _SWITCH_INTERVAL = 0.0005
 
 
 class Sampler(threading.Thread):
     """A thread that takes a sample every interval: made for one start, ended by one stop.
 
+    A thread that is kept waiting for the GIL sets ``sys.setswitchinterval`` from the usual 5 ms to 0.5 ms
+    until it stops. This is a setting of the whole process, and it is worth it. A loop with a quick system
+    call every 0.5 to 5 ms, such as one that reads small files, frees the GIL too briefly for another thread
+    to wake up and take it, and each time the 5 ms after which that thread may demand it begin anew. During
+    such a loop on an idle machine 65 to 185 of 206 samples are taken, and 7 without this: the panel would
+    stand still for the whole cell (tests/benchmarks/cadence.py). It costs a program that computes in several
+    Python threads 1 to 6 %, which is why it is not set from the start.
+
     Args:
-        take: takes a sample, and calls taken() when it is stored; told whether samples are missing before.
-        between: called after each sample and each wake(), for what else is to be done on this thread.
-        after: called when the thread ends.
-        interval: seconds between samples, asked anew each time.
+        take: takes a sample and calls sample_stored(); its argument: whether samples are missing before it.
+        between: called after each sample and each wake(), for other work on this thread.
+        at_end: called when the thread ends.
+        interval: returns the seconds between samples; called before each wait.
         after_gap: whether samples are missing before the first.
     """
 
@@ -39,7 +47,7 @@ class Sampler(threading.Thread):
         self,
         take: Callable[[bool], object],
         between: Callable[[], object],
-        after: Callable[[], object],
+        at_end: Callable[[], object],
         interval: Callable[[], float],
         *,
         after_gap: bool,
@@ -47,59 +55,60 @@ class Sampler(threading.Thread):
         super().__init__(name="perfmon-sampler", daemon=True)
         self.missed = 0
         """How many samples were due but not taken, because the thread came too late."""
+        self.newest = -math.inf
+        """Monotonic time at which the newest sample was stored."""
         self._take = take
         self._between = between
-        self._after = after
+        self._at_end = at_end
         self._interval = interval
         self._after_gap = after_gap
         self._stopping = False
-        self._wanted = False
-        self.newest = -math.inf
-        """When the newest sample was stored, in monotonic seconds."""
-        self._spent = -math.inf  # until when samples have been taken, at one per _EVERY
-        # Held as long as nobody wakes the thread, so that waiting for it is one call; an Event takes many.
-        self._asleep = threading.Lock()
-        self._asleep.acquire()
-        self._served = threading.Event()
-        self._slow = False  # whether somebody has lost patience since the newest sample
-        self._usual_switch_interval = math.nan  # which is given back at the end; NaN if it was not changed
+        self._requested = False  # whether somebody waits for a sample that has not begun
+        self._paid_until = -math.inf  # requested samples have used up the rate limit up to this time
+        # Held while there is no reason to wake up: so waiting is a single call, where an Event takes many.
+        self._wake_up = threading.Lock()
+        self._wake_up.acquire()
+        self._stored = threading.Event()  # set when a requested sample is there
+        self._timed_out = False  # whether a caller of sample_soon() has, since the newest sample
+        self._usual_switch_interval = math.nan  # set again at the end; NaN while it is unchanged
+        renew_after_fork(self)
 
     def wake(self) -> None:
-        """Have it look at once at what there is to do, and at the interval."""
+        """Have the thread look at once at its interval, at requests and at what is to be done between."""
         with contextlib.suppress(RuntimeError):  # it has been woken already
-            self._asleep.release()
+            self._wake_up.release()
 
-    def soon(self, patience: float = 0.0) -> None:
-        """Have a sample taken beside the regular ones, which go on as they would.
+    def sample_soon(self, timeout: float = 0.0) -> None:
+        """Request a sample in addition to the regular ones, whose times do not change.
 
-        It is taken at once, or a little later if there were many. Only in the first case waits for it: as a
-        rule, the time that it takes, and at most so many seconds from when it is due. If it takes longer,
-        nobody waits again before one has come.
+        If the rate limit allows it, it is taken at once, and this waits for it, up to ``timeout`` seconds
+        from when it is due; otherwise it is taken a little later. After a timeout no caller waits until the
+        next sample is there, so that a driver that does not answer delays one caller only.
         """
         now = time.monotonic()
-        affordable = now >= self._affordable()  # before the thread counts this one
-        self._served.clear()
-        waiting, self._wanted = self._wanted, True
-        if not waiting:  # or the thread knows already
+        allowed = now >= self._within_limit_from()  # before the thread counts this one
+        self._stored.clear()
+        requested, self._requested = self._requested, True
+        if not requested:  # otherwise the thread knows already
             self.wake()
-        if patience and not self._slow and affordable:
-            # A moment more right after another sample, or what comes next would count as what came before.
-            self._slow = not self._served.wait(patience + max(0.0, self.newest + _APART - now))
+        if timeout and not self._timed_out and allowed:
+            # Right after another sample it is due _APART later. Without waiting that long, what the caller
+            # does next would be counted as what came before.
+            self._timed_out = not self._stored.wait(timeout + max(0.0, self.newest + _APART - now))
 
-    def taken(self) -> None:
-        """A sample has been stored: told before the subscribers are, for whom a span need not wait."""
+    def sample_stored(self) -> None:
+        """Note that a sample is stored. Called before subscribers are, so that no caller waits for them."""
         self.newest = time.monotonic()
-        self._slow = False
-        if not self._wanted and not self._served.is_set():  # else it had begun before it was asked for
-            self._served.set()
+        self._timed_out = False
+        if not self._requested and not self._stored.is_set():  # otherwise it had begun before the request
+            self._stored.set()
 
-    def _allowed(self) -> float:
-        """When a sample that was asked for may be taken."""
-        return max(self.newest + _APART, self._affordable())
+    def _due_if_requested(self) -> float:
+        """Return the monotonic time from which a requested sample may be taken."""
+        return max(self.newest + _APART, self._within_limit_from())
 
-    def _affordable(self) -> float:
-        """When there are no longer too many that were asked for."""
-        return self._spent - (_IN_A_ROW - 1) * _EVERY
+    def _within_limit_from(self) -> float:
+        return self._paid_until - (_BURST - 1) * _EVERY
 
     def stop(self) -> None:
         """End the thread and wait for its end, unless a reading hangs or this is the thread itself."""
@@ -115,57 +124,62 @@ class Sampler(threading.Thread):
         return self.is_alive() and not self._stopping
 
     def run(self) -> None:
-        """Take the samples; ended by stop()."""
+        """Take the samples until stop()."""
         interval = self._interval()
         due = time.monotonic()
         after_gap = self._after_gap
         while not self._stopping:
             now = time.monotonic()
             if now >= due:
-                # What was missed while this thread could not run lies before this row, what is missed
-                # while the sources answer lies before the next.
+                # Samples that were missed while this thread could not run are missing before this row, those
+                # missed while the sources answer are missing before the next.
                 following, missed = next_due(due, now, interval)
                 self._sample(after_gap or missed > 0)
                 due, late = next_due(following - interval, time.monotonic(), interval)
                 self.missed += missed + late
                 after_gap = late > 0
-            elif self._wanted and now >= self._allowed():
-                self._spent = max(self._spent, now) + _EVERY
+            elif self._requested and now >= self._due_if_requested():
+                self._paid_until = max(self._paid_until, now) + _EVERY
                 self._sample(after_gap)
                 after_gap = False
             self._between()
             if self._interval() != interval:
-                # What a shorter interval would have made due before is not missed: nobody asked for it.
+                # Samples that a shorter interval would have made due earlier are not missed.
                 before, interval = interval, self._interval()
                 due = max(due - before + interval, time.monotonic())
-            next_one = min(due, self._allowed()) if self._wanted else due
-            woken = self._asleep.acquire(timeout=max(0.0, next_one - time.monotonic()))
+            next_one = min(due, self._due_if_requested()) if self._requested else due
+            woken = self._wake_up.acquire(timeout=max(0.0, next_one - time.monotonic()))
             if not woken and time.monotonic() > next_one + _STARVED:
-                self._ask_for_the_gil_sooner()
-        if self._wanted:
-            self._sample(after_gap)  # the end of what was asked for would be missing for good
-        self.give_back()
-        self._after()
+                self._shorten_switch_interval()
+        if self._requested:
+            self._sample(after_gap)  # no later sample shows the end of what it was requested for
+        self._restore_switch_interval()
+        self._at_end()
 
-    def _ask_for_the_gil_sooner(self) -> None:
+    def _sample(self, after_gap: bool) -> None:
+        self._requested = False  # first: a request from now on wants a sample that begins after this one
+        self._take(after_gap)
+
+    def _shorten_switch_interval(self) -> None:
         if sys.getswitchinterval() > _SWITCH_INTERVAL:
             self._usual_switch_interval = sys.getswitchinterval()
             sys.setswitchinterval(_SWITCH_INTERVAL)
 
-    def give_back(self) -> None:
-        """Have the interpreter switch threads as before: at the end, and in a forked child."""
+    def _restore_switch_interval(self) -> None:
+        # Not if another part of the program has set its own meanwhile.
         if sys.getswitchinterval() == _SWITCH_INTERVAL and not math.isnan(self._usual_switch_interval):
             sys.setswitchinterval(self._usual_switch_interval)
 
-    def _sample(self, after_gap: bool) -> None:
-        self._wanted = False  # before: what is asked for from here on lies after this reading
-        self._take(after_gap)
+    def renew_after_fork(self) -> None:
+        """In a forked child: restore the switch interval, since this thread does not exist there."""
+        self._restore_switch_interval()
 
 
 def next_due(due: float, now: float, interval: float) -> tuple[float, int]:
-    """When the next sample is due after the one that was due at ``due``, and how many were missed by ``now``.
+    """Return when the sample after the one due at ``due`` is due, and how many have been missed by ``now``.
 
-    The grid is kept, so that lateness does not add up; what is past is skipped, never made up for.
+    Samples stay on the grid ``due + n * interval``, so that lateness does not add up: those in the past are
+    skipped, never made up for.
     """
     following = due + interval
     if following > now:

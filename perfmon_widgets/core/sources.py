@@ -1,37 +1,43 @@
-"""Sources: the collectors of one monitor, read one after the other; each that fails costs its own columns."""
+"""Sources: the collectors of one monitor, read one after the other; one that fails costs its own columns."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from perfmon_widgets.collectors import Collector
 from perfmon_widgets.collectors.timeout_thread import NoAnswerError, TimeoutThread
 from perfmon_widgets.core.errors import Errors, numbered
 from perfmon_widgets.core.sampler import TIMEOUT
+from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.metrics import Metric
 
 
 class Sources:
-    """Collectors, each under the name of its class, numbered where there are several of one.
+    """Collectors, each under the name of its class, numbered where several have the same.
 
-    Raises TypeError for what is no collector, and ValueError for two columns of one name.
+    Raises TypeError for an object that is not a collector, and ValueError for two columns of one name.
     """
 
     def __init__(self, collectors: Sequence[Collector], errors: Errors) -> None:
         self._errors = errors
         self._collectors = _named(collectors)
-        # Those of this package wait for a device themselves where there is one, and are known to tell floats
-        # for columns of their own; of others nobody knows.
-        self._patient = {
+        # The collectors of this package have timeouts of their own where they ask a device, and return floats
+        # for their own columns. Any other is called on a thread of its own, and what it returns is checked.
+        self._threads = {
             name: TimeoutThread(f"perfmon-{name}")
             for name, collector in self._collectors.items()
             if not type(collector).__module__.startswith("perfmon_widgets.")
         }
-        self._opened = True  # whether one may hold something that is to be closed
+        self._opened = True  # whether a collector may hold something that is to be closed
         columns = [metric.name for metric in self.metrics]
         repeated = {name for name in columns if columns.count(name) > 1}
         if repeated:
             raise ValueError(f"two metrics have the name {min(repeated)!r}; rename one of them")
+        renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        """In a forked child: leave it to the parent to close what the collectors hold."""
+        self._opened = False
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -40,39 +46,48 @@ class Sources:
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Why single numbers are missing, by column, as the collectors say themselves."""
+        """Why numbers are missing, by column.
+
+        A collector may give the reason for a single column in its ``errors``. If its last reading failed as a
+        whole, that error is the reason for each of its columns.
+        """
         reasons: dict[str, str] = {}
-        for collector in self._collectors.values():
-            reasons.update(getattr(collector, "errors", {}))
+        for name, collector in self._collectors.items():
+            own = getattr(collector, "errors", None)
+            if isinstance(own, Mapping):
+                reasons.update(own)
+            failed = self._errors.texts.get(name)
+            if failed is not None:
+                reasons.update((metric.name, failed) for metric in collector.metrics)
         return reasons
 
-    def read_into(self, values: dict[str, float], *, patiently: bool) -> None:
+    def read_into(self, values: dict[str, float], *, with_timeout: bool) -> None:
         """Replace the values by one reading of every collector, as far as it has them.
 
-        ``patiently``: one that does not come back holds up the others only once, and only so long.
+        ``with_timeout``: a collector that does not answer holds up the others once, for ``TIMEOUT`` seconds.
         """
         self._opened = True
         errors = self._errors
         for name, collector in self._collectors.items():
-            try:  # as `with errors.of(name)`, which would be dearer than some of the readings
-                if name in self._patient:
-                    reading = self._ask(name, collector, patiently)
+            try:  # as `with errors.catch(name)`, which would cost more than some of the readings
+                if name in self._threads:
+                    reading = self._read(name, collector, with_timeout)
                     if not reading.keys() <= values.keys():
                         raise ValueError(f"{min(reading.keys() - values.keys())!r} is not among its metrics")
                     values.update(reading)
                 else:
                     values.update(collector.collect())
             except Exception as error:  # noqa: BLE001 - whatever it is, it costs this collector's columns only
-                errors.note(name, error)
+                errors.report(name, error)
             else:
                 if name in errors.texts:
-                    errors.forget(name)
+                    errors.clear(name)
 
-    def _ask(self, name: str, collector: Collector, patiently: bool) -> dict[str, float]:
-        """A reading of a collector that nobody here knows, every value as a float."""
-        thread = self._patient[name]
-        # One that has not come back is not to be called a second time meanwhile, whoever wants it.
-        if patiently or thread.busy:
+    def _read(self, name: str, collector: Collector, with_timeout: bool) -> dict[str, float]:
+        """Return a reading of a collector that is not of this package, each value as a float."""
+        thread = self._threads[name]
+        # A collector that has not answered yet is not called a second time meanwhile.
+        if with_timeout or thread.busy:
             try:
                 found = thread.ask(collector.collect, TIMEOUT)
             except NoAnswerError:
@@ -81,27 +96,23 @@ class Sources:
             found = collector.collect()
         return {column: float(value) for column, value in found.items()}
 
-    def forget(self) -> None:
-        """In a forked child: what the collectors hold is the parent's to let go of."""
-        self._opened = False
-
     def close(self) -> None:
-        """Have each let go of what it holds; nothing if it has, and was not read since.
+        """Call ``close()`` of each collector that has it, if any was read since the last call.
 
-        One that has not come back from a reading is left alone until the next time.
+        One that still takes a reading is left until the next call.
         """
         if not self._opened:
             return
         self._opened = False
         for name, collector in self._collectors.items():
-            if name in self._patient and self._patient[name].busy:
+            if name in self._threads and self._threads[name].busy:
                 self._opened = True
                 continue
             close = getattr(collector, "close", None)
             if close is not None:
-                with self._errors.of(name, heals=False):
+                with self._errors.catch(f"{name}.close"):
                     close()
-        for thread in self._patient.values():
+        for thread in self._threads.values():
             thread.close()
             thread.join(TIMEOUT)
 
@@ -110,6 +121,6 @@ def _named(collectors: Sequence[Collector]) -> dict[str, Collector]:
     named: dict[str, Collector] = {}
     for collector in collectors:
         if not isinstance(collector, Collector):
-            raise TypeError(f"{collector!r} is no collector: it needs `metrics` and `collect()`")
+            raise TypeError(f"{collector!r} is not a collector: it needs `metrics` and `collect()`")
         named[numbered(type(collector).__name__, named)] = collector
     return named

@@ -17,8 +17,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfmon_widgets.core.csv_log import APPEND, TIMEOUT, CsvLog, sentence, spans_path
+from perfmon_widgets.core.csv_log import TIMEOUT, CsvLog
+from perfmon_widgets.core.log_files import APPEND, sentence, spans_path
 from perfmon_widgets.core.spans import CELL, MARK, SPAN, Span, Spans, table
+from perfmon_widgets.forks import renew_after_fork
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +44,7 @@ class SpanLog:
         self._made = self._over = False
         self._lock = threading.Lock()
         log.ending = self.end
+        renew_after_fork(self)
 
     def write(self) -> None:
         """Write what is new. Never raises."""
@@ -97,7 +100,7 @@ class SpanLog:
         finally:
             os.close(descriptor)
 
-    def forget(self) -> None:
+    def renew_after_fork(self) -> None:
         """In a forked child: leave the file to the parent."""
         self._lock = threading.Lock()  # the parent's may have been held when the fork happened
         self._beside, self._over = self._log.path, True  # the parent may not have come to write to it yet

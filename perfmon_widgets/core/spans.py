@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from perfmon_widgets.forks import renew_after_fork
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -77,9 +79,10 @@ class Spans:
         self._open: dict[int, Span] = {}
         self._ended: dict[str, deque[Span]] = {kind: deque(maxlen=CAP) for kind in (CELL, SPAN, MARK)}
         self._news: deque[Span] = deque(maxlen=CAP)
-        self.renew_lock()
+        self.renew_after_fork()
+        renew_after_fork(self)
 
-    def renew_lock(self) -> None:
+    def renew_after_fork(self) -> None:
         """In a forked child: the parent's lock may have been held when the fork happened."""
         # Reentrant: a signal handler may put a mark while the thread that it interrupts holds it. So lists
         # are made by one call, in the midst of which no handler runs.

@@ -34,7 +34,7 @@ class Gpus:
 monitor = PerformanceMonitor([*default_collectors(), Gpus()])
 for ago in range(600, 0, -1):
     values = dict.fromkeys(monitor._columns, math.nan)
-    monitor._sources.read_into(values, patiently=True)
+    monitor._sources.read_into(values, with_timeout=True)
     monitor._history.append(time.time() - ago, tuple(values.values()))
 monitor.interval = 1.0
 monitor.start()

@@ -20,7 +20,7 @@ from ipykernels import NEWEST, OLDER, install_kernelspecs
 from prometheus_client.parser import text_string_to_metric_families
 
 from perfmon_widgets import _jupyter_server_extension_points
-from perfmon_widgets.core.csv_log import read_csv
+from perfmon_widgets.core.csv_read import read_csv
 from perfmon_widgets.jupyter import server_extension
 from perfmon_widgets.web import api
 

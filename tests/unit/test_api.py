@@ -16,7 +16,7 @@ import pytest
 from fakes.collectors import FakeCollector
 from prometheus_client.parser import text_string_to_metric_families
 
-from perfmon_widgets.core.csv_log import read_csv
+from perfmon_widgets.core.csv_read import read_csv
 from perfmon_widgets.core.monitor import PerformanceMonitor
 from perfmon_widgets.metrics import Metric
 from perfmon_widgets.web import api, exposition

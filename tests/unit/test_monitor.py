@@ -1,8 +1,10 @@
-"""The clock, the thread, the stores and the subscribers."""
+"""Sampling, the history, the errors, the subscribers and the thread."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import inspect
 import json
 import logging
 import math
@@ -13,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -180,6 +183,9 @@ def test_the_attributes_of_the_history_say_what_each_column_is():
         "unit": "watts",
         "help": "About gpu0/power_watts.",
         "source": "NVML",
+        "group": "cpu",
+        "role": "",
+        "label": "GPU 0 power",
     }
     assert attributes["devices"] == {"gpu0": "A100"}
     assert attributes["gaps"] == []
@@ -230,7 +236,7 @@ def test_a_source_that_fails_costs_its_own_columns_and_the_others_go_on():
         sample = monitor.sample()
     assert math.isnan(sample.values["a_percent"])
     assert sample.values["b_percent"] == 0.0
-    assert monitor.errors == {"FakeCollector": "broken"}
+    assert monitor.errors == {"FakeCollector": "broken", "a_percent": "broken"}
 
 
 def test_a_failure_is_logged_once_tried_again_and_forgotten_when_it_is_over(caplog):
@@ -250,7 +256,7 @@ def test_a_failure_is_logged_once_tried_again_and_forgotten_when_it_is_over(capl
 def test_an_error_without_words_is_named_by_its_kind():
     monitor = PerformanceMonitor([FakeCollector("a_percent", read=lambda: fails(""))])
     monitor.sample()
-    assert monitor.errors == {"FakeCollector": "RuntimeError"}
+    assert monitor.errors == {"FakeCollector": "RuntimeError", "a_percent": "RuntimeError"}
 
 
 @pytest.mark.parametrize("value", [None, "much", [1.0]])
@@ -261,7 +267,7 @@ def test_a_value_that_is_no_number_is_an_error_of_its_source(value):
     sample = monitor.sample()
     assert math.isnan(sample.values["a_percent"])
     assert sample.values["b_percent"] == 0.0
-    assert list(monitor.errors) == ["FakeCollector"]
+    assert list(monitor.errors) == ["FakeCollector", "a_percent"]
 
 
 def test_a_column_that_was_not_declared_is_an_error_and_does_not_appear():
@@ -275,13 +281,65 @@ def test_a_column_that_was_not_declared_is_an_error_and_does_not_appear():
 def test_several_sources_of_one_kind_are_told_apart():
     monitor = PerformanceMonitor([FakeCollector("a_percent"), FakeCollector("b_percent", read=fails)])
     monitor.sample()
-    assert monitor.errors == {"FakeCollector 2": "broken"}
+    assert monitor.errors == {"FakeCollector 2": "broken", "b_percent": "broken"}
 
 
 def test_a_source_may_say_itself_why_a_single_number_is_missing():
     collector = FakeCollector("a_percent")
     collector.errors = {"a_percent": "no swap"}
     assert PerformanceMonitor([collector]).errors == {"a_percent": "no swap"}
+
+
+def test_a_source_that_fails_as_a_whole_is_the_reason_for_each_of_its_columns_until_it_recovers():
+    """A gauge asks for its column: that of a broken sensor said that it waits for a second sample."""
+    answers = iter([lambda: {"cpu_percent": 1.0, "b_bytes": 2.0}, fails, fails, lambda: {"cpu_percent": 3.0}])
+    collector = FakeCollector("cpu_percent", "b_bytes", read=lambda: next(answers)())
+    collector.errors = {"b_bytes": "no counter"}
+    monitor = PerformanceMonitor([collector, OtherCollector("c_percent")])
+    own = {"b_bytes": "no counter"}
+    monitor.sample()
+    assert monitor.errors == own
+    for _ in range(2):
+        monitor.sample()
+        assert monitor.errors == {"FakeCollector": "broken", "cpu_percent": "broken", "b_bytes": "broken"}
+    monitor.sample()
+    assert monitor.errors == own
+
+
+@pytest.mark.parametrize("errors", [0, None, "text", ["a_percent"]])
+def test_an_attribute_of_a_source_that_is_called_errors_by_chance_is_left_alone(errors):
+    collector = FakeCollector("a_percent")
+    collector.errors = errors
+    assert PerformanceMonitor([collector]).errors == {}
+
+
+def test_columns_that_a_running_log_lacks_are_among_the_errors(folder, monkeypatch):
+    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    monitor.log.start("run.csv")
+    monitor.record(loss=1.0)
+    create = os.open
+
+    def refuse(path: object, *arguments: Any, **keywords: Any) -> int:
+        if "part2" in str(path):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return create(path, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        monitor.sample()
+    assert list(monitor.errors) == ["log"]
+    assert "without loss" in monitor.errors["log"]
+    monitor.sample()
+    assert monitor.errors == {}
+    monitor.stop()
+    assert read_csv(monitor.log.path)["a_percent"].tolist() == [0, 1]
+
+
+def test_a_log_that_has_switched_itself_off_is_among_the_errors(folder):
+    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    monitor.log.start("run.csv").unlink()
+    monitor.sample()
+    assert "deleted" in monitor.errors["log"]
 
 
 # -- subscribers -------------------------------------------------------------------------------------------
@@ -362,9 +420,50 @@ def test_a_subscriber_without_a_name_is_called_by_its_type():
     monitor.on_sample(partial(lambda model, sample: 1 / 0, Unprintable()))
     monitor.sample()
     assert monitor.errors == {"on_sample partial": "division by zero"}
-    wish = partial(lambda model: 1 / 0, Unprintable())
-    monitor.call_soon(wish)
+    action = partial(lambda model: 1 / 0, Unprintable())
+    monitor.call_soon(action)
     assert "partial" in monitor.errors
+
+
+class Panel:
+    def update(self, _: object) -> None:
+        raise RuntimeError("broken")
+
+    def callbacks(self) -> dict[str, Callable[[object], object]]:
+        def local(_: object) -> None:
+            raise RuntimeError("broken")
+
+        line = inspect.currentframe().f_lineno
+        return {
+            "local": local,
+            f"lambda (line {line + 3} of {__name__})": lambda _: fails(),
+            "Panel.update": self.update,
+            "partial": partial(self.update),
+        }
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_errors_name_a_function_by_words_that_a_person_understands(number):
+    name, callback = list(Panel().callbacks().items())[number]
+    monitor = PerformanceMonitor([], interval=NEVER)
+    monitor.on_sample(callback)
+    monitor.sample()
+    assert list(monitor.errors) == [f"on_sample {name}"]
+    monitor.on_sample(callback, remove=True)
+    monitor.on_state(callback)
+    with monitor:
+        assert list(monitor.errors) == [f"on_state {name}"]
+    monitor.on_state(callback, remove=True)
+    monitor.call_soon(partial(callback, None))
+    assert list(monitor.errors) == ["partial"]
+
+
+def test_an_action_may_be_given_a_name_for_the_errors():
+    monitor = PerformanceMonitor([])
+    monitor.call_soon(lambda: fails(), name="the button")
+    assert monitor.errors == {"the button": "broken"}
+    monitor.call_soon(lambda: None, name="the button")
+    assert monitor.errors == {}
 
 
 @pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError])
@@ -634,7 +733,7 @@ def test_a_source_that_cannot_be_closed_is_an_error_and_the_others_are_closed(ca
     monitor = PerformanceMonitor([broken, other])
     monitor.stop()
     assert other.closed == 1
-    assert monitor.errors == {"Closing": "broken"}
+    assert monitor.errors == {"Closing.close": "broken"}
     assert len(caplog.records) == 1
 
 
@@ -658,7 +757,7 @@ def test_a_source_is_not_closed_in_the_middle_of_a_reading():
     assert order == ["read", "closed"]
 
 
-# -- the clock ---------------------------------------------------------------------------------------------
+# -- due times ---------------------------------------------------------------------------------------------
 
 
 def test_a_shorter_interval_holds_at_once():
@@ -788,30 +887,30 @@ def test_the_count_of_missed_ticks_begins_anew_with_each_start():
         assert monitor.missed == 0
 
 
-# -- wishes ------------------------------------------------------------------------------------------------
+# -- queued actions -----------------------------------------------------------------------------------------
 
 
-def test_a_wish_is_fulfilled_by_the_sampling_thread_without_waiting_for_the_next_tick():
+def test_an_action_is_called_by_the_sampling_thread_without_waiting_for_the_next_sample():
     done = threading.Event()
     where = []
 
-    def wish() -> None:
+    def action() -> None:
         where.append(threading.current_thread())
         done.set()
 
     with PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER) as monitor:
-        monitor.call_soon(wish)
+        monitor.call_soon(action)
         assert done.wait(10)
         assert where == samplers()
 
 
-def test_a_wish_is_fulfilled_at_once_and_here_when_the_monitor_is_stopped():
+def test_an_action_is_called_at_once_and_here_when_the_monitor_is_stopped():
     where = []
     PerformanceMonitor([]).call_soon(lambda: where.append(threading.current_thread()))
     assert where == [threading.current_thread()]
 
 
-def test_wishes_are_fulfilled_in_the_order_they_were_made():
+def test_actions_are_called_in_the_order_in_which_they_were_added():
     order, done = [], threading.Event()
     with PerformanceMonitor([], interval=NEVER) as monitor:
         for number in range(20):
@@ -821,7 +920,7 @@ def test_wishes_are_fulfilled_in_the_order_they_were_made():
     assert order == list(range(20))
 
 
-def test_a_wish_that_fails_is_an_error_and_the_thread_goes_on(caplog):
+def test_an_action_that_fails_is_an_error_and_the_thread_goes_on(caplog):
     monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=FAST)
     samples = Samples()
     monitor.on_sample(samples)
@@ -833,17 +932,17 @@ def test_a_wish_that_fails_is_an_error_and_the_thread_goes_on(caplog):
     assert len(caplog.records) == 1
 
 
-def test_a_wish_made_just_before_a_stop_is_not_lost():
-    fulfilled = []
+def test_an_action_added_just_before_a_stop_is_not_lost():
+    called = []
     for number in range(50):
         monitor = PerformanceMonitor([], interval=NEVER)
         monitor.start()
-        monitor.call_soon(lambda number=number: fulfilled.append(number))
+        monitor.call_soon(lambda number=number: called.append(number))
         monitor.stop()
-    assert fulfilled == list(range(50))
+    assert called == list(range(50))
 
 
-def test_a_wish_may_stop_the_monitor():
+def test_an_action_may_stop_the_monitor():
     monitor = PerformanceMonitor([], interval=NEVER)
     monitor.start()
     (thread,) = samplers()
@@ -911,15 +1010,15 @@ def test_a_stop_does_not_wait_for_a_row_that_cannot_be_written(folder, far_disk)
     path = monitor.log.start("run.csv")
     far_disk.away.set()
     monitor.start()
-    clock = monitor._clock
+    sampler = monitor._sampler
     assert far_disk.asked.wait(30)
     monitor.mark("a")
     monitor.stop()
-    assert clock.is_alive()
+    assert sampler.is_alive()
     assert not monitor.running
     assert not monitor.log.running
     far_disk.there.set()
-    clock.join(30)
+    sampler.join(30)
     assert read_csv(path)["a_percent"].tolist() == [0.0]
     assert read_spans(path)["name"].tolist() == ["a"]
 
@@ -1007,7 +1106,7 @@ def test_a_forked_child_does_not_close_what_its_parent_reads(forked):
 def test_a_forked_child_waits_for_the_gil_as_long_as_it_did_before_the_monitor(forked):
     usual = sys.getswitchinterval()
     with PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER) as monitor:
-        monitor._clock._ask_for_the_gil_sooner()
+        monitor._sampler._shorten_switch_interval()
         assert sys.getswitchinterval() < usual
         assert forked(sys.getswitchinterval) == usual
     assert sys.getswitchinterval() == usual
@@ -1038,7 +1137,7 @@ def test_a_forked_child_leaves_the_log_to_its_parent(forked, folder):
     monitor.stop()
 
 
-def test_a_forked_child_does_not_fulfil_the_wishes_of_its_parent(forked):
+def test_a_forked_child_does_not_call_the_actions_of_its_parent(forked):
     busy, go_on = threading.Event(), threading.Event()
     done: list[int] = []
 

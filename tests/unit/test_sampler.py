@@ -1,4 +1,4 @@
-"""Samples that are asked for beside the regular ones: soon, not too many, and without a trace in the grid."""
+"""Samples that are requested in addition to the regular ones: soon, rate-limited, the grid unchanged."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ DEADLINE = 10.0  # seconds, for what takes a fraction of one
 
 
 class Taking:
-    """A clock whose samples are counted; ``slow`` seconds each."""
+    """A sampler whose samples are counted; each takes ``slow`` seconds."""
 
     def __init__(self, interval: float, slow: float = 0.0) -> None:
         self.interval = interval
         self.slow = slow
         self.times: list[float] = []
         self.gaps: list[bool] = []
-        self.clock = Sampler(self._take, lambda: None, lambda: None, lambda: self.interval, after_gap=False)
+        self.sampler = Sampler(self._take, lambda: None, lambda: None, lambda: self.interval, after_gap=False)
 
     def _take(self, after_gap: bool) -> None:
         time.sleep(self.slow)
         self.times.append(time.monotonic())
         self.gaps.append(after_gap)
-        self.clock.taken()
+        self.sampler.sample_stored()
 
     def wait_for(self, number: int) -> None:
         """Wait until so many samples were taken."""
@@ -42,100 +42,100 @@ class Taking:
 
 @pytest.fixture
 def taking() -> Iterator[Callable[..., Taking]]:
-    """Makes clocks and starts them; the first sample of each, which is due at once, has been taken."""
+    """Makes samplers and starts them; the first sample of each, which is due at once, has been taken."""
     made = []
 
     def make(interval: float, slow: float = 0.0) -> Taking:
         taking = Taking(interval, slow)
         made.append(taking)
-        taking.clock.start()
+        taking.sampler.start()
         taking.wait_for(1)
         return taking
 
     yield make
     for each in made:
-        each.clock.stop()
+        each.sampler.stop()
 
 
 def test_a_sample_that_is_asked_for_is_taken_soon(taking):
     one = taking(60)
     time.sleep(0.02)
     asked = time.monotonic()
-    one.clock.soon()
+    one.sampler.sample_soon()
     one.wait_for(2)
     assert one.times[1] - asked < 1
 
 
-def test_whoever_has_patience_is_kept_until_the_sample_is_taken(taking):
+def test_a_request_with_a_timeout_waits_until_the_sample_is_stored(taking):
     one = taking(60)
     time.sleep(0.02)
-    one.clock.soon(DEADLINE)
+    one.sampler.sample_soon(DEADLINE)
     assert len(one.times) == 2
 
 
-def test_whoever_asks_right_after_another_sample_waits_until_the_next_can_tell_something(taking):
+def test_a_request_right_after_a_sample_waits_until_there_is_time_between_the_two(taking):
     one = taking(60)
     time.sleep(0.02)
     for _ in range(3):
-        one.clock.soon(DEADLINE)
+        one.sampler.sample_soon(DEADLINE)
     assert len(one.times) == 4
     assert min(after - before for before, after in pairwise(one.times)) >= 0.004
 
 
-def test_a_source_that_does_not_answer_keeps_nobody_longer_than_their_patience(taking):
+def test_a_source_that_does_not_answer_keeps_no_request_longer_than_its_timeout(taking):
     one = taking(60)
     time.sleep(0.02)
     one.slow = 1.0
     before = time.monotonic()
-    one.clock.soon(0.002)
+    one.sampler.sample_soon(0.002)
     assert time.monotonic() - before < 0.5
     assert len(one.times) == 1
 
 
-def test_a_source_that_does_not_answer_keeps_only_the_first(taking):
+def test_a_source_that_does_not_answer_keeps_only_the_first_request(taking):
     one = taking(60)
     time.sleep(0.02)
     one.slow = 2.0
-    one.clock.soon(0.5)
+    one.sampler.sample_soon(0.5)
     before = time.monotonic()
     for _ in range(10):
-        one.clock.soon(0.5)
+        one.sampler.sample_soon(0.5)
     assert time.monotonic() - before < 0.5
     assert len(one.times) == 1
     one.slow = 0.0
     one.wait_for(2)
     time.sleep(0.02)
-    one.clock.soon(DEADLINE)  # patience comes back with the answers
+    one.sampler.sample_soon(DEADLINE)  # requests wait again once there are answers
     assert len(one.times) >= 3
 
 
-def test_nobody_waits_for_a_sample_that_may_not_be_taken_yet(taking):
+def test_no_request_waits_for_a_sample_that_the_rate_limit_puts_off(taking):
     one = taking(60)
     time.sleep(0.02)
     for _ in range(20):
-        one.clock.soon(DEADLINE)
+        one.sampler.sample_soon(DEADLINE)
     before = time.monotonic()
-    one.clock.soon(DEADLINE)
+    one.sampler.sample_soon(DEADLINE)
     assert time.monotonic() - before < 1
 
 
-def test_a_crowd_of_wishes_is_served_by_a_few_samples(taking):
+def test_many_requests_are_answered_by_a_few_samples(taking):
     one = taking(60)
     time.sleep(0.02)
     begun = time.monotonic()
     while time.monotonic() - begun < 0.5:
-        one.clock.soon(0.002)
+        one.sampler.sample_soon(0.002)
     time.sleep(0.15)
     # Five in a row, then one per 0.1 s; and the regular one of the start.
     assert 4 <= len(one.times) <= 1 + 5 + 8
     assert min(after - before for before, after in pairwise(one.times)) >= 0.004
 
 
-def test_the_last_wish_is_served_too(taking):
+def test_the_last_request_is_answered_too(taking):
     one = taking(60)
     time.sleep(0.02)
     for _ in range(50):
-        one.clock.soon()
+        one.sampler.sample_soon()
         time.sleep(0.001)
     asked = time.monotonic()
     deadline = asked + DEADLINE
@@ -149,58 +149,58 @@ def test_the_regular_samples_go_on_as_they_would(taking):
     start = one.times[0]
     for wait in (0.1, 0.2, 0.2, 0.2):  # in the middle between two
         time.sleep(wait)
-        one.clock.soon()
+        one.sampler.sample_soon()
     deadline = time.monotonic() + DEADLINE
-    while one.clock.newest < start + 1.0:
+    while one.sampler.newest < start + 1.0:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    one.clock.stop()
+    one.sampler.stop()
     # Those that lie on the grid: none is shifted by the others, though on a busy machine some are late, the
     # first among them.
     on_grid = [each for each in one.times if (each - start + 0.03) % 0.2 < 0.1]
     assert len(on_grid) >= 3
     assert len(one.times) > len(on_grid)
-    if one.clock.missed == 0:  # on a machine that keeps up
+    if one.sampler.missed == 0:  # on a machine that keeps up
         assert not any(one.gaps)
 
 
-def test_a_sample_that_is_asked_for_after_a_gap_tells_of_it():
+def test_a_requested_sample_after_a_gap_is_marked():
     """What is missing lies before the next row, whichever that is."""
     gaps: list[bool] = []
     again = threading.Event()
 
     def take(after_gap: bool) -> None:
         gaps.append(after_gap)
-        clock.taken()
+        sampler.sample_stored()
         if len(gaps) == 1:
-            clock.soon()
+            sampler.sample_soon()
             time.sleep(0.25)  # longer than an interval: the next one is missed
         if len(gaps) == 2:
             again.set()
 
-    clock = Sampler(take, lambda: None, lambda: None, lambda: 0.2, after_gap=False)
-    clock.start()
+    sampler = Sampler(take, lambda: None, lambda: None, lambda: 0.2, after_gap=False)
+    sampler.start()
     assert again.wait(DEADLINE)
-    clock.stop()
+    sampler.stop()
     assert gaps[:2] == [False, True]
-    assert clock.missed >= 1
+    assert sampler.missed >= 1
 
 
-def test_a_wish_that_is_open_when_the_clock_stops_is_served(taking):
+def test_a_request_that_is_open_at_the_stop_is_answered(taking):
     one = taking(60)
     time.sleep(0.02)
     for _ in range(20):
-        one.clock.soon()
+        one.sampler.sample_soon()
     before = len(one.times)
-    one.clock.soon()
-    one.clock.stop()
+    one.sampler.sample_soon()
+    one.sampler.stop()
     assert len(one.times) > before
-    assert not one.clock.is_alive()
+    assert not one.sampler.is_alive()
 
 
-def test_a_clock_that_nobody_asked_takes_nothing_when_it_stops(taking):
+def test_without_a_request_no_sample_is_taken_at_the_stop(taking):
     one = taking(60)
-    one.clock.stop()
+    one.sampler.stop()
     assert len(one.times) == 1
 
 
@@ -213,36 +213,36 @@ def switch_interval() -> Iterator[float]:
 
 
 def come_late(one: Taking) -> None:
-    """Keep the GIL from the clock until it is late, and wait for the samples that it takes then."""
+    """Keep the GIL from the thread until it is late, and wait for the samples that it takes then."""
     hold = ctypes.PyDLL(None).usleep  # PyDLL, other than CDLL, does not let go of the GIL
     hold(600_000)
     one.wait_for(len(one.times) + 2)
-    assert one.clock.missed > 0
+    assert one.sampler.missed > 0
 
 
-def test_a_clock_that_is_kept_out_asks_for_the_gil_sooner_until_it_stops(taking, switch_interval):
+def test_a_starved_thread_shortens_the_switch_interval_until_it_stops(taking, switch_interval):
     one = taking(0.05)
     one.wait_for(4)
     assert sys.getswitchinterval() == switch_interval
     come_late(one)
     assert sys.getswitchinterval() < switch_interval / 5
-    one.clock.stop()
+    one.sampler.stop()
     assert sys.getswitchinterval() == switch_interval
 
 
 @pytest.mark.parametrize("chosen", [0.00025, 0.001])
-def test_what_somebody_else_chose_for_the_gil_meanwhile_stays(taking, switch_interval, chosen):
+def test_a_switch_interval_that_others_have_set_meanwhile_stays(taking, switch_interval, chosen):
     one = taking(0.05)
     come_late(one)
     sys.setswitchinterval(chosen)
-    one.clock.stop()
+    one.sampler.stop()
     assert sys.getswitchinterval() == chosen
 
 
-def test_a_clock_that_is_kept_out_leaves_a_shorter_wait_for_the_gil_alone(taking, switch_interval):
+def test_a_starved_thread_leaves_a_shorter_switch_interval_alone(taking, switch_interval):
     sys.setswitchinterval(0.00025)
     one = taking(0.05)
     come_late(one)
     assert sys.getswitchinterval() == 0.00025
-    one.clock.stop()
+    one.sampler.stop()
     assert sys.getswitchinterval() == 0.00025

@@ -231,17 +231,17 @@ def test_a_stop_does_not_wait_for_a_write_that_hangs(folder, far_disk):
     monitor.on_sample(samples)
     path = monitor.log.start("run.csv")
     monitor.start()
-    clock = monitor._clock
+    sampler = monitor._sampler
     samples.next()
     far_disk.away.set()
     monitor.mark("a")
     assert far_disk.asked.wait(30)
     monitor.mark("b")
     monitor.stop()
-    assert clock.is_alive()
+    assert sampler.is_alive()
     assert not monitor.log.running
     far_disk.there.set()
-    clock.join(30)
+    sampler.join(30)
     monitor.mark("c")
     assert read_spans(path)["name"].tolist() == ["a"]
     assert len(read_csv(path)) == 1

@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 from fakes.collectors import FakeCollector, metric
 
-from perfmon_widgets import PerformanceMonitor
-from perfmon_widgets.core.recorded import MOST
+from perfmon_widgets import PerformanceMonitor, read_csv
+from perfmon_widgets.core.recorded import MAX_SERIES
 from perfmon_widgets.core.spans import CAP, LONGEST_NAME, MARK, SPAN, Spans
 
 
@@ -376,15 +376,15 @@ def test_a_number_that_is_too_large_is_refused(monitor):
 
 
 def test_only_so_many_names_may_be_recorded(monitor):
-    monitor.record(**{f"series{number}": number for number in range(MOST - 1)})
-    with pytest.raises(ValueError, match=f"'b'.*at most {MOST}"):
+    monitor.record(**{f"series{number}": number for number in range(MAX_SERIES - 1)})
+    with pytest.raises(ValueError, match=f"'b'.*at most {MAX_SERIES}"):
         monitor.record(series0=5, b=1, c=1)
     monitor.record(b=1)
     with pytest.raises(ValueError, match="'c'"):
         monitor.record(c=1)
     monitor.record(series0=7, b=2)  # those that are there go on
     values = monitor.sample().values
-    assert len(values) == 1 + MOST
+    assert len(values) == 1 + MAX_SERIES
     assert (values["series0"], values["b"]) == (7, 2)
 
 
@@ -452,11 +452,11 @@ def test_series_reach_the_csv_of_a_log_that_runs(monitor, folder):
     monitor.record(accuracy=0.9)
     monitor.sample()
     monitor.log.stop()
-    frame = pd.read_csv(path)
-    assert list(frame.columns) == ["time", "a_percent", "loss", "accuracy"]
+    frame = read_csv(path)
+    assert list(frame.columns) == ["a_percent", "loss", "accuracy"]
     assert frame["loss"].tolist() == pytest.approx([math.nan, 0.5, math.nan], nan_ok=True)
     assert frame["accuracy"].dropna().tolist() == [0.9]
-    assert [each.name for each in folder.iterdir()] == ["run.csv"]
+    assert sorted(each.name for each in folder.iterdir()) == ["run.csv", "run.part2.csv", "run.part3.csv"]
 
 
 def test_units_that_metrics_know_are_found_at_the_end_of_a_name(monitor):

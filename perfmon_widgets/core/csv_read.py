@@ -1,0 +1,90 @@
+"""read_csv: a log of CsvLog read back, its parts joined."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perfmon_widgets.core.log_files import parts
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+_WITHOUT_ZONE = re.compile(r"[T ]\d\d:\d\d(:\d\d(\.\d+)?)?$")
+
+
+def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a log: index ``time`` (UTC) and float64 columns, as ``PerformanceMonitor.history`` has them.
+
+    ``path`` is the first file of the log. The rows of its other parts (``run.part2.csv``, … of ``run.csv``,
+    which CsvLog begins when series are added) follow those of the first; a row from before a series was added
+    has NaN there. A last line that was torn by a kill is left out. The log may be read while it is written.
+
+    Raises OSError if a file cannot be read, and ValueError if one is not such a log or does not continue the
+    part before it.
+    """
+    import pandas as pd  # noqa: PLC0415 - a program that only samples never pays for it
+
+    first = Path(path)
+    # From the last part to the first: as soon as a part exists, those before it no longer grow. Read in the
+    # other order, rows could be missing between two parts of a log that is being written.
+    contents = [(part, _whole_lines(part)) for part in [first, *parts(first)][::-1]][::-1]
+    columns: list[str] = []
+    times: list[str] = []
+    tables: list[NDArray[np.float64]] = []
+    for part, content in contents:
+        if part != first and not content:
+            continue  # the process was killed before it had written the header
+        try:
+            names, moments, values = _parse(io.TextIOWrapper(io.BytesIO(content), "utf-8", newline=""))
+            # pandas 2 takes a time without a zone to be in that of the time before it.
+            times += [f"{time}Z" if _WITHOUT_ZONE.search(time) else time for time in moments]
+            if names[: len(columns)] != columns:
+                raise ValueError(f"its columns do not continue those of {first.name}; move it elsewhere")
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"{part} is not a log of perfmon_widgets: {error}") from None
+        columns = names
+        tables.append(np.array(values, dtype=float).reshape(len(values), len(names)))
+    try:
+        index = pd.DatetimeIndex(pd.to_datetime(times, utc=True, format="ISO8601"), name="time")
+    except ValueError as error:
+        raise ValueError(f"{path} is not a log of perfmon_widgets: {error}") from None
+    joined = np.full((len(times), len(columns)), np.nan)
+    start = 0
+    for table in tables:
+        joined[start : start + len(table), : table.shape[1]] = table
+        start += len(table)
+    frame: pd.DataFrame = pd.DataFrame(joined, index=index.as_unit("us"), columns=pd.Index(columns))
+    return frame
+
+
+def _whole_lines(path: Path) -> bytes:
+    content = path.read_bytes()
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _parse(lines: Iterable[str]) -> tuple[list[str], list[str], list[list[float]]]:
+    """Return columns, times and values of one file; raises ValueError or csv.Error if it is no log.
+
+    pandas' own reader needs different arguments in different versions to keep every digit.
+    """
+    rows = csv.reader(lines)
+    header = next(rows, None)
+    if not header or header[0] != "time":
+        raise ValueError("it does not begin with a column named time")
+    times: list[str] = []
+    values: list[list[float]] = []
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"line {rows.line_num} has {len(row)} fields instead of {len(header)}")
+        times.append(row[0])
+        values.append([float(field or "nan") for field in row[1:]])
+    return header[1:], times, values
