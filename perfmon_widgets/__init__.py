@@ -1,7 +1,7 @@
 """Live GPU, CPU, memory and disk gauges for notebooks that run a model.
 
-The map of the package: the public names, loaded when first used, so that a script that only samples never
-pays for widgets. Where each comes from:
+This file is the map of the package. The public names are loaded on first use, so that a script that only
+samples does not import widgets.
 """
 
 from __future__ import annotations
@@ -59,22 +59,22 @@ def __dir__() -> list[str]:
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
-    """Where a Jupyter server finds the HTTP API for the monitors of its kernels."""
+    """Name the module in which a Jupyter server finds the HTTP API for the monitors of its kernels."""
     return [{"module": "perfmon_widgets.jupyter.server_extension"}]
 
 
 def load_ipython_extension(shell: object) -> None:
-    """``%load_ext perfmon_widgets``: adds the magics ``%perfmon`` and ``%%perfmon``."""
+    """Add the magics ``%perfmon`` and ``%%perfmon``: called by ``%load_ext perfmon_widgets``."""
     importlib.import_module(f"{__name__}.magics").load(shell)
 
 
 def unload_ipython_extension(shell: object) -> None:
-    """``%unload_ext perfmon_widgets``: takes them out again; the monitor goes on."""
+    """Remove the magics again: called by ``%unload_ext perfmon_widgets``. Monitors go on."""
     importlib.import_module(f"{__name__}.magics").unload(shell)
 
 
 if "IPython.core.interactiveshell" in sys.modules:
-    # This may be IPython, and a monitor that is started in it, by whichever import, is told of the cells. If
-    # it is a Jupyter kernel, the monitor can be asked for through the Jupyter server from then on. Here,
-    # because the monitor must not know about either.
+    # In IPython each monitor learns when cells begin and end, however it was imported; in a Jupyter kernel it
+    # can also be reached through the Jupyter server from now on. Done here, since the core must not import
+    # IPython.
     importlib.import_module(f"{__name__}.jupyter.kernel").answer_requests()

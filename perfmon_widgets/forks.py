@@ -1,7 +1,7 @@
-"""Forks: what a forked child must not share with its parent is renewed here, and nowhere else.
+"""Forks: the one place where a forked child renews what it must not share with its parent.
 
-A child of ``os.fork`` (``multiprocessing`` with its start method ``fork``) begins with a copy of
-this process's memory, but with one thread only. A lock that another thread held stays held for ever, a thread
+A child of ``os.fork`` (``multiprocessing`` with the start method ``fork``) begins with a copy of this
+process's memory, but with one thread only. A lock that another thread held stays held for ever, a thread
 object has no thread, and files and sockets belong to both.
 """
 

@@ -15,11 +15,13 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from perfmon_widgets.core.log_files import APPEND, absolute, create, part_path, sentence
 from perfmon_widgets.forks import renew_after_fork
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Rows = tuple[int, Iterable["np.datetime64"], Iterable[Sequence[float]]]
 """The number of the newest row, then the times (to the microsecond, UTC) and the values of all rows."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
     from typing_extensions import Self
-
-_logger = logging.getLogger(__name__)
 
 # How many seconds a span waits, from when it is due, for the sample that shows the numbers at its start or
 # end: several times what one takes. It goes on without, rather than be kept by a driver that does not answer.

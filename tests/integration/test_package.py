@@ -164,11 +164,11 @@ HOMES = {
     "psutil": ["collectors/portable.py"],
     "pynvml": ["collectors/nvidia/collector.py"],
     "pandas": [
-        *("views/report.py", "core/history.py", "core/csv_log.py", "core/spans.py", "core/span_log.py"),
+        *("views/report.py", "core/history.py", "core/csv_read.py", "core/spans.py", "core/span_log.py"),
         *("core/monitor.py", "core/protocol.py", "jupyter/measurement.py", "magics.py", "panel/*.py"),
     ],
     "numpy": [
-        *("views/report.py", "views/svg.py", "core/history.py", "core/csv_log.py", "core/spans.py"),
+        *("views/report.py", "views/svg.py", "core/history.py", "core/csv_*.py", "core/spans.py"),
         *("core/monitor.py", "core/protocol.py", "jupyter/measurement.py", "panel/*.py"),
     ],
     "ipywidgets": ["panel/*.py"],
