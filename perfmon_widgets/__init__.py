@@ -77,4 +77,4 @@ if "IPython.core.interactiveshell" in sys.modules:
     # In IPython each monitor learns when cells begin and end, however it was imported; in a Jupyter kernel it
     # can also be reached through the Jupyter server from now on. Done here, since the core must not import
     # IPython.
-    importlib.import_module(f"{__name__}.jupyter.kernel").answer_requests()
+    importlib.import_module(f"{__name__}.jupyter.requests").answer_requests()

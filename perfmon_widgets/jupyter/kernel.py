@@ -1,4 +1,4 @@
-"""This Jupyter kernel as a place to run in: its control channel, and which cells are executed.
+"""This Jupyter kernel as a place to run in, and which cells are executed.
 
 The cells are told by the hooks of IPython, so also where that runs in a terminal.
 """
@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import zmq
 from IPython.core.getipython import get_ipython
 from IPython.display import publish_display_data
 
@@ -38,7 +37,7 @@ class Cell(NamedTuple):
 
 def running_cell() -> Cell | None:
     """The cell that is being executed; None outside a Jupyter kernel and while no cell runs."""
-    kernel = _kernel()
+    kernel = current_kernel()
     message = kernel.get_parent() if kernel is not None else None
     if not message or message["header"].get("msg_type") != "execute_request":
         return None
@@ -49,7 +48,7 @@ def running_cell() -> Cell | None:
 def after_each_cell(callback: Callable[..., object], remove: bool = False) -> None:
     """Call back each time a cell has ended; ``remove=True`` ends that. Nothing outside a Jupyter kernel."""
     shell = get_ipython()
-    if _kernel() is None or shell is None:
+    if current_kernel() is None or shell is None:
         return
     if remove:
         with contextlib.suppress(ValueError):  # somebody has cleared all hooks
@@ -72,99 +71,17 @@ def show_html(text: str, name: str, *, again: bool) -> None:
 
     Nothing outside a Jupyter kernel.
     """
-    if _kernel() is not None:
+    if current_kernel() is not None:
         data = {"text/html": text, "text/plain": ""}
         publish_display_data(data, transient={"display_id": name}, update=again)  # type: ignore[no-untyped-call]
 
 
 def is_jupyter_kernel() -> bool:
     """Whether this is a Jupyter kernel, whose front end may show widgets."""
-    return _kernel() is not None
+    return current_kernel() is not None
 
 
-def hear_widgets_while_busy() -> bool:
-    """Have widget messages on the control channel answered; True where there is such a channel.
-
-    The shell channel waits for the running cell, the control channel is served by a thread of its own. What
-    is heard there runs on that thread, which also carries interrupts, so handlers must return at once.
-    """
-    kernel = _kernel()
-    if kernel is None or not hasattr(kernel, "control_handlers"):
-        return False
-    kernel.control_handlers.setdefault("comm_msg", kernel.comm_manager.comm_msg)
-    return True
-
-
-def answer_requests() -> None:
-    """Have ``perfmon_request`` on the control channel answered; nothing outside a Jupyter kernel.
-
-    The content of a request is that of api.Request, its buffer the body. What is only read is answered at
-    once, by a ``perfmon_reply`` with status and content type, and the body as its buffer. Before the reply to
-    a request that changes something comes a ``perfmon_heard``, by which whoever asks can tell a slow answer
-    from a kernel that does not know the question.
-
-    Such a request is taken out before ipykernel sees it. Around each one that ipykernel handles, it publishes
-    that the kernel is busy, then idle: a kernel that runs a cell would be shown as idle (jupyter_client#838),
-    and the answer would take twice as long.
-    """
-    kernel = _kernel()
-    stream = getattr(kernel, "control_stream", None)
-    if stream is None:
-        return
-
-    def hear(frames: list[Any]) -> Any:
-        session = kernel.session
-        try:
-            identity, parts = session.feed_identities(frames, copy=False)
-            header = parts[1].bytes
-            ours = b"perfmon_request" in header and session.unpack(header)["msg_type"] == "perfmon_request"
-            message = session.deserialize(parts, copy=False) if ours else None
-        except (ValueError, LookupError, TypeError):
-            message = None  # unsigned, or no message at all: ipykernel says so in its log
-        if message is None:
-            return kernel.dispatch_control(frames)
-        return _answer(kernel, identity, message)
-
-    # A stream belongs to the thread of its loop.
-    stream.io_loop.add_callback(stream.on_recv, hear, copy=False)
-
-
-def _answer(kernel: Any, identity: Any, message: dict[str, Any]) -> None:
-    stream = kernel.control_stream
-
-    def send(kind: str, content: dict[str, Any], *buffers: bytes) -> None:
-        kernel.session.send(stream, kind, content, message, ident=identity, buffers=list(buffers))
-        stream.flush(zmq.POLLOUT)  # else it leaves when the loop comes round
-
-    def reply(response: Any) -> None:
-        content = {"status": response.status, "content_type": response.content_type}
-        send("perfmon_reply", content, response.body)
-
-    if message["content"]["method"] == "GET":
-        reply(_response(message))
-        return
-    # This thread also carries interrupts, and a log may lie on a slow disk: switched on another one. The
-    # reply is sent here again, since a stream belongs to the thread of its loop.
-    send("perfmon_heard", {})
-    threading.Thread(
-        target=lambda: stream.io_loop.add_callback(reply, _response(message)),
-        name="perfmon-request",
-        daemon=True,
-    ).start()
-
-
-def _response(message: dict[str, Any]) -> Any:
-    # Imported when asked: a kernel in which nobody asks does without.
-    from perfmon_widgets.core.shared import running_monitor  # noqa: PLC0415
-    from perfmon_widgets.web import api  # noqa: PLC0415
-
-    content = message["content"]
-    body = bytes(message["buffers"][0]) if message["buffers"] else b""
-    request = api.Request(content["method"], content["path"], content["query"], body, content["content_type"])
-    return api.answer(running_monitor(), request)
-
-
-def _kernel() -> Any:
+def current_kernel() -> Any:
     """The ipykernel this code runs in, if it does."""
     return getattr(get_ipython(), "kernel", None)
 

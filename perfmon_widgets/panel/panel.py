@@ -15,6 +15,7 @@ import ipywidgets
 from perfmon_widgets.core.monitor import PerformanceMonitor
 from perfmon_widgets.core.shared import shared_monitor
 from perfmon_widgets.jupyter import kernel
+from perfmon_widgets.jupyter.requests import hear_widgets_while_busy
 from perfmon_widgets.metrics import RECORDED, Sample
 from perfmon_widgets.panel import controls
 from perfmon_widgets.panel.gauge import Gauge, in_json
@@ -208,7 +209,7 @@ class PerformancePanel(ipywidgets.VBox):
     # -- what the browser tells ------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        kernel.hear_widgets_while_busy()
+        hear_widgets_while_busy()
         self._link.controls = [
             self.log_to_csv,
             self._window,

@@ -12,7 +12,8 @@ import pytest
 from real_kernel import DEADLINE, Kernel
 
 from perfmon_widgets import read_csv
-from perfmon_widgets.jupyter.kernel import hear_widgets_while_busy, running_cell
+from perfmon_widgets.jupyter.kernel import running_cell
+from perfmon_widgets.jupyter.requests import hear_widgets_while_busy
 
 PANEL = """
 from perfmon_widgets import PerformancePanel
@@ -154,7 +155,7 @@ def test_the_shell_channel_still_works_while_no_cell_runs(kernel, controls):
 
 def test_hearing_widgets_is_asked_for_once(kernel, controls):
     assert kernel.run("""
-from perfmon_widgets.jupyter.kernel import hear_widgets_while_busy
+from perfmon_widgets.jupyter.requests import hear_widgets_while_busy
 kernel = get_ipython().kernel
 handler = kernel.control_handlers["comm_msg"]
 hear_widgets_while_busy(), hear_widgets_while_busy(), kernel.control_handlers["comm_msg"] is handler

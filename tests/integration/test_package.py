@@ -176,7 +176,7 @@ HOMES = {
     "traitlets": ["panel/*.py"],
     "bqplot": ["panel/chart.py", "panel/heat_map.py", "panel/plot.py", "panel/shading.py"],
     "IPython": ["jupyter/kernel.py", "magics.py"],
-    "zmq": ["jupyter/kernel.py", "jupyter/control_channel.py"],
+    "zmq": ["jupyter/requests.py", "jupyter/control_channel.py"],
     "tornado": ["web/server.py", "jupyter/server_extension.py"],
     "jupyter_core": ["jupyter/server_extension.py"],
     "jupyter_server": ["jupyter/server_extension.py"],
