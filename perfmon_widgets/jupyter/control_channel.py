@@ -1,4 +1,4 @@
-"""The Jupyter server's end of a kernel's control channel: what is asked there and how; kernel.py answers."""
+"""The Jupyter server's end of a kernel's control channel; requests.py is the kernel's end."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import asyncio
 import weakref
 from typing import Any, NamedTuple
 
-import zmq
+from perfmon_widgets.web.request import Request, Response
 
-from perfmon_widgets.web import api
+# After this many seconds without a sign from the kernel, also send a message that every kernel answers.
+_PROBE_AFTER = 0.5
 
-# Seconds after which a kernel that has said nothing is asked something else, which every kernel answers.
-_DOUBT = 0.5
-
-# Connecting takes as long as asking: the connection waits so many seconds for the next request.
-_KEPT = 30.0
+# Connecting takes as long as a request, so the connection is kept for this many seconds.
+_KEEP_OPEN = 30.0
 
 
 class _Question(NamedTuple):
-    answer: asyncio.Future[api.Response | None]
-    doubt: asyncio.TimerHandle
-    """Cancelled when the kernel has said that it has heard the question."""
+    """A request that has been sent and not been answered yet."""
+
+    answer: asyncio.Future[Response | None]
+    probe: asyncio.TimerHandle
+    """Cancelled when the kernel says that it has heard the request."""
 
 
 class ControlChannel:
@@ -30,15 +30,15 @@ class ControlChannel:
         self._kernel = weakref.ref(kernel)
         self._address: object = None
         self._stream: Any = None
-        # By the id of the message. A reply that comes when nobody waits for it any more is not found here.
+        # By the id of the message. A reply that comes after the timeout finds no entry here.
         self._questions: dict[str, _Question] = {}
         self._closing: asyncio.TimerHandle | None = None
 
-    async def ask(self, request: api.Request, timeout: float) -> api.Response | None:
-        """What the kernel answers; None if it does not know this kind of request.
+    async def ask(self, request: Request, timeout: float) -> Response | None:
+        """Return the kernel's response; None if the kernel does not know this kind of request.
 
-        Raises ConnectionError, which says why, if it has no address or no answer comes within ``timeout``
-        seconds.
+        Raises ConnectionError, with the reason, if the kernel has no address or does not answer within
+        ``timeout`` seconds.
         """
         kernel: Any = self._kernel()
         self._connect(kernel)
@@ -47,18 +47,18 @@ class ControlChannel:
         message["buffers"] = [request.body]
         identity = message["header"]["msg_id"]
         loop = asyncio.get_running_loop()
-        question = _Question(loop.create_future(), loop.call_later(_DOUBT, self._doubt, identity))
+        question = _Question(loop.create_future(), loop.call_later(_PROBE_AFTER, self._probe, identity))
         self._questions[identity] = question
         try:
-            self._send(kernel, message)
+            kernel.session.send(self._stream, message)
             return await asyncio.wait_for(question.answer, timeout)
         except asyncio.TimeoutError:
-            if not question.doubt.cancelled():
-                # The connection may lead nowhere any more, and what has not left yet is better not sent.
-                self._close("it has said nothing to an earlier question")
-            raise ConnectionError(f"it has said nothing for {timeout:g} seconds") from None
+            if not question.probe.cancelled():
+                # The connection may be broken. Requests that wait in it must not be sent later.
+                self._close("it has not answered an earlier request")
+            raise ConnectionError(f"no answer within {timeout:g} seconds") from None
         finally:
-            question.doubt.cancel()
+            question.probe.cancel()
             del self._questions[identity]
             self._close_later(loop)
 
@@ -72,24 +72,20 @@ class ControlChannel:
             self._address = address
             self._stream = kernel.connect_control()
             self._stream.socket.linger = 0
-            self._stream.on_recv(self._hear)
+            self._stream.on_recv(self._receive)
 
-    def _send(self, kernel: Any, message: dict[str, Any]) -> None:
-        kernel.session.send(self._stream, message)
-        self._stream.flush(zmq.POLLOUT)  # else it leaves when the loop comes round
+    def _probe(self, identity: str) -> None:
+        """Send what every kernel answers, under the same id: it ignores a request that it does not know.
 
-    def _doubt(self, identity: str) -> None:
-        """Ask what every kernel answers, under the same id: a kernel says nothing to what it does not know.
-
-        Messages are heard in order. If the answer to this one comes first, it has not known the other.
+        A kernel reads its messages in order. If it answers this one first, it does not know the other.
         """
         kernel: Any = self._kernel()
         if kernel is not None and self._stream is not None:
             message = kernel.session.msg("kernel_info_request", {})
             message["header"]["msg_id"] = identity
-            self._send(kernel, message)
+            kernel.session.send(self._stream, message)
 
-    def _hear(self, frames: list[bytes]) -> None:
+    def _receive(self, frames: list[bytes]) -> None:
         kernel: Any = self._kernel()
         if kernel is None:
             return
@@ -99,16 +95,16 @@ class ControlChannel:
         if question is None or question.answer.done():
             return
         if reply["msg_type"] == "perfmon_reply":
-            told = reply["content"]
+            content = reply["content"]
             body = bytes(reply["buffers"][0])
-            question.answer.set_result(api.Response(told["status"], told["content_type"], body))
+            question.answer.set_result(Response(content["status"], content["content_type"], body))
         elif reply["msg_type"] == "perfmon_heard":
-            question.doubt.cancel()
-        elif not question.doubt.cancelled():
+            question.probe.cancel()
+        elif not question.probe.cancelled():
             question.answer.set_result(None)
 
     def _close(self, reason: str = "the connection was closed") -> None:
-        """Close the connection; whoever waits for an answer there is told the reason."""
+        """Close the connection; requests that wait for an answer there fail with the reason."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -119,7 +115,7 @@ class ControlChannel:
     def _close_later(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._closing is not None:
             self._closing.cancel()
-        self._closing = loop.call_later(_KEPT, self._close_unused)
+        self._closing = loop.call_later(_KEEP_OPEN, self._close_unused)
 
     def _close_unused(self) -> None:
         if not self._questions:

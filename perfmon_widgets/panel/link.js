@@ -4,7 +4,7 @@ const HINT_AFTER = 1000; // milliseconds without an answer
 const GONE_AFTER = 1000; // a view that is moved goes and comes
 
 // The kernel answers widget messages on its shell channel, which waits for the running cell, and (because
-// kernel.py asked it to) on its control channel, which does not. This sends a widget's messages there.
+// jupyter/requests.py asked it to) on its control channel, which does not. This sends a widget's messages there.
 function takeControlChannel(widget, manager, watch) {
   const comm = widget.comm;
   if (!comm || comm.perfmonSend) return;
@@ -29,9 +29,14 @@ function takeControlChannel(widget, manager, watch) {
       content: { comm_id: comm.comm_id, data },
       buffers: buffers ?? [],
     };
-    const future = kernel.sendControlMessage(message, false, true);
-    // The widget waits for "idle" before it sends its next change.
+    const future = kernel.sendControlMessage(message, true, true);
     future.onIOPub = (answer) => callbacks?.iopub?.[answer.header.msg_type]?.(answer);
+    // The widget waits for "idle" before it sends its next change. The kernel publishes none, since every
+    // page would show a kernel that runs a cell as idle; it replies that it has handled the message.
+    future.onReply = () => {
+      callbacks?.iopub?.status?.({ content: { execution_state: "idle" } });
+      future.dispose();
+    };
     return message.header.msg_id;
   };
 }

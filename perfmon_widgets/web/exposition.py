@@ -1,6 +1,6 @@
-"""The newest sample as Prometheus reads it. The only file that knows prometheus_client.
+"""The newest sample in Prometheus' text format. The only file of web/ that knows prometheus_client.
 
-That takes 30 ms to load, which only a scraper needs to pay; hence the imports inside.
+That library takes 30 ms to load. The imports are inside the functions, so that only a scraper pays for it.
 """
 
 from __future__ import annotations
@@ -14,29 +14,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prometheus_client import Metric as Family
 
-    from perfmon_widgets.core.monitor import PerformanceMonitor
+    from perfmon_widgets.core.protocol import Monitor
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _logger = logging.getLogger(__name__)
 
-# A name with two underscores in front is Prometheus' own; one of these two is given a meaning below.
+# Labels such as ``core3``. Excluded are names that begin with two underscores, which Prometheus reserves,
+# and the two labels that have a meaning of their own here.
 _NUMBERED = re.compile(r"(?!__|(?:where|kernel_id)\d)([A-Za-z_]+)(\d+)")
 _TIME = "perfmon_sample_time_seconds"
 
 
-def exposition(monitor: PerformanceMonitor) -> bytes:
-    """The newest sample in Prometheus' text format: ``gpu0/power_watts`` is ``perfmon_power_watts{gpu="0"}``.
+def exposition(monitor: Monitor) -> bytes:
+    """Return the newest sample as text: ``gpu0/power_watts`` becomes ``perfmon_power_watts{gpu="0"}``.
 
-    A missing number is left out, which ends the line in a graph; NaN would spoil every average over it. Of
-    columns that would be one series, such as those that differ in a letter that Prometheus does not know, all
-    but the first have their whole name as the label ``column``.
+    A missing number is left out, which ends the line in a graph; NaN would make every average over it NaN.
+    Two columns may become the same series, for example if they differ only in a character that Prometheus
+    does not allow. Then all but the first get their whole name as the label ``column``.
     """
     from prometheus_client import Metric as Family  # noqa: PLC0415
 
     sample = monitor.latest
     families: dict[str, Family] = {}
-    seen: set[tuple[object, ...]] = {(_TIME,)}  # one series told twice would cost the whole scrape
+    seen: set[tuple[object, ...]] = {(_TIME,)}  # Prometheus rejects a scrape in which a series comes twice
     for metric in monitor.metrics:
         what = metric.name.rpartition("/")[2]
         name = f"perfmon_{re.sub('[^A-Za-z0-9_]', '_', what)}"
@@ -46,7 +47,7 @@ def exposition(monitor: PerformanceMonitor) -> bytes:
         series = (name, *sorted(labels.items()))
         if series in seen:
             labels["column"] = metric.name
-        seen.add(series)  # also while it is missing: no column takes the series of another
+        seen.add(series)  # also while its number is missing: no column takes over the series of another
         if math.isfinite(value):
             family.add_sample(name, labels, value)
     if sample:
@@ -56,20 +57,20 @@ def exposition(monitor: PerformanceMonitor) -> bytes:
 
 
 def joined(expositions: Mapping[str, bytes]) -> bytes:
-    """The expositions of several Jupyter kernels, by their ids, as one; ``kernel_id`` labels each series.
+    """Join the expositions of several Jupyter kernels; each series gets the label ``kernel_id``.
 
-    One that cannot be understood is left out, and told to the log: the others are not to suffer for it.
+    An exposition that cannot be parsed is logged and left out, and the others stay.
     """
     from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415
 
     families: dict[str, Family] = {}
     for kernel_id, text in expositions.items():
         try:
-            told = list(text_string_to_metric_families(text.decode()))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it costs this kernel's series only
-            _logger.warning("what kernel %s tells of itself cannot be understood: %s", kernel_id, error)
+            parsed = list(text_string_to_metric_families(text.decode()))
+        except Exception as error:  # noqa: BLE001 - any error costs the series of this kernel only
+            _logger.warning("cannot parse the metrics of kernel %s: %s", kernel_id, error)
             continue
-        for family in told:
+        for family in parsed:
             samples, family.samples = family.samples, []
             known = families.setdefault(family.name, family)
             for sample in samples:
@@ -78,7 +79,10 @@ def joined(expositions: Mapping[str, bytes]) -> bytes:
 
 
 def _labels(where: str) -> dict[str, str]:
-    """What stands before the slash: ``core3`` is ``core="3"``; what is not numbered is a ``where``."""
+    """Return the labels for the part of a name before the last slash.
+
+    ``core3`` becomes ``core="3"``; a part without a number becomes ``where``.
+    """
     labels: dict[str, str] = {}
     for part in where.split("/") if where else ():
         numbered = _NUMBERED.findall(part)
@@ -96,5 +100,5 @@ def _text(families: Iterable[Family]) -> bytes:
         def collect(self) -> Iterable[Family]:
             return families
 
-    collector: Any = Stored()  # anything with collect() will do, whatever the annotation says
+    collector: Any = Stored()  # generate_latest() only calls collect(), but asks for a registry
     return generate_latest(collector)

@@ -13,12 +13,12 @@ from jupyter_client.ioloop.manager import AsyncIOLoopKernelManager
 
 from perfmon_widgets.jupyter import control_channel
 from perfmon_widgets.jupyter.control_channel import ControlChannel
-from perfmon_widgets.web import api
+from perfmon_widgets.web.request import JSON, Request, Response
 
 pytest_plugins = ["pytest_jupyter.jupyter_core"]
 
-READ = api.Request("GET", "/api/performance/current", {"since": "x"})
-SWITCH = api.Request("POST", "/api/performance/logging", {}, b'{"enabled": true}', api.JSON)
+READ = Request("GET", "/api/performance/current", {"since": "x"})
+SWITCH = Request("POST", "/api/performance/logging", {}, b'{"enabled": true}', JSON)
 LONG = 20.0  # seconds, for what takes a fraction of one
 
 
@@ -72,7 +72,7 @@ def channel(kernel: FakeKernel) -> ControlChannel:
     return ControlChannel(kernel.manager)
 
 
-def asked(channel: ControlChannel, request: api.Request = READ, timeout: float = LONG) -> asyncio.Task[Any]:
+def asked(channel: ControlChannel, request: Request = READ, timeout: float = LONG) -> asyncio.Task[Any]:
     return asyncio.ensure_future(channel.ask(request, timeout))
 
 
@@ -83,15 +83,15 @@ async def test_a_question_arrives_whole_and_so_does_the_answer(
         answer = asked(channel, request)
         heard = await kernel.hear()
         told = dict(heard.message["content"], body=bytes(heard.message["buffers"][0]))
-        assert api.Request(**told) == request
+        assert Request(**told) == request
         await kernel.reply(heard, b"\0 any bytes")
-        assert await answer == api.Response(200, "text/plain", b"\0 any bytes")
+        assert await answer == Response(200, "text/plain", b"\0 any bytes")
 
 
 async def test_fifty_at_once_share_one_connection_and_each_gets_its_own(
     kernel: FakeKernel, channel: ControlChannel
 ) -> None:
-    requests = [api.Request("GET", f"/{number}") for number in range(50)]
+    requests = [Request("GET", f"/{number}") for number in range(50)]
     answers = [asked(channel, request) for request in requests]
     heard = [await kernel.hear() for _ in requests]
     assert len({each.sender for each in heard}) == 1
@@ -106,7 +106,7 @@ async def test_a_late_answer_is_not_taken_for_that_to_a_later_question(
     late = asked(channel, SWITCH, timeout=0.2)
     slow = await kernel.hear()
     await kernel.reply(slow, kind="perfmon_heard")
-    with pytest.raises(ConnectionError, match=r"nothing for 0\.2 seconds"):
+    with pytest.raises(ConnectionError, match=r"no answer within 0\.2 seconds"):
         await late
     answer = asked(channel)
     prompt = await kernel.hear()
@@ -122,9 +122,9 @@ async def test_a_silent_connection_is_given_up_for_a_new_one(
     first, second = asked(channel, timeout=0.2), asked(channel)
     silent = await kernel.hear()
     await kernel.hear()
-    with pytest.raises(ConnectionError, match=r"nothing for 0\.2 seconds"):
+    with pytest.raises(ConnectionError, match=r"no answer within 0\.2 seconds"):
         await first
-    with pytest.raises(ConnectionError, match="nothing to an earlier question"):
+    with pytest.raises(ConnectionError, match="not answered an earlier request"):
         await second
     answer = asked(channel)
     heard = await kernel.hear()
@@ -136,7 +136,7 @@ async def test_a_silent_connection_is_given_up_for_a_new_one(
 async def test_a_kernel_that_does_not_know_the_question_is_found_out(
     kernel: FakeKernel, channel: ControlChannel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control_channel, "_DOUBT", 0.05)
+    monkeypatch.setattr(control_channel, "_PROBE_AFTER", 0.05)
     answer = asked(channel)
     await kernel.hear()
     await kernel.reply(await kernel.hear("kernel_info_request"), kind="kernel_info_reply")
@@ -147,7 +147,7 @@ async def test_a_kernel_that_does_not_know_the_question_is_found_out(
 async def test_one_that_was_only_slow_is_not(
     kernel: FakeKernel, channel: ControlChannel, monkeypatch: pytest.MonkeyPatch, sign: str
 ) -> None:
-    monkeypatch.setattr(control_channel, "_DOUBT", 0.05)
+    monkeypatch.setattr(control_channel, "_PROBE_AFTER", 0.05)
     answer = asked(channel)
     question, doubt = await kernel.hear(), await kernel.hear("kernel_info_request")
     await kernel.reply(question, b"right", kind=sign)
@@ -192,7 +192,7 @@ async def test_a_reply_that_is_not_signed_by_the_kernel_is_not_taken(
 async def test_the_connection_is_kept_for_a_while_and_then_closed(
     kernel: FakeKernel, channel: ControlChannel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control_channel, "_KEPT", 0.1)
+    monkeypatch.setattr(control_channel, "_KEEP_OPEN", 0.1)
     senders = []
     for pause in (0.0, 0.3, 0.0):
         answer = asked(channel)

@@ -274,6 +274,16 @@ def test_the_token_is_in_no_log_and_no_error(
 # -- clients that misbehave ----------------------------------------------------------------------------
 
 
+AUTHORIZED = b"GET %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: token " + TOKEN.encode() + b"\r\n\r\n"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def raw(server: PerformanceServer, content: bytes) -> socket.socket:
     host, _, port = server.url.removeprefix("http://").rpartition(":")
     connection = socket.create_connection((host, int(port)), timeout=20)
@@ -345,22 +355,163 @@ def test_fifty_clients_cost_no_sample(folder: Path) -> None:
         assert monitor.missed == 0
 
 
-def test_connections_that_are_left_idle_are_limited_and_the_others_are_answered(
+def test_connections_without_the_token_do_not_keep_its_owner_out(server: PerformanceServer) -> None:
+    with contextlib.ExitStack() as idle:
+        first, *_ = [idle.enter_context(raw(server, b"GET")) for _ in range(150)]
+        assert ask(server, CURRENT).status == 200
+        assert first.recv(1) == b""
+        assert server.refused >= 130
+        assert len(server._connections.sockets()) <= 23  # 20, the port, and one that has just ended
+
+
+def test_a_connection_without_the_token_has_a_few_seconds(
     server: PerformanceServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perfmon_widgets.web.server._MOST", 3)
-    with contextlib.ExitStack() as idle:
-        for _ in range(3):
-            idle.enter_context(raw(server, b"GET"))
-        with raw(server, b"") as too_many:
-            assert too_many.recv(1) == b""
-    # They are gone, which the server is about to hear.
-    deadline = time.monotonic() + 20
-    while True:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            assert ask(server, CURRENT).status == 200
-            break
-        assert time.monotonic() < deadline
+    monkeypatch.setattr("perfmon_widgets.web.connections._STRANGER_SECONDS", 0.2)
+    with raw(server, AUTHORIZED % CURRENT.encode()) as owner, raw(server, b"GET / HT") as stranger:
+        assert stranger.recv(1) == b""
+        assert server.refused == 1
+        owner.recv(4096)
+        owner.sendall(AUTHORIZED % CURRENT.encode())
+        assert owner.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def test_what_slow_readers_leave_unread_is_limited(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A history has some megabytes here, more than the OS kernel takes from one who does not read."""
+    monkeypatch.setattr("perfmon_widgets.web.handler._MAX_UNSENT", 40_000_000)
+    monitor = PerformanceMonitor([FakeCollector(*(f"core{i}/cpu_percent" for i in range(300)))])
+    for _ in range(6000):
+        monitor.sample()
+    with serve(monitor, token=TOKEN) as server, contextlib.ExitStack() as slow:
+        size = len(ask(server, HISTORY).body)
+        assert 8_000_000 < size < 20_000_000
+        requests = server._connections._http.request_callback
+        for _ in range(10):
+            slow.enter_context(raw(server, AUTHORIZED % HISTORY.encode()))
+        wait_until(lambda: requests.unsent >= 40_000_000 - size)
+        assert requests.unsent <= 40_000_000
+        assert ask(server, HISTORY).status == 503
+        assert ask(server, CURRENT).status == 200
+        slow.close()
+        wait_until(lambda: requests.unsent == 0)
+        monkeypatch.setattr("perfmon_widgets.web.handler._READ_SECONDS", 0.2)
+        with raw(server, AUTHORIZED % HISTORY.encode()):
+            wait_until(lambda: requests.unsent > 0)
+            wait_until(lambda: requests.unsent == 0)  # the connection has been closed
+
+
+def test_a_disk_that_hangs_delays_only_what_needs_it(
+    server: PerformanceServer, monitor: PerformanceMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = threading.Event()
+    monkeypatch.setattr(monitor.log, "start", lambda path: there.wait(20))
+    monkeypatch.setattr("perfmon_widgets.web.background._TIMEOUT", 0.1)
+    with ThreadPoolExecutor(1) as threads:
+        switched = threads.submit(switch, server, {"enabled": True})
+        wait_until(lambda: any(each.name == "perfmon-request" for each in threading.enumerate()))
+        for path in api.ROUTES:
+            assert ask(server, path).status == 200
+        assert switch(server, {"enabled": False}).status == 503
+        assert not switched.done()
+        there.set()
+        assert switched.result().status == 200
+
+
+# -- what is refused -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["BREW", "GET2", "PROPFIND"])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({"Host": "evil.example"}, 403), ({"Authorization": "token wrong"}, 401), ({}, 404)],
+)
+def test_a_method_that_does_not_exist_is_refused_like_every_other(
+    server: PerformanceServer,
+    caplog: pytest.LogCaptureFixture,
+    method: str,
+    headers: dict[str, str],
+    status: int,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    headers = {"Authorization": f"token {TOKEN}", **headers}
+    refused = ask(server, "/PWNED", method, token=None, **headers)
+    assert refused.status == status
+    assert set(refused.json) == {"message"}
+    assert server.refused == 1
+    assert ask(server, CURRENT, method).status == 405
+    assert caplog.text == ""
+
+
+def test_what_is_refused_is_counted_and_logged_once_a_minute_without_what_was_sent(
+    server: PerformanceServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the level INFO, which many notebooks set: what is logged is shown below the running cell."""
+    caplog.set_level(logging.INFO)
+    contents = (
+        b"PWNED\r\n\r\n",
+        b"GET /PWNED HTTP/1.1\r\nPWNED\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000,
+        b"PWNED /PWNED HTTP/1.1\r\nHost: PWNED\r\nConnection: close\r\n\r\n",
+    )
+    for content in contents * 5:
+        with raw(server, content) as connection, contextlib.suppress(ConnectionResetError):
+            while connection.recv(4096):
+                pass
+    assert ask(server, CURRENT).status == 200
+    assert server.refused == 20
+    assert [record.name for record in caplog.records] == ["perfmon_widgets.web.refusals"]
+    assert "PWNED" not in caplog.text
+    monkeypatch.setattr("perfmon_widgets.web.refusals._SECONDS_BETWEEN_LINES", 0.0)
+    ask(server, CURRENT, token="wrong")
+    assert "21 requests refused" in caplog.text
+
+
+def test_the_log_of_tornado_is_as_before_for_everybody_else(
+    server: PerformanceServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    logging.getLogger("tornado.general").info("something else")
+    server.stop()
+    assert "something else" in caplog.text
+    assert logging.getLogger("tornado.general").filters == []
+
+
+# -- other event loops ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "patched",
+    [
+        """
+try:
+    import nest_asyncio2 as nest_asyncio
+except ImportError:  # with older versions of ipykernel
+    import nest_asyncio
+nest_asyncio.apply()
+""",
+        # As uvloop.install() does: the policy makes loops of another kind.
+        """
+class Policy(asyncio.DefaultEventLoopPolicy):
+    def new_event_loop(self):
+        raise AssertionError("another kind of loop")
+asyncio.set_event_loop_policy(Policy())
+""",
+    ],
+)
+def test_it_has_an_event_loop_of_its_own(run_python: Callable[..., Any], patched: str) -> None:
+    code = f"""
+import asyncio, urllib.request, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # policies, from Python 3.14 on
+{patched}
+from perfmon_widgets import PerformanceMonitor, serve
+with serve(PerformanceMonitor([]), token="x") as server:
+    with urllib.request.urlopen(server.url + "/metrics?token=x", timeout=20) as response:
+        print(response.status)
+print(server.running)
+"""
+    ended = run_python(code)
+    assert ended.stdout.splitlines() == ["200", "False"]
+    assert ended.stderr == ""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no such limit")
@@ -451,6 +602,31 @@ def test_stop_closes_the_port_and_ends_the_thread(monitor: PerformanceMonitor) -
         assert ask(again, CURRENT).status == 200
 
 
+def test_without_a_monitor_it_is_the_one_that_runs(
+    monitor: PerformanceMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "shared", None)
+    with monitor, serve(token=TOKEN) as server:
+        assert ask(server, CURRENT).json["values"].keys() == {"cpu_percent", "gpu0/power_watts"}
+    assert registry.shared is None
+
+
+def test_anything_that_fits_the_protocol_is_served(monitor: PerformanceMonitor) -> None:
+    class Another:
+        """Not a PerformanceMonitor, but has all of one."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(monitor, name)
+
+        def __dir__(self) -> list[str]:
+            return dir(monitor)
+
+    with serve(Another(), token=TOKEN) as server:
+        assert {path: ask(server, path).status for path in api.ROUTES} == dict.fromkeys(api.ROUTES, 200)
+    with pytest.raises(TypeError, match=r"^monitor must be a PerformanceMonitor, not int, which has no '"):
+        serve(3)
+
+
 def test_without_a_monitor_it_is_the_shared_one_started(
     monitor: PerformanceMonitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -538,7 +714,7 @@ def test_the_sixth_version_of_the_internet(monitor: PerformanceMonitor) -> None:
 def test_a_forked_child_does_not_hold_the_port(
     server: PerformanceServer, forked: Callable[[Callable[[], object]], Any]
 ) -> None:
-    assert forked(lambda: server._socket.fileno()) == -1
+    assert forked(lambda: (server._socket.fileno(), server.running)) == (-1, False)
     assert ask(server, CURRENT).status == 200
 
 
@@ -550,9 +726,9 @@ def test_a_forked_child_does_not_hold_a_connection(
 
     with raw(server, request.encode()) as client:
         assert client.recv(12) == b"HTTP/1.1 200"
-        kept = [connection.fileno() for connection in server._connections]
-        assert [number for number in kept if number >= 0]
-        assert forked(lambda: {connection.fileno() for connection in server._connections}) == {-1}
+        sockets = server._connections.sockets()
+        assert len(sockets) == 2
+        assert forked(lambda: {each.fileno() for each in sockets}) == {-1}
         client.sendall(request.encode())
         assert client.recv(4096)
 

@@ -99,6 +99,17 @@ def test_history_is_the_data_frame(monitor: PerformanceMonitor) -> None:
     assert answered["time"] == [time.strftime("%Y-%m-%dT%H:%M:%S.%fZ") for time in frame.index]
 
 
+def test_a_history_that_is_made_in_parts_is_the_same(
+    monitor: PerformanceMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(10):
+        monitor.sample()
+    whole = get(monitor, HISTORY)
+    for most in (1, 3, 5, 10):
+        monkeypatch.setattr(api, "_VALUES_AT_ONCE", most)
+        assert get(monitor, HISTORY) == whole
+
+
 def test_since_is_what_comes_after(monitor: PerformanceMonitor) -> None:
     for _ in range(4):
         monitor.sample()
@@ -425,6 +436,15 @@ OUTSIDE = [
     "C:\\x.csv",
     "//server/share/x.csv",
     "%2e%2e%2fx.py",
+    "-rf.csv",
+    "--output=x.csv",
+    "a b.csv",
+    "größe.csv",
+    "x;y.csv",
+    "$(x).csv",
+    "x.csv\n",
+    "٣.csv",
+    "x" * 252 + ".csv",
 ]
 
 

@@ -1,0 +1,158 @@
+"""One HTTP request to serve(): its Host and token are checked, then api.py answers it."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import http
+import logging
+from typing import TYPE_CHECKING, cast
+
+from tornado import httputil
+from tornado.http1connection import HTTP1Connection
+
+from perfmon_widgets.web import api
+from perfmon_widgets.web.background import Background
+from perfmon_widgets.web.connections import Stream
+from perfmon_widgets.web.hosts import is_own_name
+from perfmon_widgets.web.refusals import Refusals
+from perfmon_widgets.web.request import LARGEST_BODY, Refusal, Request, Response, json_response, read_query
+
+if TYPE_CHECKING:
+    from perfmon_widgets.core.protocol import Monitor
+
+_logger = logging.getLogger(__name__)
+
+# How many bytes of responses may wait for clients to read them. Without a limit, 20 clients that read nothing
+# cost 258 MiB of memory.
+_MAX_UNSENT = 32 * 2**20
+# After so many seconds a connection is closed whose client has not read the response.
+_READ_SECONDS = 30.0
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",  # the token may be part of the URL
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Requests(httputil.HTTPServerConnectionDelegate):
+    """What all requests to one server have in common: the monitor, the token, the host, the counts."""
+
+    def __init__(self, monitor: Monitor, token: str, host: str, refusals: Refusals) -> None:
+        self.monitor = monitor
+        self.token = token.encode()
+        self.host = host
+        self.refusals = refusals
+        self.background = Background()
+        self.unsent = 0
+        """How many bytes of responses wait for clients to read them."""
+
+    def start_request(
+        self, server_conn: object, request_conn: httputil.HTTPConnection
+    ) -> httputil.HTTPMessageDelegate:
+        """Tornado calls this before each request, and then the methods of the object that it returns."""
+        return _Handler(self, cast(HTTP1Connection, request_conn))
+
+
+class _Handler(httputil.HTTPMessageDelegate):
+    """One request, refused before its body is read if it is refused.
+
+    Not a RequestHandler of tornado.web: that refuses unknown methods before any check of ours, and logs them
+    with the path and a traceback.
+    """
+
+    def __init__(self, requests: Requests, connection: HTTP1Connection) -> None:
+        self._requests = requests
+        self._connection = connection
+        self._stream = cast(Stream, connection.stream)
+        self._request = Request("", "")
+        self._body = b""
+        self._answered = False
+
+    # -- called by Tornado, in this order --------------------------------------------------------------
+
+    def headers_received(
+        self,
+        start_line: httputil.RequestStartLine | httputil.ResponseStartLine,
+        headers: httputil.HTTPHeaders,
+    ) -> None:
+        """Check the request; refuse it or wait for its body."""
+        start_line = cast(httputil.RequestStartLine, start_line)
+        path, _, query = start_line.path.partition("?")
+        content_type = headers.get("Content-Type", "")
+        self._request = Request(start_line.method, path, read_query(query), b"", content_type)
+        try:
+            self._check(headers)
+        except Refusal as refusal:
+            self._respond(refusal.response)
+
+    def data_received(self, chunk: bytes) -> None:
+        """Keep the body as far as it is needed: one byte too many is enough to refuse it."""
+        self._body = (self._body + chunk)[: LARGEST_BODY + 1]
+
+    def finish(self) -> None:
+        """Answer the request, now that it is complete."""
+        if self._answered:
+            return
+        request = self._request._replace(body=self._body)
+        try:
+            if api.may_take_long(request):
+                self._requests.background.answer(self._requests.monitor, request, self._respond_from_thread)
+            else:
+                self._respond(api.answer(self._requests.monitor, request))
+        except Exception:
+            # Without the URL, which may contain the token.
+            _logger.exception("%s %s failed", request.method, request.path)
+            self._respond(json_response({"message": "internal error"}, 500))
+
+    # -- checks ----------------------------------------------------------------------------------------
+
+    def _check(self, headers: httputil.HTTPHeaders) -> None:
+        if not is_own_name(headers.get("Host", ""), self._requests.host):
+            raise Refusal(403, "Host: is not the name of this server")
+        scheme, _, given = headers.get("Authorization", "").partition(" ")
+        if scheme.lower() not in ("token", "bearer"):
+            given = self._request.query.get("token", "")
+        if not hmac.compare_digest(given.strip().encode(errors="replace"), self._requests.token):
+            raise Refusal(401, "token: is missing or wrong; send the header Authorization: token …")
+        self._stream.trusted = True
+        length = headers.get("Content-Length", "0")
+        if length.isdecimal() and (len(length) > 9 or int(length) > LARGEST_BODY):
+            raise api.too_long()
+
+    # -- the response ----------------------------------------------------------------------------------
+
+    def _respond_from_thread(self, response: Response) -> None:
+        self._stream.io_loop.add_callback(self._respond, response)  # ignored once the loop is closed
+
+    def _respond(self, response: Response) -> None:
+        requests = self._requests
+        self._answered = True
+        if self._stream.closed():
+            return
+        if requests.unsent and requests.unsent + len(response.body) > _MAX_UNSENT:
+            response = Refusal(503, "busy: earlier responses are still being read; try again later").response
+        if 400 <= response.status < 500:
+            requests.refusals.add(f"status {response.status}")
+        headers = httputil.HTTPHeaders(_HEADERS | api.headers(self._request.path, response))
+        headers["Content-Length"] = str(len(response.body))
+        if response.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        reason = http.HTTPStatus(response.status).phrase
+        start_line = httputil.ResponseStartLine("HTTP/1.1", response.status, reason)
+        body = b"" if self._request.method == "HEAD" else response.body
+        self._connection.write_headers(start_line, headers, body)
+        self._watch(len(body))
+        self._connection.finish()
+
+    def _watch(self, size: int) -> None:
+        """Count the bytes as unsent until the client has read them; close the connection of a slow one."""
+        self._requests.unsent += size
+        too_slow = asyncio.get_running_loop().call_later(_READ_SECONDS, self._stream.close)
+
+        def sent(_: object) -> None:
+            self._requests.unsent -= size
+            too_slow.cancel()
+
+        self._stream.last_write.add_done_callback(sent)

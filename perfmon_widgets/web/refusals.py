@@ -1,0 +1,31 @@
+"""A count of refused requests, instead of a log that anybody could fill."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+
+_logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LINES = 60.0
+
+
+class Refusals:
+    """Counts what a server refuses, and logs at most one line a minute about it, at level INFO.
+
+    In a notebook the log is shown below the running cell, and everybody who can reach the port can be
+    refused. So a line holds nothing that a client has sent.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._last_line = -math.inf
+
+    def add(self, reason: str) -> None:
+        """Count one refusal; ``reason`` must not contain anything that the client has sent."""
+        self.count += 1
+        now = time.monotonic()
+        if now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            _logger.info("%d requests refused since the server was started; the last: %s", self.count, reason)
