@@ -6,13 +6,14 @@ import ast
 import queue
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
+from jupyter_client.session import DELIM
 
 DEADLINE = 20.0  # seconds, for what takes a fraction of one
 
@@ -130,14 +131,15 @@ class Kernel:
                 return dict(message)
         raise AssertionError(f"{what} was not published within {DEADLINE} s")
 
-    def tell(self, channel: str, widget: str, **data: object) -> None:
-        """What a browser sends to a widget (its comm_id), over that channel."""
+    def tell(self, channel: str, widget: str, **data: object) -> str:
+        """Send to a widget (its comm_id) what a browser sends; returns the id of the message."""
         message = self._client.session.msg("comm_msg", {"comm_id": widget, "data": data})
         {"control": self._client.control_channel, "shell": self._client.shell_channel}[channel].send(message)
+        return str(message["header"]["msg_id"])
 
-    def change(self, channel: str, widget: str, **state: object) -> None:
-        """What a browser sends when a person changes a control."""
-        self.tell(channel, widget, method="update", state=state, buffer_paths=[])
+    def change(self, channel: str, widget: str, **state: object) -> str:
+        """Send what a browser sends when a person changes a control; returns the message's id."""
+        return self.tell(channel, widget, method="update", state=state, buffer_paths=[])
 
     def ask(self, kind: str, content: dict[str, Any], key: bytes | None = None) -> str:
         """Ask something over the control channel, signed by that key; returns the id of the request."""
@@ -146,6 +148,23 @@ class Kernel:
         message = session.msg(kind, content)
         self._client.control_channel.send(message)
         session.key = right
+        return str(message["header"]["msg_id"])
+
+    def ask_raw(self, kind: str, content: object, buffers: Sequence[bytes] = (), **parts: bytes) -> str:
+        """Send a signed message over the control channel whose content, or other part, may be nonsense.
+
+        ``content`` is JSON, or bytes to be sent as they are. Returns the id of the message.
+        """
+        session = self._client.session
+        message = session.msg(kind)
+        whole = {name: message[name] for name in ("header", "parent_header", "metadata")} | {
+            "content": content
+        }
+        packed = [
+            value if isinstance(value, bytes) else session.pack(value) for value in (whole | parts).values()
+        ]
+        frames = [DELIM, session.sign(packed), *packed, *buffers]
+        self._client.control_channel.socket.send_multipart(frames)
         return str(message["header"]["msg_id"])
 
     def replies(self, last: str) -> dict[str, dict[str, Any]]:

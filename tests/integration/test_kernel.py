@@ -13,7 +13,6 @@ from real_kernel import DEADLINE, Kernel
 
 from perfmon_widgets import read_csv
 from perfmon_widgets.jupyter.kernel import running_cell
-from perfmon_widgets.jupyter.requests import hear_widgets_while_busy
 
 PANEL = """
 from perfmon_widgets import PerformancePanel
@@ -56,9 +55,8 @@ def rows(folder: Path) -> int:
 # -- no kernel ---------------------------------------------------------------------------------------------
 
 
-def test_outside_a_jupyter_kernel_there_is_neither_cell_nor_control_channel():
+def test_outside_a_jupyter_kernel_there_is_no_cell():
     assert running_cell() is None
-    assert hear_widgets_while_busy() is False
 
 
 # -- heard while a cell runs -------------------------------------------------------------------------------
@@ -153,43 +151,11 @@ def test_the_shell_channel_still_works_while_no_cell_runs(kernel, controls):
     kernel.execute("panel.monitor.log.stop()")
 
 
-def test_hearing_widgets_is_asked_for_once(kernel, controls):
-    assert kernel.run("""
-from perfmon_widgets.jupyter.requests import hear_widgets_while_busy
-kernel = get_ipython().kernel
-handler = kernel.control_handlers["comm_msg"]
-hear_widgets_while_busy(), hear_widgets_while_busy(), kernel.control_handlers["comm_msg"] is handler
-""") == (True, True, True)
-
-
 def test_the_control_channel_is_still_free_for_what_it_is_for(kernel, controls, busy):
     """The fixture ends the cell by an interrupt."""
     for value in (True, False) * 5:
         kernel.change("control", controls["log"], value=value)
     wait_until(lambda: list(kernel.folder.glob("*.csv")), "hearing the clicks")
-
-
-READ = {"method": "GET", "path": "/api/performance/current", "query": {}, "body": None, "content_type": ""}
-
-
-def test_the_kernel_does_not_look_idle_because_it_is_asked(kernel, controls, busy):
-    """Front ends show the last status that was published, whatever it was about."""
-    kernel.forget_messages()
-    request = kernel.ask("perfmon_request", READ)
-    last = kernel.ask("kernel_info_request", {})
-    reply = kernel.replies(last)[request]
-    assert (reply["msg_type"], reply["content"]["status"]) == ("perfmon_reply", 200)
-    asked = [message["parent_header"].get("msg_id") for message in kernel.messages(last)]
-    assert last in asked
-    assert request not in asked
-
-
-def test_a_request_that_is_not_signed_is_not_answered(kernel, controls):
-    kernel.execute("import perfmon_widgets")
-    forged = kernel.ask("perfmon_request", READ, key=b"another")
-    last = kernel.ask("perfmon_request", READ)
-    assert forged not in kernel.replies(last)
-    assert "Invalid Control Message" in kernel.errors.read_text()
 
 
 # -- cells -------------------------------------------------------------------------------------------------
