@@ -74,7 +74,8 @@ def unload_ipython_extension(shell: object) -> None:
 
 
 if "IPython.core.interactiveshell" in sys.modules:
-    # In IPython each monitor learns when cells begin and end, however it was imported; in a Jupyter kernel it
-    # can also be reached through the Jupyter server from now on. Done here, since the core must not import
-    # IPython.
+    # This may be IPython: the cells that it executes are noted in each monitor that is started. If it is a
+    # Jupyter kernel, the Jupyter server can ask it for its monitors from now on. Both are loaded here because
+    # the core must not know about either.
+    importlib.import_module(f"{__name__}.jupyter.cells")
     importlib.import_module(f"{__name__}.jupyter.requests").answer_requests()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -220,6 +219,27 @@ def test_what_fails_in_our_hooks_is_not_shown_in_the_cell(kernel):
     kernel.execute("monitor.begin = begin")
 
 
+def test_an_interrupt_that_hits_a_hook_is_shown_and_costs_no_other_cell(kernel):
+    """IPython prints it as an error of the hook and executes the cell."""
+    kernel.execute("""
+begin = monitor.begin
+def interrupted(*_, **__):
+    monitor.begin = begin
+    raise KeyboardInterrupt
+monitor.begin = interrupted
+""")
+    request = kernel.start("executed = True")
+    printed = "".join(
+        str(message["content"]) for message in kernel.messages(request) if message["msg_type"] != "status"
+    )
+    assert "Error in callback" in printed
+    assert kernel.finish(request)["status"] == "ok"
+    kernel.execute("'the next cell'")
+    assert kernel.run("executed") is True
+    noted = kernel.run("list(zip(monitor.cells['source'], monitor.cells['end'].notna().tolist()))")
+    assert noted[1:3] == [("begin = monitor.begin", True), ("'the next cell'", True)]
+
+
 def test_hooks_that_somebody_cleared_do_no_harm(kernel):
     kernel.execute("""
 saved = {event: list(hooks) for event, hooks in get_ipython().events.callbacks.items()}
@@ -390,22 +410,3 @@ def test_a_script_that_has_loaded_ipython_samples_as_well(run_python):
         "assert monitor.errors.keys() <= {'swap_percent'}, monitor.errors\n"
     )
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_the_interrupt_of_a_hook_is_the_cells():
-    """IPython would print it as a failure of the hook, and execute the cell."""
-    from perfmon_widgets.jupyter import kernel as module
-
-    # As Python has it, unless the tests were started in the background.
-    former = signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def cell() -> None:
-        with module._harmless():
-            raise KeyboardInterrupt
-        time.sleep(DEADLINE)
-
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            cell()
-    finally:
-        signal.signal(signal.SIGINT, former)

@@ -175,7 +175,7 @@ HOMES = {
     "anywidget": ["panel/*.py"],
     "traitlets": ["panel/*.py"],
     "bqplot": ["panel/chart.py", "panel/heat_map.py", "panel/plot.py", "panel/shading.py"],
-    "IPython": ["jupyter/kernel.py", "magics.py"],
+    "IPython": ["jupyter/kernel.py", "jupyter/cells.py", "magics.py", "actions.py"],
     "tornado": ["web/connections.py", "web/handler.py", "jupyter/server_extension.py"],
     "jupyter_core": ["jupyter/server_extension.py"],
     "jupyter_server": ["jupyter/server_extension.py"],

@@ -1,0 +1,182 @@
+"""Notice each cell that IPython executes, in a Jupyter kernel or a terminal, in the running monitors."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import Any, NamedTuple
+
+from IPython.core.getipython import get_ipython
+
+from perfmon_widgets.core import spans
+from perfmon_widgets.forks import renew_after_fork
+from perfmon_widgets.jupyter.kernel import log_exceptions
+
+
+def executing(shell: Any) -> Any:
+    """Return the ``ExecutionResult`` of the innermost cell that is being executed; None outside cells."""
+    return shell.displayhook.exec_result
+
+
+def ends(result: Any, info: Any) -> bool:
+    """Return whether ``result``, passed to a post_run_cell hook, belongs to the execution ``info`` describes.
+
+    As a rule it refers to the same ``ExecutionInfo`` object. When an interrupt hits IPython itself, such as
+    between two statements, IPython makes another one with the same source, or passes None.
+    """
+    if result is None or result.info is None or result.info is info:
+        return True
+    return result.execution_count is None and bool(result.info.raw_cell == info.raw_cell)
+
+
+class _RunningCell(NamedTuple):
+    """A cell that is being executed, and its span in each monitor."""
+
+    info: Any
+    """IPython's ``ExecutionInfo``: as a rule the same object in the hooks before and after the cell."""
+    number: int
+    """Its execution count."""
+    thread: int
+    """The identifier of the thread that executes it."""
+    spans: list[tuple[Any, spans.Span]]
+    """Each monitor with the span that ends with the cell."""
+
+    def begin(self, monitor: Any) -> None:
+        """Begin the span of this cell in a monitor."""
+        self.spans.append((monitor, monitor.begin(spans.CELL, _first_line(self.info), self.number)))
+
+
+class ExecutedCells:
+    """Begins and ends a span in each running monitor for every cell that IPython executes.
+
+    A cell counts if it gets a number, ``In [3]``. What a front end or a widget executes silently does not
+    count, nor does code that a cell hands to IPython without storing it in the history. Cells may be nested,
+    and several may run at once in the subshells of one Jupyter kernel.
+
+    Two hooks of IPython are registered while at least one monitor runs.
+    """
+
+    def __init__(self) -> None:
+        self._shell: Any = None
+        self._lock = threading.Lock()
+        self._monitors: dict[Any, float] = {}  # and since when (Unix seconds) each is to have cells
+        self._running: dict[int, _RunningCell] = {}  # by the id() of their info
+        renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        """In a forked child: make a new lock and forget the monitors, which do not run there."""
+        self._lock = threading.Lock()
+        self._monitors, self._running = {}, {}
+        self._unregister()
+
+    def add(self, monitor: Any) -> None:
+        """Begin a span for the running cell, if any, and for each later one; nothing without IPython."""
+        shell = get_ipython()
+        if shell is None:
+            return
+        with self._lock:
+            if not self._monitors:
+                self._register(shell)
+                self._find_running()
+            self._monitors[monitor] = time.time()
+            running = tuple(self._running.values())
+        for cell in running:
+            cell.begin(monitor)
+
+    def remove(self, monitor: Any) -> None:
+        """End the spans of the cells that are running, and begin no more."""
+        with self._lock:
+            self._monitors.pop(monitor, None)
+            running = tuple(self._running.values())
+            if not self._monitors:
+                self._running.clear()
+                self._unregister()
+        for cell in running:
+            for owner, span in cell.spans:
+                if owner is monitor:
+                    monitor.end(span)
+
+    def _hooks(self) -> tuple[tuple[str, Any], ...]:
+        return ("pre_run_cell", self._before), ("post_run_cell", self._after)
+
+    def _register(self, shell: Any) -> None:
+        self._shell = shell
+        for event, hook in self._hooks():
+            shell.events.register(event, hook)
+
+    def _unregister(self) -> None:
+        if self._shell is None:
+            return
+        for event, hook in self._hooks():
+            with contextlib.suppress(ValueError):  # another program has cleared all hooks
+                self._shell.events.unregister(event, hook)
+
+    def _find_running(self) -> None:
+        """Find the cell in which the first monitor starts: it began before our hook was registered."""
+        result = executing(self._shell)
+        if result is not None and _counts(result.info):
+            cell = _RunningCell(result.info, result.execution_count, threading.get_ident(), [])
+            self._running[id(cell.info)] = cell
+
+    def _before(self, info: Any) -> None:
+        """The pre_run_cell hook."""
+        with log_exceptions():
+            if not _counts(info):
+                return
+            # IPython 8 increments execution_count after the cell, IPython 9 before this hook.
+            number = min(self._shell.execution_count, len(self._shell.history_manager.input_hist_raw))
+            cell = _RunningCell(info, number, threading.get_ident(), [])
+            with self._lock:
+                self._running[id(info)] = cell
+                monitors = tuple(self._monitors)
+            for monitor in monitors:
+                cell.begin(monitor)
+
+    def _after(self, result: Any) -> None:
+        """The post_run_cell hook."""
+        with log_exceptions():
+            with self._lock:
+                cell = self._take_ended(result)
+                monitors = dict(self._monitors)
+            if cell is not None:
+                for monitor, span in cell.spans:
+                    monitor.end(span, raised=result is None or not result.success)
+            elif result is not None and result.execution_count is not None and _counts(result.info):
+                # The first monitor was started in it, but in a nested execution that does not count, such as
+                # the body of %%capture: that one was found running instead.
+                for monitor, since in monitors.items():
+                    span = monitor.begin(spans.CELL, _first_line(result.info), result.execution_count)
+                    span.start = since
+                    monitor.end(span, raised=not result.success)
+
+    def _take_ended(self, result: Any) -> _RunningCell | None:
+        """Remove and return the running cell that this result ends; None if it does not count."""
+        if result is not None and id(result.info) in self._running:
+            return self._running.pop(id(result.info))
+        here = [cell for cell in self._running.values() if cell.thread == threading.get_ident()]
+        if here and ends(result, here[-1].info):
+            return self._running.pop(id(here[-1].info))
+        return None
+
+
+def _counts(info: Any) -> bool:
+    return bool(info.store_history) and not info.silent and bool(info.raw_cell.strip())
+
+
+def _first_line(info: Any) -> str:
+    return str(info.raw_cell).strip().partition("\n")[0]
+
+
+_executed = ExecutedCells()
+
+
+def note_cells(monitor: Any, running: bool) -> None:
+    """Note the executed cells in a monitor from its start to its stop; the core calls this at both."""
+    if running:
+        _executed.add(monitor)
+    else:
+        _executed.remove(monitor)
+
+
+spans.watchers.append(note_cells)
