@@ -17,7 +17,8 @@ import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import start_new_kernel
 
-from perfmon_widgets.magics import _near, unwrapped
+from perfmon_widgets.magic_actions import ACTIONS, _relative
+from perfmon_widgets.magics import unwrapped
 
 DEADLINE = 60.0
 # What is shown after a cell that was measured, as far as it is the same each time.
@@ -29,7 +30,7 @@ COST = re.compile(
 
 @dataclass
 class Answer:
-    """What came of a cell."""
+    """The result of a cell."""
 
     status: str = ""
     error: str = ""
@@ -87,6 +88,7 @@ def one_kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
         session = Session(client, manager.interrupt_kernel)
         assert session.run("%load_ext perfmon_widgets\nimport time").status == "ok"
         session.run("from perfmon_widgets.core.shared import running_monitor, shared_monitor")
+        session.run("from perfmon_widgets.views.text import format_value")
         yield session
     finally:
         client.stop_channels()
@@ -170,7 +172,7 @@ def test_summary_is_a_table_in_words_and_the_numbers_on_request(kernel):
     assert kernel.value("table.loc['ram_used_bytes', 'max'] > 1e6") == "True"
 
 
-def test_cells_tells_what_each_cell_cost(kernel):
+def test_cells_shows_what_each_cell_cost(kernel):
     kernel.run("%perfmon start --interval 0.1\nblock = None")
     kernel.run("block = b'x' * (300 * 2**20); time.sleep(0.3)")
     kernel.run("del block")
@@ -180,9 +182,40 @@ def test_cells_tells_what_each_cell_cost(kernel):
     assert kernel.value("('process_ram_bytes', 'change') in costs.columns") == "True"
 
 
-def test_without_samples_there_is_nothing_to_tell(tmp_path):
+def test_without_samples_there_is_nothing_to_show(tmp_path):
     answer = in_terminal(tmp_path, "%load_ext perfmon_widgets\n%perfmon summary\n%perfmon cells\n")
     assert answer.count("UsageError: there are no samples yet; %perfmon start begins to take some") == 2
+
+
+def test_every_form_is_about_the_running_monitor_of_the_user_s_own(kernel):
+    kernel.run("from perfmon_widgets import PerformanceMonitor\nown = PerformanceMonitor(interval=60)")
+    kernel.run("own.start()\nown.sample()")
+    try:
+        assert kernel.run("%perfmon start --window 50 -o started").text == (
+            "sampling every 60 s, keeping the last 50 s\n"
+        )
+        kernel.run("%perfmon summary -o table\n%perfmon cells -o costs\n%perfmon -o panel")
+        kernel.run("%perfmon log own.csv\n%perfmon serve -o server")
+        assert kernel.value("started is own and panel.monitor is own and own.log.running") == "True"
+        assert kernel.value("list(table.index) == list(own.history)") == "True"
+        assert kernel.value("costs['cell', 'source'].iloc[0]") == "own.start()"
+        assert kernel.value("shared_monitor().running") == "False"
+        kernel.run("import json, urllib.request as u\nheaders = {'Authorization': f'token {server.token}'}")
+        kernel.run("ask = u.Request(f'{server.url}/api/performance/current', headers=headers)")
+        kernel.run("now = json.load(u.urlopen(ask))")
+        assert kernel.value("now['values'].keys() == own.latest.values.keys()") == "True"
+        assert kernel.run("%perfmon stop").text == "sampling has stopped\n"
+        assert kernel.value("own.running") == "False"
+    finally:
+        kernel.run("own.stop()\nserver.stop()\npanel.close()")
+
+
+def test_serve_changes_over_to_the_monitor_that_is_meant_now(kernel):
+    kernel.run("%perfmon serve -o first")
+    kernel.run("shared_monitor().stop()\nown = PerformanceMonitor(interval=60)\nown.start()")
+    kernel.run("%perfmon serve -o second")
+    assert kernel.value("first.running, second.running, second is first") == "False True False"
+    kernel.run("own.stop()\nsecond.stop()")
 
 
 def test_log_writes_a_file_and_says_where_without_the_machine_s_folders(kernel):
@@ -202,13 +235,13 @@ def test_log_writes_a_file_and_says_where_without_the_machine_s_folders(kernel):
     kernel.run("%perfmon log --off")
 
 
-def test_a_path_is_told_whole_where_there_is_no_working_directory(tmp_path, monkeypatch):
+def test_a_path_is_absolute_where_there_is_no_working_directory(tmp_path, monkeypatch):
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
-    assert _near(gone / "run.csv") == "run.csv"
+    assert _relative(gone / "run.csv") == "run.csv"
     gone.rmdir()
-    assert _near(gone / "run.csv") == str(gone / "run.csv")
+    assert _relative(gone / "run.csv") == str(gone / "run.csv")
     monkeypatch.chdir(tmp_path)  # which is what is left at the end
 
 
@@ -232,8 +265,9 @@ def test_serve_answers_and_prints_no_token(kernel):
 def test_help_is_good_documentation(kernel):
     reply = kernel._client.inspect("%perfmon", reply=True, timeout=DEADLINE)
     text = re.sub(r"\x1b\[[\d;]*m", "", reply["content"]["data"]["text/plain"])
-    words = ["%perfmon [--interval SECONDS]", "start: begin", "stop: stop", "summary: mean", "cells: what"]
-    words += ["log: write", "serve: answer", "%perfmon log run.csv", "%%perfmon?"]
+    words = ["%perfmon [--interval SECONDS]", "%perfmon log run.csv", "%%perfmon?"]
+    words += [f"{action.name}: {action.help}" for action in ACTIONS.values()]
+    assert len(words) == 10
     assert [word for word in words if word not in re.sub(r"\s+", " ", text)] == []
 
 
@@ -249,9 +283,7 @@ def test_a_measured_cell_shows_its_value_and_what_it_cost(kernel):
     assert int(kernel.value("len(rows)")) >= 4
     assert float(kernel.value("rows.index.to_series().diff().dt.total_seconds().median()")) < 0.3
     assert kernel.value("rows['process_ram_bytes'].max() > 200 * 2**20") == "True"
-    assert peak == kernel.value(
-        "__import__('perfmon_widgets').metrics.in_words(rows['process_ram_bytes'].max(), 'bytes')"
-    )
+    assert peak == kernel.value("format_value(rows['process_ram_bytes'].max(), 'bytes')")
     assert re.fullmatch(r"[+−][\d.]+ ([KM]i)?B", change)
     assert answer.kinds == ["execute_result", "stream", "display_data"]
     [picture] = re.findall(r'^<img src="data:image/svg\+xml;base64,([^"]*)"', answer.shown[1]["text/html"])
@@ -376,7 +408,7 @@ def test_a_monitor_of_the_user_s_own_is_the_one_that_measures(kernel):
     kernel.run("own.stop()")
 
 
-def test_a_cell_that_takes_longer_than_the_window_is_told_as_a_whole(kernel):
+def test_a_cell_that_takes_longer_than_the_window_is_measured_as_a_whole(kernel):
     kernel.run("%perfmon start --window 0.3")
     answer = kernel.run("%%perfmon\nblock = b'x' * (400 * 2**20)\ntime.sleep(0.3)\ndel block\ntime.sleep(1)")
     peak = COST.fullmatch(answer.text)[2]

@@ -145,7 +145,18 @@ def test_reading_the_history_loads_no_widgets(run_python):
 
 # -- layers ------------------------------------------------------------------------------------------------
 
-ROOMS = ("metrics", "forks", "collectors", "views", "core", "web", "jupyter", "panel", "magics")
+ROOMS = (
+    "metrics",
+    "forks",
+    "collectors",
+    "views",
+    "core",
+    "web",
+    "jupyter",
+    "panel",
+    "magic_actions",
+    "magics",
+)
 """From the ground up: each may import from itself and from those before it, but for the exceptions below."""
 
 LAYERS = {
@@ -165,7 +176,7 @@ HOMES = {
     "pynvml": ["collectors/nvidia/collector.py"],
     "pandas": [
         *("views/report.py", "core/history.py", "core/csv_read.py", "core/spans.py", "core/span_log.py"),
-        *("core/monitor.py", "core/protocol.py", "jupyter/measurement.py", "magics.py", "panel/*.py"),
+        *("core/monitor.py", "core/protocol.py", "jupyter/measurement.py", "magic_actions.py", "panel/*.py"),
     ],
     "numpy": [
         *("views/report.py", "views/svg.py", "core/history.py", "core/csv_*.py", "core/spans.py"),
@@ -175,7 +186,7 @@ HOMES = {
     "anywidget": ["panel/*.py"],
     "traitlets": ["panel/*.py"],
     "bqplot": ["panel/chart.py", "panel/heat_map.py", "panel/plot.py", "panel/shading.py"],
-    "IPython": ["jupyter/kernel.py", "jupyter/cells.py", "magics.py", "actions.py"],
+    "IPython": ["jupyter/kernel.py", "jupyter/cells.py", "magic*.py"],
     "tornado": ["web/connections.py", "web/handler.py", "jupyter/server_extension.py"],
     "jupyter_core": ["jupyter/server_extension.py"],
     "jupyter_server": ["jupyter/server_extension.py"],

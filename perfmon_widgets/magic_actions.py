@@ -1,0 +1,208 @@
+"""The actions of ``%perfmon``, one function and one row of ACTIONS each; the rows also make its help text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from IPython.core.error import UsageError
+from IPython.display import display
+
+from perfmon_widgets.jupyter.kernel import is_jupyter_kernel
+from perfmon_widgets.jupyter.measurement import have_row
+from perfmon_widgets.views.headline import headline_of_cells
+from perfmon_widgets.views.text import format_change, format_duration, format_value
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from perfmon_widgets.core.monitor import PerformanceMonitor
+    from perfmon_widgets.panel.panel import PerformancePanel
+    from perfmon_widgets.web.server import PerformanceServer
+
+# What the table of cells shows of a column: what follows its label, the statistic, and how it is written.
+_OF_AMOUNTS = ((", peak", "max", format_value), (", change", "change", format_change))
+_OF_SHARES = (("", "mean", format_value),)
+_LONGEST_SOURCE = 50  # characters of a cell's first line in the table of cells
+
+
+@dataclass
+class Kept:
+    """What one ``%perfmon`` leaves to the next in the same shell."""
+
+    panel: PerformancePanel | None = None
+    """The panel whose values were printed last in a terminal."""
+    server: PerformanceServer | None = None
+    served: PerformanceMonitor | None = None
+    """The monitor that the server answers for."""
+
+
+class Line(NamedTuple):
+    """One line of ``%perfmon``, as far as it concerns an action."""
+
+    monitor: PerformanceMonitor
+    path: str | None
+    """The file of the log; None for the default name."""
+    off: bool
+    output: str
+    """The name of the variable for the result; empty if none was given."""
+    variables: dict[str, Any]
+    """The variables of the notebook."""
+    kept: Kept
+
+
+def show_panel(line: Line) -> PerformancePanel:
+    """Show gauges and charts; in a terminal, which has no widgets, print the newest values."""
+    from perfmon_widgets.panel.panel import PerformancePanel  # noqa: PLC0415 - the other actions need no widgets
+
+    line.monitor.start()
+    panel = PerformancePanel(line.monitor)
+    if is_jupyter_kernel():
+        display(panel)
+        return panel
+    if line.kept.panel is not None:
+        line.kept.panel.close()
+    line.kept.panel = panel
+    have_row(line.monitor, since=0)
+    print(repr(panel))
+    return panel
+
+
+def start(line: Line) -> PerformanceMonitor:
+    """Start the monitor."""
+    monitor = line.monitor
+    monitor.start()
+    print(f"sampling every {monitor.interval:g} s, keeping the last {monitor.window:g} s")
+    return monitor
+
+
+def stop(line: Line) -> PerformanceMonitor:
+    """Stop the monitor."""
+    print("sampling has stopped" if line.monitor.running else "nothing is being sampled")
+    line.monitor.stop()
+    return line.monitor
+
+
+def show_summary(line: Line) -> pd.DataFrame:
+    """Show one row per column with its statistics over the window; raises UsageError without samples."""
+    _require_samples(line.monitor)
+    summary = line.monitor.summary()
+    display(summary)
+    return summary
+
+
+def show_cells(line: Line) -> pd.DataFrame:
+    """Show the headline of each executed cell, return ``by_cell()``; raises UsageError without samples."""
+    import pandas as pd  # noqa: PLC0415 - most actions do without
+
+    _require_samples(line.monitor)
+    costs = line.monitor.by_cell()
+    shown = {"time": [format_duration(seconds) for seconds in costs["cell", "duration_seconds"]]}
+    for metric in headline_of_cells(line.monitor.metrics):
+        for ending, statistic, write in _OF_AMOUNTS if metric.unit == "bytes" else _OF_SHARES:
+            values = costs[metric.name, statistic]
+            if values.notna().any():
+                shown[metric.label + ending] = [write(value, metric.unit) for value in values]
+    shown["cell"] = [_shortened(source) for source in costs["cell", "source"]]
+    table = pd.DataFrame(shown, index=costs.index)
+    if is_jupyter_kernel():
+        display(table)
+    else:
+        print(table.to_string())  # display() would leave out columns
+    return costs
+
+
+def switch_log(line: Line) -> Path | None:
+    """Start the log, or end it with ``off``; raises UsageError if the file cannot be written."""
+    log = line.monitor.log
+    if line.off:
+        was_running = log.running
+        log.stop()
+        print(f"{log.rows} rows in {_relative(log.path)}" if was_running else "no log is being written")
+        return log.path
+    try:
+        path = log.start(line.path)
+    except (OSError, RuntimeError) as error:
+        raise UsageError(getattr(error, "strerror", None) or str(error)) from None
+    line.monitor.start()
+    print(f"every row goes to {_relative(path)}; %perfmon log --off ends that")
+    return path
+
+
+def serve(line: Line) -> PerformanceServer:
+    """Serve the HTTP API from this process; without a name the server becomes ``perfmon_server``."""
+    from perfmon_widgets.web import server  # noqa: PLC0415 - only who serves loads tornado
+
+    kept = line.kept
+    if kept.server is not None and kept.served is not line.monitor:
+        kept.server.stop()
+    if kept.server is None or not kept.server.running:
+        line.monitor.start()
+        kept.server, kept.served = server.serve(line.monitor), line.monitor
+    name = line.output or "perfmon_server"
+    line.variables[name] = kept.server
+    # Without the token: what is printed is saved with the notebook.
+    print(f"{kept.server.url}/api/performance/current — the token is {name}.token, {name}.stop() ends it")
+    return kept.server
+
+
+class Action(NamedTuple):
+    """A form of ``%perfmon``."""
+
+    name: str
+    run: Callable[[Line], object]
+    """Does it; what it returns is given the name after ``-o``."""
+    options: tuple[str, ...]
+    """The arguments that it takes, without ``-o``, which all take."""
+    help: str
+
+
+_PACE = ("interval", "window")
+
+ACTIONS = {
+    action.name: action
+    for action in (
+        Action("panel", show_panel, _PACE, "show gauges and charts; in a terminal the newest values."),
+        Action("start", start, _PACE, "begin to sample, or set another interval or window."),
+        Action("stop", stop, (), "stop sampling; the samples that were taken stay."),
+        Action(
+            "summary",
+            show_summary,
+            (),
+            "mean, minimum, maximum and 95th percentile of every column over the window.",
+        ),
+        Action("cells", show_cells, (), "what each executed cell has cost."),
+        Action("log", switch_log, ("path", "off", *_PACE), "write every row to a CSV file; --off ends that."),
+        Action("serve", serve, _PACE, "answer HTTP requests from this process."),
+    )
+}
+"""What ``%perfmon`` can do, by the word that follows it; without a word it is ``panel``."""
+
+
+def check_arguments(action: Action, given: Mapping[str, object]) -> None:
+    """Raise UsageError for an argument that means nothing to this action; None and False: not given."""
+    for name, value in given.items():
+        if value is not None and value is not False and name not in action.options:
+            text = value if name == "path" else f"--{name}"
+            takers = ", ".join(other.name for other in ACTIONS.values() if name in other.options)
+            raise UsageError(f"%perfmon {action.name} takes no {text}; it goes with {takers}")
+
+
+def _require_samples(monitor: PerformanceMonitor) -> None:
+    if monitor.latest is None:
+        raise UsageError("there are no samples yet; %perfmon start begins to take some")
+
+
+def _shortened(source: str) -> str:
+    return source if len(source) <= _LONGEST_SOURCE else f"{source[: _LONGEST_SOURCE - 1]}…"
+
+
+def _relative(path: Path | None) -> str:
+    """Return a path below the working directory as relative to it, since a notebook may go elsewhere."""
+    try:
+        return os.path.relpath(path) if path is not None and path.is_relative_to(Path.cwd()) else str(path)
+    except OSError:  # the working directory has been deleted
+        return str(path)
