@@ -1,4 +1,4 @@
-"""``python -m perfmon_widgets run``: what a command run from a terminal uses, sampled from outside."""
+"""``python -m perfmon_widgets run``: sample from outside what a command and its children use."""
 
 from __future__ import annotations
 
@@ -21,33 +21,20 @@ if TYPE_CHECKING:
     from perfmon_widgets.views.totals import Totals
 
 _DESCRIPTION = """\
-Run a command and sample, from outside, what it and its children use: the columns process_* are theirs, the
-GPUs those that they work on. A summary is printed to standard error at its end. Signals and the exit code are
-passed on (128 and its number for a signal that ended it)."""
+Run a command and sample from outside what it and its children use: the columns process_* are theirs, and the
+GPUs are those that they use. A summary is printed to standard error at the end. Signals are forwarded to the
+command, and its exit code is passed on (128 plus the number of the signal that ended it)."""
 
-# What the summary tells, where it was measured; of a GPU what follows its slash.
-_SUMMARY = (
-    "process_cpu_percent",
-    "process_ram_bytes",
-    "process_read_bytes_per_second",
-    "process_write_bytes_per_second",
-    "cpu_percent",
-    "ram_used_bytes",
-    "utilization_percent",
-    "memory_used_bytes",
-    "power_watts",
-)
-
-# Exit codes of what is not the command's own, as of env(1) and timeout(1).
+# The exit codes of failures that are not the command's own, the same as those of env(1) and timeout(1).
 _OWN_FAILURE, _CANNOT_RUN, _NOT_FOUND = 125, 126, 127
-# How long a source that hangs may keep the command from being started, in seconds.
+# Seconds to wait for the first sample before the command is started without it: a source may hang.
 _TIMEOUT = 15.0
-# A rate over less time than this says little: no last sample so soon after another, in seconds.
+# Seconds between the last two samples at least: a rate over less time says little.
 _TOO_SOON = 0.1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says; returns the exit code."""
+    """Execute the command line, by default that of this process, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m perfmon_widgets", description="Watch what a program uses."
     )
@@ -58,11 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=_DESCRIPTION,
         usage="python -m perfmon_widgets run [--csv FILE] [--interval SECONDS] -- COMMAND …",
     )
-    run.add_argument("--csv", metavar="FILE", help="write each sample to this file; one that exists is kept")
     run.add_argument(
-        "--interval", metavar="SECONDS", type=_seconds, default=5.0, help="between samples (default: 5)"
+        "--csv",
+        metavar="FILE",
+        help="write each sample to this file; a file that exists is never overwritten",
     )
-    run.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help="with its arguments")
+    run.add_argument(
+        "--interval", metavar="SECONDS", type=_seconds, default=5.0, help="time between samples (default: 5)"
+    )
+    run.add_argument(
+        "command", metavar="COMMAND", nargs=argparse.REMAINDER, help="the command and its arguments"
+    )
     options = parser.parse_args(arguments)
     if options.action is None:
         parser.print_help(sys.stderr)
@@ -87,9 +80,9 @@ def _seconds(text: str) -> float:
 
 
 def _run(words: Sequence[str], csv: str | None, interval: float) -> int:
-    from perfmon_widgets.command import Command  # noqa: PLC0415 - not for other systems than Linux
+    from perfmon_widgets.command import Command  # noqa: PLC0415 - Linux only
 
-    # Before anything else is imported: some of that starts threads, and with threads one should not fork.
+    # Before the other imports, since some of them start threads: a process with threads must not fork.
     command = Command(words)
     from perfmon_widgets.collectors import default_collectors  # noqa: PLC0415
     from perfmon_widgets.core.monitor import PerformanceMonitor  # noqa: PLC0415
@@ -109,7 +102,7 @@ def _run(words: Sequence[str], csv: str | None, interval: float) -> int:
     totals.begun.wait(_TIMEOUT)
     started = time.monotonic()
     try:
-        command.let_go()
+        command.start()
     except OSError as error:
         monitor.stop()
         if monitor.log.path is not None:
@@ -122,41 +115,41 @@ def _run(words: Sequence[str], csv: str | None, interval: float) -> int:
         monitor.sample()
     monitor.stop()
     result = command.result()
-    _say("\n".join([*_headline(words, took, result), *_table(totals, monitor.metrics), *_about(monitor)]))
+    lines = [_first_line(words, took, result), *_table(totals, monitor.metrics), *_about_log(monitor)]
+    _say("\n".join(lines))
     return result.exit_code
 
 
-def _headline(words: Sequence[str], took: float, result: Result) -> list[str]:
+def _first_line(words: Sequence[str], took: float, result: Result) -> str:
+    """Return how the command ended, after what time, and what it used in all."""
     from perfmon_widgets.views.text import format_duration, format_value  # noqa: PLC0415 - not before the fork
 
     name = textwrap.shorten(shlex.join(words), 60, placeholder=" …")
-    most = ""
+    ram = ""
     if math.isfinite(result.ram_bytes):
-        most = f", at most {format_value(result.ram_bytes, 'bytes')} of RAM in one process"
-    return [
+        ram = f", at most {format_value(result.ram_bytes, 'bytes')} of RAM in one process"
+    return (
         f"{name} ended with exit code {result.exit_code} after {format_duration(took)}: "
-        f"{format_duration(result.cpu_seconds)} of CPU time{most}"
-    ]
+        f"{format_duration(result.cpu_seconds)} of CPU time{ram}"
+    )
 
 
 def _table(totals: Totals, metrics: Sequence[Metric]) -> list[str]:
-    """The lines of a table: name, mean over time and peak of each column that the summary tells."""
-    from perfmon_widgets.views.text import format_value  # noqa: PLC0415 - not before the fork
+    """Return the lines of a table: name, mean over time and peak of each headline column that has values."""
+    from perfmon_widgets.views.headline import headline_of_command  # noqa: PLC0415 - not before the fork
+    from perfmon_widgets.views.text import format_value  # noqa: PLC0415
 
     rows = [("", "mean", "peak")]
-    for name in _SUMMARY:
-        for metric in metrics:
-            what = metric.name.removeprefix(f"{metric.where}/")
-            peak = totals.peak(metric.name)
-            if what == name and math.isfinite(peak) and (not metric.where or metric.group == "gpu"):
-                mean = totals.mean(metric.name)
-                rows.append((metric.name, format_value(mean, metric.unit), format_value(peak, metric.unit)))
+    for metric in headline_of_command(metrics):
+        mean, peak = totals.mean(metric.name), totals.peak(metric.name)
+        if math.isfinite(peak):
+            rows.append((metric.name, format_value(mean, metric.unit), format_value(peak, metric.unit)))
     width = max(len(name) for name, _, _ in rows)
     return [f"  {name:<{width}} {mean:>10} {peak:>10}" for name, mean, peak in rows]
 
 
-def _about(monitor: PerformanceMonitor) -> list[str]:
-    """Where the rows are, and what went wrong."""
+def _about_log(monitor: PerformanceMonitor) -> list[str]:
+    """Return where the rows are, and why the log ended early if it did; nothing without a log."""
     log = monitor.log
     lines = [f"{log.rows} rows in {log.path}"] if log.path is not None else []
     if log.error is not None:
@@ -165,7 +158,7 @@ def _about(monitor: PerformanceMonitor) -> list[str]:
 
 
 def _say(text: object) -> None:
-    """Print to standard error; a reader who has gone must not change the exit code."""
+    """Print to standard error; if that is closed, the exit code stays that of the command."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             print(f"perfmon_widgets: {text}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""A command run from here: let go when all is ready, signals passed on, its end noticed; Linux only."""
+"""A command as a child process: started on request, signals forwarded to it, its end noticed. Linux only."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import math
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-# What is passed on. A terminal sends the rest to all processes of its foreground group by itself.
-_RELAYED = (
+# The signals that are forwarded. A terminal itself sends the rest to all processes of its foreground group.
+_FORWARDED = (
     signal.SIGINT,
     signal.SIGTERM,
     signal.SIGHUP,
@@ -23,56 +24,59 @@ _RELAYED = (
     signal.SIGTSTP,
     signal.SIGCONT,
 )
-# Python ignores these, and what is ignored stays so in the command.
+# Python ignores these, and a program inherits which signals are ignored.
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 class Result(NamedTuple):
-    """What the OS kernel tells of a command that has ended, and of its children that it has waited for."""
+    """How a command ended and what it used, with those of its children that it has waited for."""
 
     exit_code: int
-    """Its own, or 128 and the number of the signal that ended it."""
+    """Its own, or 128 plus the number of the signal that ended it."""
     cpu_seconds: float
     """CPU time of all together."""
     ram_bytes: float
-    """The most memory that was resident in one of them; NaN if that is less than the runner's own, which
-    the OS kernel counts in."""
+    """The largest resident size of one of them; NaN if below this process's own, which Linux includes."""
 
 
 class Command:
-    """A process that becomes the command when it is let go, so that it can be watched from its first moment.
+    """A command that is started by ``start()``; its process waits from the beginning and keeps its id.
 
-    It shares standard input, output and terminal with this process. Until this process ends, the signals that
-    are passed on are held back from it. Make one per process, before any thread is started.
+    So the collectors and the log are ready before the command runs, and it is watched from its first moment.
+    If it were started after our imports and then looked for, it would have run for 45 ms at the first sample
+    (measured on 2 CPUs without a GPU; the NVIDIA driver takes longer), it would be running when its log turns
+    out not to be writable, and Linux would include 33 MiB of this process in its peak memory, not 11 MiB.
+
+    The command shares standard input, output and terminal with this process, which from now on handles the
+    forwarded signals in ``wait()`` only. Make one per process, before any thread is started.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
         self._words = list(words)
-        self._inherited = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where ignored, no end is noticed
-        relayed = {number for number in _RELAYED if signal.getsignal(number) is not signal.SIG_IGN}
-        self._watched = {*relayed, signal.SIGCHLD}
+        # Where SIGCHLD is ignored, the end of a child cannot be noticed.
+        self._inherited = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        forwarded = {number for number in _FORWARDED if signal.getsignal(number) is not signal.SIG_IGN}
+        self._watched = {*forwarded, signal.SIGCHLD}
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._watched)
-        # A copy of this memory is what the command is at first, and Linux counts that in.
+        # The child begins as a copy of this process, and Linux includes that in its peak memory.
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         self._copied = float(pages * os.sysconf("SC_PAGE_SIZE"))
-        gate, self._gate = os.pipe()
-        self._failure, failure = os.pipe()
+        self._gate, gate_of_child = socket.socketpair()
         self.pid = os.fork()
-        """Its process id, the same before and after it is let go."""
+        """The process id of the command, also before it is started."""
         if self.pid == 0:
-            self._become(gate, failure)
-        os.close(gate)
-        os.close(failure)
+            self._gate.close()
+            self._become(gate_of_child)
+        gate_of_child.close()
 
-    def _become(self, gate: int, failure: int) -> NoReturn:
-        """In the forked process: wait to be let go, then be the command."""
+    def _become(self, gate: socket.socket) -> NoReturn:
+        """In the child: wait, then execute the command, or send the number of the error if that fails."""
         try:
-            os.close(self._gate)  # so that the gate is seen to close, should the other process end
-            if os.read(gate, 1):
+            if gate.recv(1):  # nothing if the parent has closed it, or has ended
                 self._restore_signals()
-                os.execvp(self._words[0], self._words)  # noqa: S606 - to run it is what was asked for
+                os.execvp(self._words[0], self._words)  # noqa: S606 - running a given command is the purpose
         except OSError as error:
-            os.write(failure, str(error.errno).encode())
+            gate.send(str(error.errno).encode())
         finally:
             os._exit(127)
 
@@ -81,28 +85,27 @@ class Command:
         for number in _IGNORED_BY_PYTHON:
             signal.signal(number, signal.SIG_DFL)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # one that waits already would become a traceback
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a pending one would raise KeyboardInterrupt here
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
-    def let_go(self) -> None:
-        """Run the command; raises OSError, in words for a person, if it cannot be run."""
-        os.write(self._gate, b"x")
-        with open(self._failure, "rb") as answer:  # noqa: PTH123 - a descriptor: closed by a successful start
-            number = answer.read()
+    def start(self) -> None:
+        """Run the command; raises OSError with one clear sentence if it cannot be run."""
+        with self._gate:
+            self._gate.send(b"x")
+            number = self._gate.recv(8)  # empty once the command runs: executing it closes the other end
         if number:
             self.abandon()
             raise _explained(self._words[0], int(number))
 
     def abandon(self) -> None:
-        """End the process that waits to be let go."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        """End the waiting process without running the command."""
+        self._gate.close()
         self.result()
 
     def wait(self) -> None:
-        """Return when the command has ended, and pass on the signals that come meanwhile.
+        """Return when the command has ended; forward signals to it meanwhile.
 
-        What it has used can still be read in /proc then, until ``result()`` is asked for.
+        Until ``result()`` is called, /proc still shows what it has used.
         """
         while True:
             received = signal.sigwaitinfo(self._watched)
@@ -110,34 +113,34 @@ class Command:
                 if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                     return
                 continue
-            # A positive code means that the OS kernel sent it: for a key that was pressed, or a terminal
-            # that was closed, and then the command, in the same group of processes, has got it too.
+            # A positive code means that the OS kernel sent the signal, for a key or a closed terminal: to the
+            # whole process group, so that the command has received it too.
             if received.si_code <= 0:
-                with contextlib.suppress(PermissionError):  # below sudo it belongs to another user
+                with contextlib.suppress(PermissionError):  # started by sudo it belongs to another user
                     os.kill(self.pid, received.si_signo)
             if received.si_signo == signal.SIGTSTP:
                 self._stop_too()
 
     def _stop_too(self) -> None:
-        """Do what the signal would have done to this process, had it not been held back."""
+        """Stop this process as an unblocked SIGTSTP would have done; return when it is continued."""
         os.kill(os.getpid(), signal.SIGTSTP)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTSTP})
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTSTP})
 
     def result(self) -> Result:
-        """What is left of it; waits for its end."""
+        """Wait for the end of the command and return its exit code and what it used."""
         _, status, used = os.wait4(self.pid, 0)
         code = os.waitstatus_to_exitcode(status)
-        most = used.ru_maxrss * 1024.0
+        ram_bytes = used.ru_maxrss * 1024.0
         return Result(
             code if code >= 0 else 128 - code,
             used.ru_utime + used.ru_stime,
-            most if most > self._copied else math.nan,
+            ram_bytes if ram_bytes > self._copied else math.nan,
         )
 
 
 def _explained(name: str, number: int) -> OSError:
-    """The error for what the OS kernel said of a program that it could not run."""
+    """Return an error with a sentence for the error number with which a program could not be executed."""
     reason = os.strerror(number)
     if number == errno.ENOENT:
         found = shutil.which(name)

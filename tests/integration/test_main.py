@@ -279,7 +279,7 @@ def test_without_a_file_none_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_log_that_ends_early_is_told_and_costs_the_command_nothing(tmp_path):
+def test_a_log_that_ends_early_is_reported_and_the_command_goes_on(tmp_path):
     code = "import os, time; time.sleep(0.5); os.unlink('out.csv'); time.sleep(0.5); print('done')"
     ended = run("--csv", "out.csv", "--interval", "0.1", "--", *python(code), cwd=tmp_path)
     assert (ended.returncode, ended.stdout) == (0, "done\n")
@@ -287,7 +287,7 @@ def test_a_log_that_ends_early_is_told_and_costs_the_command_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("closing", ["2>/dev/full", "2>&-"])
-def test_nobody_who_reads_the_summary_changes_nothing(tmp_path, closing):
+def test_a_closed_standard_error_does_not_change_the_exit_code(tmp_path, closing):
     command = f"{sys.executable} -m perfmon_widgets run --csv out.csv -- sh -c 'exit 3' {closing}"
     ended = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (3, b"", b"")
@@ -302,16 +302,21 @@ def test_the_runner_needs_no_pandas_and_no_widgets():
     assert not {"pandas", "ipywidgets", "tornado", "IPython"} & set(ended.stdout.split())
 
 
-def test_the_table_tells_of_the_command_the_machine_and_the_gpus_and_leaves_out_what_is_missing(monkeypatch):
+def test_the_table_has_the_command_the_machine_and_the_gpus_without_missing_columns(monkeypatch):
     columns = {
         "cpu_percent": ("percent", "cpu", [50, 50]),
         "core0/cpu_percent": ("percent", "cpu", [50, 50]),
         "gpu0/memory_limit_bytes": ("bytes", "gpu", [1e9, 1e9]),
         "gpu0/utilization_percent": ("percent", "gpu", [75, 100]),
+        "gpu0/power_watts": ("watts", "gpu", [200, 300]),
         "gpu1/utilization_percent": ("percent", "gpu", [math.nan, math.nan]),
         "process_ram_bytes": ("bytes", "process", [3 * MIB, 5 * MIB]),
     }
-    metrics = [Metric(name, unit, group, "") for name, (unit, group, _) in columns.items()]
+    roles = {"core0/cpu_percent": "part", "gpu0/memory_limit_bytes": "limit", "gpu0/power_watts": ""}
+    metrics = [
+        Metric(name, unit, group, "", role=roles.get(name, "headline"))
+        for name, (unit, group, _) in columns.items()
+    ]
     totals, clocks = Totals(), Clocks()
     monkeypatch.setattr("perfmon_widgets.views.totals.time", clocks)
     for clocks.passed, row in enumerate(range(-1, 2)):
@@ -322,6 +327,7 @@ def test_the_table_tells_of_the_command_the_machine_and_the_gpus_and_leaves_out_
         ["process_ram_bytes", "4", "MiB", "5", "MiB"],
         ["cpu_percent", "50%", "50%"],
         ["gpu0/utilization_percent", "88%", "100%"],
+        ["gpu0/power_watts", "250", "W", "300", "W"],
     ]
 
 
@@ -336,7 +342,7 @@ def test_a_signal_to_the_runner_reaches_the_command_once(name):
         assert started.wait(30) == 7
 
 
-def test_what_sigterm_ends_is_told_as_such():
+def test_the_summary_names_the_exit_code_of_a_command_that_sigterm_ended():
     with running("--", *python("import time\nprint('ready', flush=True)\ntime.sleep(60)")) as started:
         started.terminate()
         assert started.wait(30) == 128 + signal.SIGTERM
@@ -379,7 +385,7 @@ def test_what_nohup_holds_back_is_held_back_from_both():
         assert started.wait(30) == 0
 
 
-def test_children_that_are_ignored_by_whoever_called_are_no_hindrance():
+def test_a_caller_that_ignores_its_children_does_not_matter():
     code = "import os, signal as s, sys; s.signal(s.SIGCHLD, s.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
     ended = subprocess.run(
         [*python(code), *RUN, "--", "sh", "-c", "exit 5"], capture_output=True, timeout=60, check=False
