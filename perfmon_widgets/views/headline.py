@@ -15,10 +15,14 @@ def headline(metrics: Sequence[Metric]) -> list[Metric]:
     """Return the columns that come first: the process's, then the machine's, then those of each GPU.
 
     These are the columns with the role ``headline``. Where none has it, as in a history that was read from a
-    CSV file, return those without any role that stand for the whole machine, the process or a GPU.
+    CSV file, return those without any role that stand for the whole machine, the process or a GPU, except
+    the limits of others.
     """
+    limits = {metric.limit for metric in metrics}
     chosen = [metric for metric in metrics if metric.role == "headline"] or [
-        metric for metric in metrics if not metric.role and (not metric.where or metric.group == "gpu")
+        metric
+        for metric in metrics
+        if not metric.role and metric.name not in limits and (not metric.where or metric.group == "gpu")
     ]
     return _ordered(chosen)
 

@@ -1,4 +1,4 @@
-"""Which cells are executed and what each cost, told by real Jupyter kernels and by IPython in a terminal."""
+"""Which cells are noted and what each cost, in real Jupyter kernels and in IPython in a terminal."""
 
 from __future__ import annotations
 
@@ -58,21 +58,21 @@ def cells(kernel: Kernel) -> list[tuple[bool, str]]:
 # -- which cells -------------------------------------------------------------------------------------------
 
 
-def test_each_cell_is_told_with_its_number_its_time_and_its_first_line(kernel):
+def test_each_cell_is_noted_with_its_number_its_time_and_its_first_line(kernel):
     number = kernel.run("int(monitor.cells.index[-1])") + 1
     before = time.time()
     kernel.execute("\n  # wait a little\nimport time\ntime.sleep(0.2)")
     after = time.time()
-    told = kernel.run("""
+    noted = kernel.run("""
 last = monitor.cells.iloc[-2]
 start, end = last.start.timestamp(), last.end.timestamp()
 int(last.name), start, end, float(last.duration_seconds), last.source, str(last.start.tz)
 """)
-    assert told[0] == number
-    assert before <= told[1] <= told[2] <= after
-    assert told[3] == pytest.approx(told[2] - told[1], abs=1e-5)
-    assert 0.2 <= told[3] < 0.2 + DEADLINE
-    assert told[4:] == ("# wait a little", "UTC")
+    assert noted[0] == number
+    assert before <= noted[1] <= noted[2] <= after
+    assert noted[3] == pytest.approx(noted[2] - noted[1], abs=1e-5)
+    assert 0.2 <= noted[3] < 0.2 + DEADLINE
+    assert noted[4:] == ("# wait a little", "UTC")
 
 
 def test_the_cell_that_runs_has_no_end_yet(kernel):
@@ -106,7 +106,7 @@ def test_the_cell_that_starts_the_monitor_counts_from_then_on(kernel):
         ("!exit 3\n1 / 0", "!exit 3"),
     ],
 )
-def test_a_cell_that_raises_is_told_as_such(kernel, code, line):
+def test_a_cell_that_raises_is_noted_as_raised(kernel, code, line):
     reply = kernel.finish(kernel.start(code, stop_on_error=False))
     assert cells(kernel) == [(reply["status"] == "error", line)]
 
@@ -156,17 +156,17 @@ def test_what_runs_in_a_cell_is_no_cell_unless_it_has_a_number(kernel):
 
 def test_a_nested_cell_with_a_number_lies_in_the_outer_one(kernel):
     kernel.execute("done = get_ipython().run_cell('nested = 1\\n1 / 0', store_history=True)")
-    told = kernel.run("""
+    noted = kernel.run("""
 both = monitor.cells.iloc[:-1].iloc[-2:]
 ended = bool(both.end.iloc[0] >= both.end.iloc[1]), bool(both.end.notna().all())
 both.source.tolist(), both.raised.tolist(), *ended
 """)
-    assert told[0] == [
+    assert noted[0] == [
         "done = get_ipython().run_cell('nested = 1\\n1 / 0', store_history=True)",
         "nested = 1",
     ]
-    assert told[1] == [False, True]
-    assert told[2:] == (True, True)
+    assert noted[1] == [False, True]
+    assert noted[2:] == (True, True)
 
 
 def test_silent_and_empty_requests_and_widgets_are_no_cells(kernel):
@@ -240,7 +240,7 @@ monitor.begin = interrupted
     assert noted[1:3] == [("begin = monitor.begin", True), ("'the next cell'", True)]
 
 
-def test_hooks_that_somebody_cleared_do_no_harm(kernel):
+def test_hooks_that_another_program_cleared_do_no_harm(kernel):
     kernel.execute("""
 saved = {event: list(hooks) for event, hooks in get_ipython().events.callbacks.items()}
 get_ipython().events.callbacks["pre_run_cell"].clear()
@@ -253,9 +253,9 @@ monitor.running
 def test_hooks_stay_until_the_last_monitor_stops(kernel):
     kernel.execute(START.replace("monitor", "other"))
     kernel.execute("monitor.stop()")
-    kernel.execute("'told to other'")
-    assert kernel.run("other.cells.source.tolist()")[1:3] == ["monitor.stop()", "'told to other'"]
-    assert "'told to other'" not in kernel.run("monitor.cells.source.tolist()")
+    kernel.execute("'noted by other'")
+    assert kernel.run("other.cells.source.tolist()")[1:3] == ["monitor.stop()", "'noted by other'"]
+    assert "'noted by other'" not in kernel.run("monitor.cells.source.tolist()")
     kernel.execute("other.stop()")
 
 
@@ -264,14 +264,14 @@ def test_a_cell_in_which_the_monitor_stops_ends_there(kernel):
     assert kernel.run("0 <= stopped - monitor.cells['end'].iloc[-1].timestamp() < 0.2")
 
 
-def test_a_monitor_started_below_a_cell_without_number_is_told_of_the_outer_one(kernel):
+def test_a_monitor_started_below_a_cell_without_number_notes_the_outer_one(kernel):
     kernel.execute("monitor.stop()")
     kernel.execute("%%capture\n" + START)
     assert kernel.run("monitor.cells.source.tolist()")[0] == "%%capture"
     assert kernel.run("int(monitor.cells['end'].isna().sum())") == 1
 
 
-def test_a_monitor_of_a_panel_is_told_too(kernel):
+def test_the_monitor_of_a_panel_notes_cells_too(kernel):
     kernel.execute("from perfmon_widgets import PerformancePanel\npanel = PerformancePanel()")
     kernel.execute("'after the panel'")
     assert "'after the panel'" in kernel.run("panel.monitor.cells.source.tolist()")
@@ -283,7 +283,7 @@ def test_a_monitor_of_a_panel_is_told_too(kernel):
 SIZE = 200_000_000  # bytes
 
 
-def test_memory_is_told_of_the_cell_that_took_it_and_of_the_one_that_gave_it_back(kernel):
+def test_memory_counts_for_the_cell_that_took_it_and_for_the_one_that_gave_it_back(kernel):
     """Quick cells, one right after the other, as with Run All."""
     kernel.execute("import numpy as np, time")
     time.sleep(0.5)  # so that as many samples are allowed as after a pause
@@ -291,7 +291,7 @@ def test_memory_is_told_of_the_cell_that_took_it_and_of_the_one_that_gave_it_bac
     requests = [kernel.start(source) for source in sources]
     for request in requests:
         kernel.finish(request)
-    told = dict(
+    noted = dict(
         kernel.run("""
 costs = monitor.by_cell()
 list(zip(costs["cell", "source"].tolist(), costs["process_ram_bytes", "change"].fillna(0).tolist()))
@@ -299,7 +299,7 @@ list(zip(costs["cell", "source"].tolist(), costs["process_ram_bytes", "change"].
     )
     for source in sources:
         expected = SIZE if source.startswith("x") else -SIZE if source == "del x" else 0
-        assert told[source] == pytest.approx(expected, abs=SIZE / 20), source
+        assert noted[source] == pytest.approx(expected, abs=SIZE / 20), source
 
 
 def test_a_loop_that_computes_uses_one_cpu_and_one_that_sleeps_none(kernel):
@@ -342,10 +342,10 @@ def run(times=200):
     return (time.thread_time() - began) / times
 run(20)
 """)
-    told = kernel.run(
+    noted = kernel.run(
         "with_hooks = run()\nmonitor.stop()\nwithout = run()\nmonitor.start()\n(with_hooks, without)"
     )
-    assert told[0] - told[1] < 0.002
+    assert noted[0] - noted[1] < 0.002
 
 
 # -- IPython in a terminal ---------------------------------------------------------------------------------
@@ -380,8 +380,8 @@ def test_ipython_in_a_terminal_has_cells_too(tmp_path: Path):
         "print('after', monitor.cells['end'].isna().sum(), [len(hooks) for hooks in map(get_ipython().events"
         ".callbacks.get, ('pre_run_cell', 'post_run_cell'))])",
     )
-    told = next(line for line in printed.splitlines() if "[[" in line)
-    assert told.endswith(
+    noted = next(line for line in printed.splitlines() if "[[" in line)
+    assert noted.endswith(
         "[[3, False, 'monitor.start()'], [4, False, 'import time; time.sleep(0.15)'], [5, True, '1 / 0'], "
         "[6, True, 'x x'], "
         "[7, False, \"print(monitor.cells[['raised', 'source']].reset_index().values.tolist())\"]]"

@@ -18,7 +18,7 @@ panel.advanced.selected_index = 0
 panel
 """
 
-# What there is when IPython has let go of its outputs, Out, of which each keeps what it has shown.
+# What is left once IPython has dropped its outputs: each entry of Out keeps the widget that it showed.
 STATE = """
 import gc, os, threading
 from ipywidgets.widgets.widget import _instances
@@ -39,29 +39,29 @@ def kernel(tmp_path) -> Iterator[Kernel]:
     kernel.shut_down()
 
 
-def told_at_once(kernel: Kernel) -> Counter[str]:
-    """How many messages each widget is sent in some ticks."""
+def messages_at_once(kernel: Kernel) -> Counter[str]:
+    """How many messages each widget is sent in half a second."""
     kernel.forget_messages()
     first = kernel.run("panel.monitor._history.count")
     time.sleep(0.5)
     request = kernel.start("ticks = panel.monitor._history.count")
-    told: Counter[str] = Counter(
+    sent: Counter[str] = Counter(
         message["content"]["comm_id"]
         for message in kernel.messages(request)
         if message["msg_type"] == "comm_msg"
     )
     kernel.finish(request)
     assert kernel.run("ticks") > first
-    return told
+    return sent
 
 
 def test_a_panel_cell_that_is_run_a_hundred_times_sends_and_holds_no_more_than_the_first(kernel):
-    states, told = [], []
+    states, sent = [], []
     for _ in range(10):
         for _ in range(10):
             kernel.execute(PANEL, "panel")
             kernel.forget_messages()  # else what is not read is thrown away, the end of a cell too
-        told.append(told_at_once(kernel))
+        sent.append(messages_at_once(kernel))
         states.append(kernel.run(STATE))
     first, last = states[0], states[-1]
     assert last["kept"] >= 10  # by IPython: else the rest would show nothing
@@ -71,8 +71,8 @@ def test_a_panel_cell_that_is_run_a_hundred_times_sends_and_holds_no_more_than_t
     assert last["objects"] - first["objects"] < 90 * 20  # a panel is made of more than a thousand
     assert last["resident"] - first["resident"] < 10_000_000  # bytes; a panel that lives has 1,000,000
     # Panels that lived on would be widgets more, and 90 times as many messages.
-    assert len(told[-1]) <= len(told[0]) + 1  # what lies behind the lines is sent only when a cell has run
-    assert max(told[-1].values()) <= 2 * max(told[0].values())
+    assert len(sent[-1]) <= len(sent[0]) + 1  # what lies behind the lines is sent only when a cell has run
+    assert max(sent[-1].values()) <= 2 * max(sent[0].values())
 
 
 INTERRUPTED = """

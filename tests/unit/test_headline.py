@@ -108,3 +108,8 @@ def test_each_gpu_has_a_label_and_two_columns():
 
 def test_a_gpu_without_memory_of_its_own_is_left_out():
     assert gpus([metric("gpu0/utilization_percent", "gpu", "headline")]) == []
+
+
+def test_without_any_headline_a_limit_of_another_column_does_not_come_first():
+    used = Metric("quota_used_bytes", "bytes", "quota", "", limit="quota_bytes")
+    assert headline([used, metric("quota_bytes", "quota")]) == [used]
