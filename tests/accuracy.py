@@ -20,7 +20,7 @@ from pathlib import Path
 
 from perfmon_widgets import PerformanceMonitor
 from perfmon_widgets.collectors import default_collectors
-from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux import limits
 from perfmon_widgets.views.text import format_value
 
 MIB = 2**20
@@ -210,12 +210,12 @@ def rows() -> Iterator[Row]:
 @contextmanager
 def whole_machine() -> Iterator[None]:
     """The tools look at the whole machine, not at what a container leaves of it: so do we, here."""
-    kept = scope.allowed
-    scope.allowed = lambda *_: scope.Allowed(tuple(range(CPUS)), None, None)
+    kept = limits.allowed
+    limits.allowed = lambda *_: limits.Allowed(tuple(range(CPUS)), None, None)
     try:
         yield
     finally:
-        scope.allowed = kept
+        limits.allowed = kept
 
 
 def table(compared: Iterator[Row]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The same columns where there is no /proc of Linux (macOS, Windows), asked of psutil."""
+"""PortableCollector: the columns of Linux where there is no /proc (macOS, Windows), read through psutil."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from dataclasses import replace
 
 import psutil
 
+from perfmon_widgets.collectors.affinity import allowed_cpus
 from perfmon_widgets.collectors.linux import host, process
-from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux.cpu import core_metric
 from perfmon_widgets.collectors.rate import Rate
 from perfmon_widgets.metrics import Metric
 
-# Who is asked for each column; columns of the Linux collectors that are not named here do not exist.
-_SOURCES = {
+# Where each column is read; the columns of Linux that are not listed here do not exist.
+SOURCES = {
     "cpu_percent": "psutil.cpu_times",
     "ram_percent": "psutil.virtual_memory",
     "ram_used_bytes": "psutil.virtual_memory",
@@ -29,29 +30,32 @@ _SOURCES = {
     "process_cpu_percent": "process CPU clock",
     "process_ram_bytes": "psutil.Process.memory_info",
 }
-_EACH_CPU = "psutil.cpu_times(percpu=True)"
+# psutil would have to walk through all processes of the machine to find the descendants.
+_ALONE = {
+    "process_cpu_percent": "CPU time of this process, without its children, of all that it may use.",
+    "process_ram_bytes": "Memory of this process, without its children.",
+}
+EACH_CPU = "psutil.cpu_times(percpu=True)"
 
 
 class PortableCollector:
     """CPU, RAM, swap and disk space of the machine, and CPU and RAM of this process, through psutil."""
 
     def __init__(self) -> None:
-        self._process = psutil.Process()
         self._cpu, self._own = Rate(), Rate()
         self._cores = [Rate() for _ in psutil.cpu_times(percpu=True)]
         known = [*host.METRICS, *process.METRICS]
-        core = next(metric for metric in known if metric.name == "cpu_percent")
         self.metrics: Sequence[Metric] = (
-            *(replace(metric, source=_SOURCES[metric.name]) for metric in known if metric.name in _SOURCES),
             *(
-                replace(core, name=f"core{number}/cpu_percent", source=_EACH_CPU)
-                for number in range(len(self._cores))
+                replace(metric, source=SOURCES[metric.name], help=_ALONE.get(metric.name, metric.help))
+                for metric in known
+                if metric.name in SOURCES
             ),
+            *(core_metric(number, EACH_CPU) for number in range(len(self._cores))),
         )
-
         self._readers: Mapping[str, Callable[[], Mapping[str, float]]] = {
             "psutil.cpu_times": self._read_cpu,
-            _EACH_CPU: self._read_each_cpu,
+            EACH_CPU: self._read_each_cpu,
             "psutil.virtual_memory": _read_ram,
             "psutil.swap_memory": _read_swap,
             "psutil.disk_usage": _read_disk,
@@ -62,16 +66,16 @@ class PortableCollector:
         """Why numbers are missing, by column."""
 
     def collect(self) -> Mapping[str, float]:
-        """One reading of every column; shares of CPU time are NaN in the first.
+        """Return a value for each column; shares of CPU time are NaN in the first reading.
 
-        What cannot be read costs its own columns. Raises OSError if nothing can be read at all.
+        A source that cannot be read costs its own columns. Raises OSError if nothing can be read at all.
         """
         values: dict[str, float] = {}
         errors: dict[str, str] = {}
         for source, read in self._readers.items():
             try:
                 values.update((name, float(value)) for name, value in read().items())
-            except Exception as error:  # noqa: BLE001 - psutil has errors of its own, beside the system's
+            except Exception as error:  # noqa: BLE001 - psutil has error classes of its own
                 reason = str(error) or type(error).__name__
                 errors.update({metric.name: reason for metric in self.metrics if metric.source == source})
         self.errors = errors
@@ -85,7 +89,7 @@ class PortableCollector:
     def _read_each_cpu(self) -> Mapping[str, float]:
         now = psutil.cpu_times(percpu=True)
         if len(now) != len(self._cores):
-            raise OSError(f"{len(now)} of {len(self._cores)} CPUs are on line, and which is not known")
+            raise OSError(f"{len(now)} of {len(self._cores)} CPUs are online, and psutil does not say which")
         return {
             f"core{number}/cpu_percent": 100 * _busy_share(rate, times)
             for number, (rate, times) in enumerate(zip(self._cores, now, strict=True))
@@ -93,10 +97,10 @@ class PortableCollector:
 
     def _read_own_cpu(self) -> Mapping[str, float]:
         seconds, clock = time.process_time(), time.monotonic()
-        return {"process_cpu_percent": 100 * self._own.update(seconds, clock) / len(scope.cpus())}
+        return {"process_cpu_percent": 100 * self._own.update(seconds, clock) / len(allowed_cpus())}
 
     def _read_own_ram(self) -> Mapping[str, float]:
-        return {"process_ram_bytes": self._process.memory_info().rss}
+        return {"process_ram_bytes": psutil.Process().memory_info().rss}
 
 
 def _read_ram() -> Mapping[str, float]:
@@ -127,10 +131,10 @@ def _read_disk() -> Mapping[str, float]:
 
 
 def _busy_share(rate: Rate, times: tuple[float, ...]) -> float:
-    """The busy share of the CPU time since the last call, from psutil's named times."""
+    """Return the busy share of the CPU time since the last call, from psutil's named times."""
     by_name = times._asdict()  # type: ignore[attr-defined]  # psutil's named tuples differ by system
     waiting = by_name.pop("idle") + by_name.pop("iowait", 0.0)
-    # Guest time is contained in user time. Added up, and not what idle time leaves of all: rounding would
-    # have the busy time of an idle CPU shrink.
+    # Guest time is contained in user time. The busy times are added up, since the difference of total and
+    # idle time would shrink by rounding on an idle CPU.
     busy = sum(value for name, value in by_name.items() if not name.startswith("guest"))
     return rate.update(busy, busy + waiting)

@@ -1,4 +1,4 @@
-"""The one place where a growing counter becomes a rate."""
+"""The one place where counters become rates and shares."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 
 
 class Rate:
-    """Turns readings of a growing counter into its growth per unit of a clock that grows beside it.
+    """Turn readings of a growing counter into its growth per unit of a clock.
 
-    The clock is monotonic seconds for "per second", or another counter for a share (busy per total CPU time).
+    The clock is monotonic seconds for a number per second, or another counter for a share (busy CPU time per
+    total CPU time).
     """
 
     __slots__ = ("_clock", "_count")
@@ -17,12 +18,22 @@ class Rate:
         self._count = self._clock = math.nan
 
     def update(self, count: float, clock: float) -> float:
-        """The growth since the last call, in counts per clock unit.
+        """Return the growth since the last call, in counts per unit of the clock.
 
-        NaN for the first reading, if the clock did not advance, and if the counter went backwards (it was
-        reset, or its device was replaced): what happened meanwhile is not known.
+        NaN in the first call, if the clock did not advance, and if the counter went backwards: then it was
+        reset or its device was replaced, and the growth is unknown.
         """
         grown, passed = count - self._count, clock - self._clock
         self._count, self._clock = count, clock
-        # Written so that NaN, which compares false with everything, takes the last way out.
+        # NaN compares false with everything, so the first call takes the last way out.
         return grown / passed if passed > 0 and grown >= 0 else math.nan
+
+
+def percent(used: float, limit: float) -> float:
+    """Return ``used`` as a percentage of ``limit``, at most 100.
+
+    A share is a little above 100 where the clocks of two counters differ, where the OS kernel takes back time
+    that it had counted as waiting for a disk, and until a changed limit is read again.
+    """
+    share = 100 * used / limit
+    return 100.0 if share > 100 else share  # min(100, nan) would give 100; this keeps NaN

@@ -1,9 +1,8 @@
-"""A thread that is asked questions, and an asker who waits for each answer only so long."""
+"""Run calls that may never return, such as those to a driver or a file server, with a timeout."""
 
 from __future__ import annotations
 
 import errno
-import os
 import time
 import weakref
 from collections.abc import Callable
@@ -11,47 +10,50 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError  # the built-in one only from Python 3.11
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Any, TypeAlias
+
+from perfmon_widgets.forks import renew_after_fork
+
+# A call and the future that gets its result; None ends the thread.
+_Queue: TypeAlias = "SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]"
 
 
 class NoAnswerError(Exception):
-    """The question has not been answered in time, or was not asked because an earlier one still waits."""
+    """The call has not returned in time, or was not made because an earlier one has not returned."""
 
 
 class TimeoutThread:
-    """Runs functions one after the other on a thread of its own, and waits for each only so long.
+    """Run functions one after the other on one thread, and wait a limited time for each.
 
-    The thread starts with the first question and ends with ``close``, or when this is dropped; a question
-    after that starts a new one. A child of a fork gets one of its own.
+    The thread starts with the first call and ends with ``close()``, or when this object is dropped. A call
+    after ``close()`` starts a new thread, and so does one in a forked child.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._begin()
+        self.renew_after_fork()
+        renew_after_fork(self)
 
-    def _begin(self) -> None:
-        """As if nothing had been asked yet, and no thread started, in this process."""
-        self._process = os.getpid()
-        self._questions: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] | None = None
+    def renew_after_fork(self) -> None:
+        """Forget the thread: a forked child does not have it."""
+        self._queue: _Queue | None = None
         self._thread: Thread | None = None
-        self._dropped: Any = None
+        self._finalizer: Any = None
         self._last: Future[Any] | None = None
-        self._asked = 0.0
+        self._called_at = 0.0
 
-    def ask(self, question: Callable[[], Any], seconds: float) -> Any:
-        """What the function returns, or its exception; raises NoAnswerError if that takes longer.
+    def ask(self, function: Callable[[], Any], seconds: float) -> Any:
+        """Return what the function returns, or raise what it raises.
 
-        As long as an earlier one has not returned, no other is begun. Raises OSError if there can be no more
-        threads.
+        Raises NoAnswerError if that takes longer than ``seconds``, or at once as long as an earlier call has
+        not returned; OSError if no thread can be started.
         """
-        if os.getpid() != self._process:
-            self._begin()
         if self.busy:
             raise NoAnswerError
-        questions = self._questions or self._start()
+        queue = self._queue or self._start()
         future: Future[Any] = Future()
-        self._last, self._asked = future, time.monotonic()
-        questions.put((future, question))
+        self._last, self._called_at = future, time.monotonic()
+        queue.put((future, function))
         try:
             return future.result(seconds)
         except FutureTimeoutError:
@@ -60,53 +62,53 @@ class TimeoutThread:
             if future.done():
                 self._last = None  # an exception in it refers to the frames of all callers
 
-    def _start(self) -> SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]:
-        """Have a thread, and what it is asked through."""
-        questions: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        thread = Thread(target=_answer, args=(questions,), name=self._name, daemon=True)
+    def _start(self) -> _Queue:
+        """Start the thread, and return the queue that it reads."""
+        queue: _Queue = SimpleQueue()
+        thread = Thread(target=_run, args=(queue,), name=self._name, daemon=True)
         try:
             thread.start()
         except RuntimeError as error:
             raise OSError(errno.EAGAIN, str(error)) from None
-        # Who drops this ends the thread, which knows only the queue. This only signals: joining could happen
-        # on the very thread that drops the last reference.
-        self._dropped = weakref.finalize(self, questions.put, None)
-        self._dropped.atexit = False
-        # Only now, since a thread that could not be started would never answer.
-        self._questions, self._thread = questions, thread
-        return questions
+        # Dropping this object ends the thread, which refers to the queue only. The finalizer does not join:
+        # it may run on that very thread.
+        self._finalizer = weakref.finalize(self, queue.put, None)
+        self._finalizer.atexit = False
+        # Set last: if the start fails, the next call must try again.
+        self._queue, self._thread = queue, thread
+        return queue
 
     @property
     def busy(self) -> bool:
-        """Whether a question has not been answered yet."""
+        """Whether the last call has not returned yet."""
         return self._last is not None and not self._last.done()
 
     @property
     def silence(self) -> float:
-        """Seconds since the last question was asked."""
-        return time.monotonic() - self._asked
+        """Seconds since the last call began."""
+        return time.monotonic() - self._called_at
 
     def close(self) -> None:
-        """End the thread, or let it end by itself where a question still holds it; returns at once."""
-        if self._questions is not None and os.getpid() == self._process:
-            self._questions.put(None)
-            self._dropped.detach()
-        self._questions = None
+        """End the thread as soon as its call returns; does not wait for that."""
+        if self._queue is not None:
+            self._queue.put(None)
+            self._finalizer.detach()
+        self._queue = None
 
     def join(self, seconds: float) -> None:
-        """Wait for the end of the thread, for so long at most, and not at all where a question holds it."""
+        """Wait up to ``seconds`` for the end of the thread; not at all while a call has not returned."""
         if self._thread is not None and not self.busy:
             self._thread.join(seconds)
 
 
-def _answer(questions: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]) -> None:
-    """The loop of that thread. It keeps no reference between questions, so that an asker can go away."""
-    while (item := questions.get()) is not None:
-        future, question = item
+def _run(queue: _Queue) -> None:
+    """Run what arrives in the queue; keeps no reference between calls, so that callers can be collected."""
+    while (item := queue.get()) is not None:
+        future, function = item
         try:
-            future.set_result(question())
-        except Exception as error:  # noqa: BLE001 - handed to the one who asked
+            future.set_result(function())
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that asked
             future.set_exception(error)
-        except BaseException as error:  # noqa: BLE001 - what would end this thread is not to end the asker's
+        except BaseException as error:  # noqa: BLE001 - a SystemExit here must not end the caller's thread
             future.set_exception(RuntimeError(repr(error)))
-        del item, future, question
+        del item, future, function

@@ -27,10 +27,10 @@ from fakes.collectors import FakeCollector, FakeMachine
 from fakes.comm import Wire
 
 from perfmon_widgets import PerformanceMonitor, PerformancePanel
-from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux import limits
 from perfmon_widgets.collectors.linux.host import HostCollector
-from perfmon_widgets.collectors.nvidia import in_use as cuda
 from perfmon_widgets.collectors.nvidia.collector import NvidiaCollector
+from perfmon_widgets.collectors.nvidia.in_use import Used
 from perfmon_widgets.core.history import History
 
 CPUS = (1, 4, 16, 64, 256)
@@ -85,7 +85,7 @@ def cpus(sizes: Sequence[int] = CPUS) -> Table:
     rows = []
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(scope, "cpus", lambda size=size: tuple(range(size)))
+            patch.setattr(limits, "allowed_cpus", lambda size=size: tuple(range(size)))
             machine = FakeMachine(Path(folder))
             machine.write_processors(dict.fromkeys(range(size), (100, 0, 50, 800, 50, 0, 0, 0)))
             monitor = PerformanceMonitor([HostCollector(machine.proc, machine.sys, environment={})])
@@ -101,7 +101,7 @@ def gpus(sizes: Sequence[int] = GPUS) -> Table:
         for size in sizes:
             # One library each, since it remembers its answers by the inode of their file, which comes again.
             library = fakes.compiled("nvml.c", "libnvidia-ml.so.1", Path(folder, f"{size}"))
-            used = [cuda.Used("a benchmark", index=number) for number in range(size)]
+            used = [Used("a benchmark", index=number) for number in range(size)]
             with pytest.MonkeyPatch.context() as patch:
                 state = fakes.nvml(patch, library, library.parent, *map(fakes.gpu, range(size)))
                 state.set({"log": None})  # of the calls

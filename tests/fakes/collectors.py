@@ -1,4 +1,4 @@
-"""Collectors that do as they are told, a subscriber that can be waited for, and a machine made of files."""
+"""Scripted collectors, a subscriber that can be waited for, and a machine made of files."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class OtherCollector(FakeCollector):
     """Another source, with a name of its own in ``errors``."""
 
 
-def told(collector: Collector) -> Mapping[str, float]:
-    """A reading, of which the monitor takes it that these are floats, for the collector's own columns."""
+def read(collector: Collector) -> Mapping[str, float]:
+    """Return a reading after checking that it has floats only, and only for the collector's own columns."""
     reading = collector.collect()
     assert reading.keys() <= {metric.name for metric in collector.metrics}
     assert {type(value) for value in reading.values()} == {float}
@@ -60,7 +60,7 @@ class Samples:
         self._samples.put(sample)
 
     def next(self, timeout: float = 10.0) -> Sample:
-        """The next sample that was told; fails the test if none comes."""
+        """Return the next sample; fails the test if none comes."""
         try:
             return self._samples.get(timeout=timeout)
         except queue.Empty:

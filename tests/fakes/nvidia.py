@@ -87,7 +87,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch, library: Path, folder: Path, *gpus: Ma
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(pynvml, "nvmlLib", ctypes.CDLL(str(library)))
     monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
-    monkeypatch.setattr(nvidia._Session, "process", -1)
+    monkeypatch.setattr(nvidia._session, "is_open", False)
     return state
 
 

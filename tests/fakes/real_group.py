@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux.cgroups import groups
+from perfmon_widgets.collectors.linux.processes import PROC
 from perfmon_widgets.collectors.linux.system_file import text_if_there
 
 
@@ -21,17 +22,17 @@ class RealGroup:
 
     def __init__(self, name: str) -> None:
         self._made: list[Path] = []
-        texts = [text_if_there(scope.PROC / "self" / name) for name in ("cgroup", "mountinfo")]
-        self.version, groups = scope._groups("memory", *texts)
-        if not groups:
+        texts = [text_if_there(PROC / "self" / name) for name in ("cgroup", "mountinfo")]
+        self.version, ancestors = groups("memory", *texts)
+        if not ancestors:
             raise FileNotFoundError("no control groups are mounted here")
         try:
-            self.memory = self._make(groups[0] / name)
+            self.memory = self._make(ancestors[0] / name)
             self.cpu = self.accounting = self.memory
             if self.version == 1:
-                self.cpu = self._make(scope._groups("cpu", *texts)[1][0] / name)
-                self.accounting = self._make(scope._groups("cpuacct", *texts)[1][0] / name)
-            elif not {"memory", "cpu"} <= set((groups[0] / "cgroup.subtree_control").read_text().split()):
+                self.cpu = self._make(groups("cpu", *texts)[1][0] / name)
+                self.accounting = self._make(groups("cpuacct", *texts)[1][0] / name)
+            elif not {"memory", "cpu"} <= set((ancestors[0] / "cgroup.subtree_control").read_text().split()):
                 raise PermissionError("the controllers are not handed down to groups below this one")
         except OSError:
             self.remove()

@@ -14,7 +14,7 @@ import pytest
 from accuracy import Row, load, parse_mpstat, parse_vmstat, table
 
 from perfmon_widgets import PerformanceMonitor, Sample
-from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux import limits
 from perfmon_widgets.collectors.linux.host import HostCollector
 from perfmon_widgets.collectors.linux.process import ProcessCollector
 
@@ -31,7 +31,7 @@ CPU_SLACK = 6.0
 def the_whole_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tools look at the whole machine, not at what a container leaves of it."""
     cpus = tuple(range(os.cpu_count() or 1))
-    monkeypatch.setattr(scope, "allowed", lambda *_: scope.Allowed(cpus, None, None))
+    monkeypatch.setattr(limits, "allowed", lambda *_: limits.Allowed(cpus, None, None))
 
 
 def require(tool: str | Path) -> None:

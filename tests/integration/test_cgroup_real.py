@@ -14,16 +14,16 @@ MIB = 2**20
 LIMIT = 768 * MIB
 CPUS = 0.5
 
-# Reads the collectors and, right before and after, the files of the group; told what to do line by line.
+# Reads the collectors and, right before and after, the files of the group; one command a line.
 PROGRAM = """
 import json, os, subprocess, sys, threading, time
 from pathlib import Path
 from perfmon_widgets import PerformanceMonitor
-from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux import limits
 from perfmon_widgets.collectors.linux.host import HostCollector
 from perfmon_widgets.collectors.linux.process import ProcessCollector
 
-scope._EVERY = 0.5
+limits._EVERY = 0.5
 version, memory, cpu, accounting = int(sys.argv[1]), *map(Path, sys.argv[2:5])
 file = Path(sys.argv[5])
 
@@ -109,9 +109,9 @@ def working_set(reading: dict) -> int:
     return reading["used"] - reading["inactive"]
 
 
-def assert_agrees(told: dict) -> None:
+def assert_agrees(found: dict) -> None:
     """The numbers are those of the group's own files, read at nearly the same moment."""
-    values, first, before, after = (told[name] for name in ("values", "first", "before", "after"))
+    values, first, before, after = (found[name] for name in ("values", "first", "before", "after"))
     sets = working_set(before), working_set(after)
     assert min(sets) - 8 * MIB <= values["ram_used_bytes"] <= max(sets) + 8 * MIB
     assert values["ram_percent"] == pytest.approx(100 * values["ram_used_bytes"] / values["ram_limit_bytes"])
@@ -129,9 +129,9 @@ def test_the_numbers_are_those_of_the_groups_own_files(made, tmp_path):
     with made.running(PROGRAM, *arguments(made, tmp_path)) as program:
         inside = Inside(program)
         for what in ("rest", "memory", "cache", "work", "work", "rest"):
-            told = inside.do(what)
-            assert_agrees(told)
-            values = told["values"]
+            found = inside.do(what)
+            assert_agrees(found)
+            values = found["values"]
             assert values["ram_limit_bytes"] == LIMIT
             assert values["host_ram_limit_bytes"] == total
             assert 0 < values["host_ram_percent"] < 100
@@ -177,9 +177,9 @@ def test_the_limits_of_the_group_above_hold_below_it(made, tmp_path):
     with made.running(PROGRAM, *arguments(made, tmp_path), below=made.below("container")) as program:
         inside = Inside(program)
         for what in ("memory", "work"):
-            told = inside.do(what)
-            assert_agrees(told)
-            assert told["values"]["ram_limit_bytes"] == LIMIT
+            found = inside.do(what)
+            assert_agrees(found)
+            assert found["values"]["ram_limit_bytes"] == LIMIT
 
 
 def test_a_limit_that_is_changed_is_found_without_a_restart(made, tmp_path):
@@ -189,9 +189,9 @@ def test_a_limit_that_is_changed_is_found_without_a_restart(made, tmp_path):
         made.limit_memory(LIMIT // 2)
         made.limit_cpu(0.1)
         inside.do("work")
-        told = inside.do("work")
-    assert told["values"]["ram_limit_bytes"] == LIMIT // 2
-    assert told["values"]["cpu_percent"] > 50
-    seconds = told["after"]["seconds"] - told["first"]["seconds"]
-    assert seconds / (told["after"]["clock"] - told["first"]["clock"]) < 0.2
-    assert told["values"]["cpu_throttled_percent"] > 20  # so little is used up even on a busy machine
+        found = inside.do("work")
+    assert found["values"]["ram_limit_bytes"] == LIMIT // 2
+    assert found["values"]["cpu_percent"] > 50
+    seconds = found["after"]["seconds"] - found["first"]["seconds"]
+    assert seconds / (found["after"]["clock"] - found["first"]["clock"]) < 0.2
+    assert found["values"]["cpu_throttled_percent"] > 20  # so little is used up even on a busy machine

@@ -23,8 +23,7 @@ from fakes.clocks import Clocks
 
 from perfmon_widgets import read_csv
 from perfmon_widgets.__main__ import _table
-from perfmon_widgets.collectors.linux import jupyterhub as hub
-from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux import jupyterhub, limits
 from perfmon_widgets.command import Command
 from perfmon_widgets.metrics import Metric, Sample
 from perfmon_widgets.views.totals import Totals
@@ -215,7 +214,7 @@ print(time.process_time(), flush=True)
 
 def cpu_seconds(rows: pd.DataFrame) -> float:
     """The CPU time that the rows tell of."""
-    capacity, _ = hub.capacity(scope.Limits().now())
+    capacity, _ = jupyterhub.capacity(limits.Limits().now())
     passed = rows.index.to_series().diff().dt.total_seconds()
     return float((rows["process_cpu_percent"] / 100 * capacity * passed).sum())
 

@@ -12,15 +12,14 @@ from pathlib import Path
 
 import pytest
 from fakes.amd import APU, DISCRETE, MI300, MIB, FakeAmd
-from fakes.collectors import told
+from fakes.collectors import read
 
-from perfmon_widgets import PerformanceMonitor, collectors
-from perfmon_widgets.collectors import Collector
+from perfmon_widgets import PerformanceMonitor
+from perfmon_widgets.collectors import Collector, allowance
 from perfmon_widgets.collectors.amd import collector as amd
-from perfmon_widgets.collectors.amd import in_use as amd_devices
+from perfmon_widgets.collectors.amd import in_use
 from perfmon_widgets.collectors.amd.collector import AmdCollector
-from perfmon_widgets.collectors.amd.in_use import known_gpus, visible_devices
-from perfmon_widgets.collectors.linux import tree
+from perfmon_widgets.collectors.amd.gpus import known_gpus, visible_devices
 from perfmon_widgets.collectors.nvidia import collector as nvidia
 
 ME = os.getpid()
@@ -29,8 +28,8 @@ FIRST, SECOND = "0000:03:00.0", "0000:c3:00.0"
 
 @pytest.fixture(autouse=True)
 def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(amd_devices, "_SEARCH_EVERY", 0.0)
-    monkeypatch.setattr(tree, "_SHARE", math.inf)
+    monkeypatch.setattr(in_use, "_SEARCH_EVERY", 0.0)
+    monkeypatch.setattr(allowance, "_SHARE", math.inf)
 
 
 @pytest.fixture
@@ -119,7 +118,7 @@ def test_columns_are_named_as_nvidias_where_they_mean_the_same():
 def test_a_discrete_gpu(machine, made):
     folder = machine.gpu(FIRST, DISCRETE)
     collector = made([0])
-    assert told(collector) == {
+    assert read(collector) == {
         "gpu0/utilization_percent": 37.0,
         "gpu0/memory_percent": 25.0,
         "gpu0/memory_used_bytes": 4096.0 * MIB,
@@ -358,10 +357,10 @@ def test_a_gpu_that_was_in_use_stays(machine, made):
 
 
 def test_a_process_that_opens_nothing_is_looked_at_seldom(machine, made, monkeypatch):
-    monkeypatch.setattr(amd_devices, "_SEARCH_EVERY", 2.0)
+    monkeypatch.setattr(in_use, "_SEARCH_EVERY", 2.0)
     machine.gpu(FIRST, DISCRETE)
     looks = []
-    monkeypatch.setattr(amd_devices, "_render_nodes", lambda folder: looks.append(folder) or iter(()))
+    monkeypatch.setattr(in_use, "_render_nodes", lambda folder: looks.append(folder) or iter(()))
     collector = made()
     for _ in range(10):
         collector.collect()
@@ -491,28 +490,6 @@ def test_behind_nvidia_gpus_the_numbers_go_on(machine, made):
     machine.gpu(FIRST, DISCRETE)
     collector = made([2], first=2)
     assert collector.collect()["gpu2/power_watts"] == 123.0
-
-
-@pytest.mark.parametrize(
-    ("named", "theirs", "ours"),
-    [
-        (None, [None], [None]),
-        ([0], [[0]], []),
-        ([2], [], [[2]]),
-        ([0, 2, "GPU-00ff00ff00ff00ff"], [[0]], [[2, "GPU-00ff00ff00ff00ff"]]),
-        ([], [[]], []),
-    ],
-)
-def test_the_gpus_a_user_names_are_shared_out_on_a_mixed_machine(machine, monkeypatch, named, theirs, ours):
-    machine.gpu(FIRST, DISCRETE)
-    machine.gpu(SECOND, MI300)
-    among, asked_nvidia, asked_amd = amd.among, [], []
-    monkeypatch.setattr("perfmon_widgets.collectors.nvidia.in_use.known_gpus", lambda: [None, None])
-    monkeypatch.setattr(amd, "among", lambda gpus, first: among(gpus, first, machine.sys))
-    monkeypatch.setattr(collectors, "_nvidia", lambda gpus, root: asked_nvidia.append(gpus) or [])
-    monkeypatch.setattr(collectors, "_amd", lambda gpus, first, root: asked_amd.append(gpus) or [])
-    collectors.default_collectors(named)
-    assert (asked_nvidia, asked_amd) == (theirs, ours)
 
 
 def test_in_a_monitor_its_columns_stay_put_and_say_why_they_are_empty(machine, made):

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes.collectors import FakeMachine, group, told
+from fakes.collectors import FakeMachine, group, read
 
 from perfmon_widgets import PerformanceMonitor
 from perfmon_widgets.collectors import Collector, default_collectors
-from perfmon_widgets.collectors.linux import cpu, disk, memory, system_file
-from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux import cpu, disk, limits, memory
 from perfmon_widgets.collectors.linux.host import HostCollector
 
 KIB = 1024
@@ -26,7 +25,7 @@ BUSY_10 = (110, 0, 50, 880, 60, 0, 0, 0, 45, 0)  # of 100 ticks 10 were busy
 
 @pytest.fixture(autouse=True)
 def two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scope, "cpus", lambda: (0, 1))
+    monkeypatch.setattr(limits, "allowed_cpus", lambda: (0, 1))
 
 
 @pytest.fixture
@@ -74,11 +73,11 @@ def test_it_is_a_collector_with_a_column_for_each_cpu(machine):
 def test_every_reading_is_declared_and_every_limit_is_a_column(machine):
     made = collector(machine)
     names = {metric.name for metric in made.metrics}
-    told(made)
+    read(made)
     assert {metric.limit for metric in made.metrics if isinstance(metric.limit, str)} <= names
 
 
-def test_where_proc_shows_processes_only_the_disk_is_told_and_the_rest_says_why(tmp_path):
+def test_where_proc_shows_processes_only_the_disk_has_numbers_and_the_rest_a_reason(tmp_path):
     """``mount -o subset=pid``, systemd's ProcSubset=pid: there is no /proc/stat and no /proc/meminfo."""
     made = HostCollector(tmp_path)
     values = made.collect()
@@ -126,7 +125,7 @@ def test_time_of_waiting_that_the_os_kernel_takes_back_makes_no_share_above_100(
 
 
 def test_cpus_that_are_not_allowed_do_not_count(machine, monkeypatch):
-    monkeypatch.setattr(scope, "cpus", lambda: (1,))
+    monkeypatch.setattr(limits, "allowed_cpus", lambda: (1,))
     machine.write_processors({0: BEFORE, 1: BEFORE, 2: BEFORE})
     made = collector(machine)
     made.collect()
@@ -154,15 +153,15 @@ def test_a_counter_that_went_backwards_is_missing_once(machine):
     assert made.collect()["cpu_percent"] == pytest.approx(40.0)
 
 
-def test_a_cpu_that_is_switched_on_later_moves_the_others_and_they_are_still_told(machine, monkeypatch):
-    """/proc/stat lists those that are on line, in the order of their numbers, and then other counters."""
-    monkeypatch.setattr(scope, "cpus", lambda: (0, 2))
+def test_a_cpu_that_is_switched_on_later_moves_the_others_and_they_are_still_read(machine, monkeypatch):
+    """/proc/stat lists those that are online, in the order of their numbers, and then other counters."""
+    monkeypatch.setattr(limits, "allowed_cpus", lambda: (0, 2))
     monkeypatch.setattr(cpu.os, "sysconf", {"SC_NPROCESSORS_CONF": 3}.__getitem__)
     machine.write_processors({0: BEFORE, 2: BEFORE})
     made = collector(machine)
     made.collect()
     machine.write_processors({0: BUSY_70, 1: BUSY_10, 2: BUSY_10})
-    values = told(made)
+    values = read(made)
     assert values["core2/cpu_percent"] == pytest.approx(10.0)
     assert values["cpu_percent"] == pytest.approx(40.0)
 
@@ -190,19 +189,19 @@ def test_a_cpu_that_is_switched_off_and_on_again_does_not_bring_all_that_it_has_
 
 
 def test_cpus_that_the_machine_gets_later_count_as_soon_as_the_limits_are_looked_up(machine, monkeypatch):
-    """Virtual machines get more. Columns stay as they are; how many may come is not always told (musl)."""
+    """Virtual machines get more. Columns stay as they are; how many may come is not always known (musl)."""
     monkeypatch.setattr(cpu.os, "sysconf", {"SC_NPROCESSORS_CONF": 2}.__getitem__)
-    monkeypatch.setattr(scope, "cpus", lambda: (0, 1))
+    monkeypatch.setattr(limits, "allowed_cpus", lambda: (0, 1))
     machine.write_processors({0: BEFORE, 1: BEFORE})
-    limits = scope.Limits(machine.proc)
-    made = HostCollector(machine.proc, machine.sys, limits=limits)
+    looked_up = limits.Limits(machine.proc)
+    made = HostCollector(machine.proc, machine.sys, limits=looked_up)
     made.collect()
-    monkeypatch.setattr(scope, "cpus", lambda: (0, 1, 2, 3))
-    limits.expire()
+    monkeypatch.setattr(limits, "allowed_cpus", lambda: (0, 1, 2, 3))
+    looked_up.expire()
     machine.write_processors(dict.fromkeys(range(4), BEFORE))
     made.collect()
     machine.write_processors({0: BUSY_10, 1: BUSY_10, 2: BUSY_70, 3: BUSY_70})
-    values = told(made)
+    values = read(made)
     assert values["cpu_percent"] == pytest.approx(40.0)
     assert values["core1/cpu_percent"] == pytest.approx(10.0)
     assert sources(made)["cpu_percent"] == f"{machine.proc}/stat, 4 CPUs"
@@ -242,7 +241,7 @@ def test_the_line_of_all_cpus_may_have_fewer_fields_than_that_of_each(machine):
 
 
 def test_two_hundred_cpus_are_read(machine, monkeypatch):
-    monkeypatch.setattr(scope, "cpus", lambda: tuple(range(200)))
+    monkeypatch.setattr(limits, "allowed_cpus", lambda: tuple(range(200)))
     machine.write_processors(dict.fromkeys(range(200), BEFORE))
     made = collector(machine)
     made.collect()
@@ -255,26 +254,26 @@ def test_two_hundred_cpus_are_read(machine, monkeypatch):
 def test_when_the_allowed_cpus_change_the_share_is_that_of_the_time_since_and_not_of_the_uptime(
     machine, monkeypatch
 ):
-    monkeypatch.setattr(scope, "_EVERY", 0.0)
+    monkeypatch.setattr(limits, "_EVERY", 0.0)
     idle = (0, 0, 0, 1_000_000, 0, 0, 0, 0)
     machine.write_processors({0: idle, 1: (900_000, 0, 0, 100_000, 0, 0, 0, 0)})
     made = collector(machine)
     made.collect()
-    monkeypatch.setattr(scope, "cpus", lambda: (0,))
+    monkeypatch.setattr(limits, "allowed_cpus", lambda: (0,))
     made.collect()
-    monkeypatch.setattr(scope, "cpus", lambda: (0, 1))
+    monkeypatch.setattr(limits, "allowed_cpus", lambda: (0, 1))
     machine.write_processors({0: (0, 0, 0, 1_000_100, 0, 0, 0, 0), 1: (900_000, 0, 0, 100_100, 0, 0, 0, 0)})
     share = made.collect()["cpu_percent"]  # nobody did anything meanwhile
     assert math.isnan(share) or share == pytest.approx(0.0)
 
 
 def test_a_process_that_is_moved_to_other_cpus_is_measured_there(machine, monkeypatch):
-    monkeypatch.setattr(scope, "_EVERY", 0.0)
-    monkeypatch.setattr(scope, "cpus", lambda: (0,))
+    monkeypatch.setattr(limits, "_EVERY", 0.0)
+    monkeypatch.setattr(limits, "allowed_cpus", lambda: (0,))
     machine.write_processors({0: BEFORE, 1: BEFORE})
     made = collector(machine)
     made.collect()
-    monkeypatch.setattr(scope, "cpus", lambda: (1,))
+    monkeypatch.setattr(limits, "allowed_cpus", lambda: (1,))
     made.collect()
     machine.write_processors({0: BUSY_70, 1: BUSY_10})
     assert made.collect()["cpu_percent"] == pytest.approx(10.0)
@@ -296,7 +295,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    for module in (scope, cpu, memory, disk):
+    for module in (limits, cpu, memory, disk):
         monkeypatch.setattr(module, "time", made)
     return made
 
@@ -378,7 +377,7 @@ def test_a_quota_whose_counter_cannot_be_read_leaves_the_cpus_themselves(machine
 def test_a_quota_whose_counter_cannot_be_read_does_not_make_the_share_begin_anew_each_time(
     machine, monkeypatch
 ):
-    monkeypatch.setattr(scope, "_EVERY", 0.0)
+    monkeypatch.setattr(limits, "_EVERY", 0.0)
     mount = machine.version_2("/job")
     group(mount / "job", cpu_max="50000 100000")  # no cpu.stat
     machine.write_processors({0: BEFORE, 1: BEFORE})
@@ -433,7 +432,7 @@ def test_memory_under_a_limit_of_version_1(machine):
 
 @pytest.mark.parametrize("limit", [16_000 * KIB, 64_000 * KIB])
 def test_a_limit_that_is_no_tighter_than_the_machine_changes_nothing(machine, limit):
-    """Also what lxcfs shows: /proc/meminfo already tells the container's limit."""
+    """Also what lxcfs shows: /proc/meminfo already holds the container's limit."""
     mount = machine.version_2("/job")
     group(mount / "job", memory_max=limit, memory_current=5, memory_stat="inactive_file 0")
     values = collector(machine).collect()
@@ -575,7 +574,7 @@ def test_a_disk_that_looks_like_the_one_before_is_noticed_within_ten_seconds(
     assert math.isnan(made.collect()["disk_read_bytes_per_second"])  # another counter: it has no past
 
 
-def test_a_disk_that_could_not_be_told_is_asked_for_again_in_the_next_reading(
+def test_a_disk_that_could_not_be_found_is_searched_again_in_the_next_reading(
     machine, folder, shm, clock, monkeypatch
 ):
     monkeypatch.chdir(folder)
@@ -667,7 +666,7 @@ def test_a_control_group_that_is_removed_does_not_cost_the_numbers_of_cpu_and_di
     monitor = PerformanceMonitor([collector(machine)])
     monitor.sample()
     gone = OSError(19, "No such device")
-    monkeypatch.setattr(scope.WorkingSet, "read", lambda self: (_ for _ in ()).throw(gone))
+    monkeypatch.setattr(limits.WorkingSet, "read", lambda self: (_ for _ in ()).throw(gone))
     machine.write_processors({0: BUSY_70, 1: BUSY_10})
     values = monitor.sample().values
     assert values["cpu_percent"] == pytest.approx(40.0)
@@ -703,8 +702,7 @@ def test_a_sample_reads_each_file_once(monkeypatch):
 
     monitor = PerformanceMonitor()
     monitor.sample()
-    for where, name in ((os, "pread"), (system_file, "_pread")):
-        monkeypatch.setattr(where, name, counted(getattr(where, name)))
+    monkeypatch.setattr(os, "pread", counted(os.pread))
     monitor.sample()
     assert "/proc/stat" in paths
     assert "/proc/meminfo" in paths

@@ -12,9 +12,7 @@ import pytest
 from fakes.collectors import FakeMachine, group
 
 from perfmon_widgets import PerformanceMonitor
-from perfmon_widgets.collectors.linux import cpu, host, memory
-from perfmon_widgets.collectors.linux import jupyterhub as hub
-from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux import cpu, host, jupyterhub, limits, memory
 from perfmon_widgets.collectors.linux.host import HostCollector
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
@@ -25,7 +23,7 @@ BUSY_90 = (90, 0, 0, 1010, 0, 0, 0, 0)
 
 @pytest.fixture(autouse=True)
 def four_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scope, "cpus", lambda: (0, 1, 2, 3))
+    monkeypatch.setattr(limits, "allowed_cpus", lambda: (0, 1, 2, 3))
 
 
 @pytest.fixture
@@ -47,7 +45,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    for module in (scope, cpu, memory):
+    for module in (limits, cpu, memory):
         monkeypatch.setattr(module, "time", made)
     return made
 
@@ -113,7 +111,7 @@ def test_under_a_quota_the_machine_stays_visible(machine, clock):
 
 
 def test_with_some_of_the_cpus_the_machine_stays_visible(machine, monkeypatch):
-    monkeypatch.setattr(scope, "cpus", lambda: (1, 2))
+    monkeypatch.setattr(limits, "allowed_cpus", lambda: (1, 2))
     made = collector(machine)
     made.collect()
     machine.write_processors({0: BUSY_30, 1: BUSY_90, 2: BUSY_90, 3: BUSY_30})
@@ -217,7 +215,7 @@ def test_a_quota_with_the_accounting_mounted_apart_and_laid_out_otherwise_is_not
     accounting = machine.mount("cgroup", machine.groups / "cpuacct", options="rw,cpuacct")
     group(mount / "mine/a", cpu_cfs_quota_us=100_000, cpu_cfs_period_us=100_000)
     group(accounting / "theirs/b", cpuacct_usage=0)
-    assert scope.allowed(machine.proc).quota.usage is None
+    assert limits.allowed(machine.proc).quota.usage is None
     made = collector(machine)
     made.collect()
     clock.now += 1
@@ -300,7 +298,7 @@ def test_a_part_of_the_hierarchy_that_is_mounted_again_elsewhere_does_not_hide_t
         memory_group(mount, limit=1, used=1)
     memory_group(whole / "pod", limit=2 * GIB, used=5)
     memory_group(whole / "pod/job", limit=3 * GIB, used=5)
-    assert scope.allowed(machine.proc).memory.directory == whole / "pod"
+    assert limits.allowed(machine.proc).memory.directory == whole / "pod"
 
 
 def test_in_a_namespace_a_mount_of_the_hosts_whole_hierarchy_is_not_taken_for_the_containers(machine):
@@ -309,7 +307,7 @@ def test_in_a_namespace_a_mount_of_the_hosts_whole_hierarchy_is_not_taken_for_th
     inside = machine.mount("cgroup2", machine.groups / "own")
     memory_group(outside, limit=5 * GIB, used=5)
     memory_group(inside, limit=GIB, used=5)
-    assert scope.allowed(machine.proc).memory.directory == inside
+    assert limits.allowed(machine.proc).memory.directory == inside
 
 
 # -- lxcfs -------------------------------------------------------------------------------------------------
@@ -317,7 +315,7 @@ def test_in_a_namespace_a_mount_of_the_hosts_whole_hierarchy_is_not_taken_for_th
 
 def test_lxcfs_numbers_the_cpus_of_the_container_from_nothing(machine, monkeypatch):
     """The affinity names CPUs 2 and 3 of the machine; the container's own list has them as 0 and 1."""
-    monkeypatch.setattr(scope, "cpus", lambda: (2, 3))
+    monkeypatch.setattr(limits, "allowed_cpus", lambda: (2, 3))
     machine.write_processors({0: IDLE, 1: IDLE})
     made = collector(machine)
     assert {"core0/cpu_percent", "core1/cpu_percent"} <= names(made)
@@ -353,8 +351,8 @@ def test_lxcfs_shows_the_limit_as_the_machine_and_that_is_right_as_it_is(machine
 
 @pytest.mark.parametrize("text", ["", "0", "-5", "None", "2G", "nan"])
 def test_what_is_no_number_limits_nothing(text):
-    assert hub.limit(hub.MEMORY, {hub.MEMORY: text}) == math.inf
-    assert hub.limit(hub.MEMORY, {}) == math.inf
+    assert jupyterhub.limit(jupyterhub.MEMORY, {jupyterhub.MEMORY: text}) == math.inf
+    assert jupyterhub.limit(jupyterhub.MEMORY, {}) == math.inf
 
 
 def test_a_limit_of_the_hub_is_only_a_fallback(machine):
@@ -364,27 +362,36 @@ def test_a_limit_of_the_hub_is_only_a_fallback(machine):
     made = collector(machine, MEM_LIMIT=str(KIB), CPU_LIMIT="0.1")
     assert made.collect()["ram_limit_bytes"] == 4_000 * KIB
     assert "cpu.max" in sources(made)["cpu_percent"]
-    assert hub.capacity(scope.Limits(machine.proc).now(), {hub.CPU: "0.1"}) == (1.0, str(job / "cpu.max"))
+    assert jupyterhub.capacity(limits.Limits(machine.proc).now(), {jupyterhub.CPU: "0.1"}) == (
+        1.0,
+        str(job / "cpu.max"),
+    )
 
 
 def test_a_limit_of_the_hub_above_the_machine_changes_nothing(machine):
     made = collector(machine, MEM_LIMIT=str(64 * GIB), CPU_LIMIT="4")
     assert made.collect()["ram_percent"] == 37.5
     assert sources(made)["cpu_percent"] == f"{machine.proc}/stat, 4 CPUs"
-    assert hub.capacity(scope.Limits(machine.proc).now(), {hub.CPU: "4"}) == (4.0, "affinity")
+    assert jupyterhub.capacity(limits.Limits(machine.proc).now(), {jupyterhub.CPU: "4"}) == (4.0, "affinity")
 
 
 def test_the_hubs_limit_is_compared_with_the_notebook_server_and_all_it_started(run_python):
     """A server with 300 MB of its own and this kernel below it; the hub above has no such limit."""
     kernel = """
-import sys, time
-from perfmon_widgets.collectors.linux import limits as scope
-scope.allowed = lambda *_: scope.Allowed(scope.cpus(), None, None)  # whatever the machine of this test has
+import os, time
+from perfmon_widgets.collectors.linux import limits, processes
+limits.allowed = lambda *_: limits.Allowed(limits.allowed_cpus(), None, None)  # whatever this machine has
 from perfmon_widgets.collectors.linux.host import HostCollector
+sibling = next(child for child in processes.children(os.getppid()) if child != os.getpid())
+def work():
+    return sum(map(int, open(f"/proc/{sibling}/stat").read().rpartition(")")[2].split()[11:13])) / 100
 made = HostCollector()
 made.collect()
-time.sleep(0.5)
+clock, enough = time.monotonic(), work() + 0.3
+while work() < enough:
+    time.sleep(0.02)
 values = made.collect()
+print(25 / (time.monotonic() - clock))  # 0.25 s of one CPU in percent
 print(values["ram_limit_bytes"], values["ram_used_bytes"], values["ram_percent"], values["cpu_percent"],
       values["host_ram_limit_bytes"] > values["ram_limit_bytes"], sep="\\n")
 print({metric.name: metric.source for metric in made.metrics}["ram_limit_bytes"])
@@ -405,17 +412,17 @@ subprocess.run([sys.executable, "-c", *sys.argv[1:]], check=True, env=os.environ
 """
     result = run_python(hub_itself, server, kernel)
     assert result.returncode == 0, result.stderr
-    limit, used, percent, busy, host_is_more, source = result.stdout.splitlines()
+    expected, limit, used, percent, busy, host_is_more, source = result.stdout.splitlines()
     assert (float(limit), source, host_is_more) == (1e9, "MEM_LIMIT", "True")
     assert 300e6 < float(used) < 480e6  # the server and the kernel, and not the hub's 500 MB
     assert float(percent) == pytest.approx(float(used) / 1e7)
-    assert (os.cpu_count() or 1) < 2 or float(busy) > 15  # the server's other child works
+    assert float(busy) > float(expected)  # the server's other child works
 
 
 def test_the_server_is_the_topmost_process_with_the_same_limit():
     code = (
-        "import os; from perfmon_widgets.collectors.linux import jupyterhub as hub; "
-        "print(hub.server('MEM_LIMIT'), os.getppid())"
+        "import os; from perfmon_widgets.collectors.linux import jupyterhub; "
+        "print(jupyterhub.server('MEM_LIMIT'), os.getppid())"
     )
     environment = os.environ | {"MEM_LIMIT": "12345"}
     lines = subprocess.run(
@@ -430,11 +437,11 @@ def test_the_server_is_the_topmost_process_with_the_same_limit():
 
 def test_a_limit_set_in_this_very_process_is_compared_with_this_process(monkeypatch):
     monkeypatch.setenv("MEM_LIMIT", "12345")
-    assert hub.server("MEM_LIMIT") == os.getpid()
+    assert jupyterhub.server("MEM_LIMIT") == os.getpid()
 
 
 # -- this machine ------------------------------------------------------------------------------------------
 
 
 def test_the_files_of_this_machine_are_understood():
-    assert scope.allowed().cpus
+    assert limits.allowed().cpus

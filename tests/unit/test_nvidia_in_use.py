@@ -18,10 +18,11 @@ from fakes import programs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from perfmon_widgets.collectors.linux import tree
-from perfmon_widgets.collectors.nvidia import in_use as cuda
-from perfmon_widgets.collectors.nvidia.collector import NvidiaCollector, NvidiaUnavailable
-from perfmon_widgets.collectors.nvidia.in_use import Gpu, Search, Used, Visible, visible_devices
+from perfmon_widgets.collectors.linux import processes
+from perfmon_widgets.collectors.nvidia import in_use
+from perfmon_widgets.collectors.nvidia.collector import NvidiaCollector
+from perfmon_widgets.collectors.nvidia.gpus import Gpu, Visible, known_gpus, visible_devices
+from perfmon_widgets.collectors.nvidia.in_use import Search, Used, primary_contexts
 
 ALIKE = [Gpu(f"0000:0{number}:00.0", number, f"GPU-{number}aaa", "A100") for number in range(4)]
 DIFFERENT = [Gpu(gpu.pci, gpu.minor, gpu.uuid, f"model {gpu.minor}") for gpu in ALIKE]
@@ -61,7 +62,7 @@ TWINS = [Gpu("", 0, "GPU-12ab", "T4"), Gpu("", 1, "GPU-12cd", "T4")]
         ("GPU-12", TWINS, ()),  # could be either
         ("GPU-12cd,GPU-12", TWINS, (1,)),
         ("gpu-1", ALIKE, ()),
-        ("0,18446744073709551616", ALIKE, (0,)),  # more than strtoul can tell
+        ("0,18446744073709551616", ALIKE, (0,)),  # above what strtoul can hold
         ("0001", ALIKE, (1,)),
         ("\u0661", ALIKE, ()),  # a digit, but none that strtoul knows
     ],
@@ -93,7 +94,7 @@ def test_visible_devices_that_can_be_trusted(text: str, gpus: list[Gpu], order: 
     ("text", "gpus", "expected"),
     [
         ("MIG-5", ALIKE[:1], Visible((0,), True, "MIG-5")),
-        ("MIG-5,MIG-6", ALIKE, Visible((), False, "MIG-5")),  # on which GPU cannot be told from here
+        ("MIG-5,MIG-6", ALIKE, Visible((), False, "MIG-5")),  # its GPU is not known here
         ("MIG-GPU-2aaa/3/0,MIG-6", ALIKE, Visible((2,), True, "MIG-GPU-2aaa/3/0")),
         ("MIG-", UNKNOWN, Visible((), False, "MIG-")),  # a GPU without a known UUID has not an empty one
     ],
@@ -140,14 +141,14 @@ def test_known_gpus(tmp_path: Path) -> None:
     proc = fakes.driver_list(
         tmp_path, fakes.gpu(0), fakes.gpu(1, uuid="GPU-????????-????-????-????-????????????")
     )
-    assert cuda.known_gpus(proc) == [
+    assert known_gpus(proc) == [
         Gpu("0000:01:00.0", 0, f"GPU-{fakes.identity(0)}", "NVIDIA Fake"),
         Gpu("0000:02:00.0", 1, "", "NVIDIA Fake"),
     ]
     file = tmp_path / "driver/nvidia/gpus/0000:01:00.0/information"
     file.write_text(file.read_text().replace("No", "Yes"))
-    assert [gpu.minor for gpu in cuda.known_gpus(proc)] == [1]
-    assert cuda.known_gpus(tmp_path / "nowhere") == []
+    assert [gpu.minor for gpu in known_gpus(proc)] == [1]
+    assert known_gpus(tmp_path / "nowhere") == []
 
 
 # This process
@@ -186,15 +187,15 @@ def library(cuda_library: Path) -> Callable[[], ctypes.CDLL]:
 
 
 def test_primary_contexts(program: fakes.State, library: Callable[[], ctypes.CDLL]) -> None:
-    assert cuda.primary_contexts(library()) == []  # CUDA was not started
+    assert primary_contexts(library()) == []  # CUDA was not started
     program.set({"initialised": 1, "count": 3} | context(0, 2) | context(1, 0) | context(2, 1))
-    assert cuda.primary_contexts(library()) == []  # no device was touched
+    assert primary_contexts(library()) == []  # no device was touched
     program.set({"device1.active": 1})
     how = "this process has a CUDA context on it"
     found = Used(how, pci="0000:01:00.0", uuid=fakes.identity(0))
-    assert cuda.primary_contexts(library()) == [found]
+    assert primary_contexts(library()) == [found]
     program.set({"device2.active": 1, "device1.active": 0})
-    assert cuda.primary_contexts(library()) == [Used(how, pci="0000:02:00.0", uuid=fakes.identity(1))]
+    assert primary_contexts(library()) == [Used(how, pci="0000:02:00.0", uuid=fakes.identity(1))]
 
 
 def test_library_is_never_loaded(cuda_library: Path, tmp_path: Path) -> None:
@@ -327,8 +328,8 @@ def test_what_a_fork_inherits_is_not_used(tmp_path: Path, children: Callable[[],
 
 def test_children_are_looked_at_rarely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(cuda.time, "monotonic", lambda: now)
-    monkeypatch.setattr(cuda.time, "thread_time", lambda: 0.0)
+    monkeypatch.setattr(in_use.time, "monotonic", lambda: now)
+    monkeypatch.setattr(in_use.time, "thread_time", lambda: 0.0)
     search = Search(ALIKE, proc=tmp_path, library=lambda: None, modules={})
     assert search.look() == []
     fakes.process(tmp_path, os.getpid(), children="8000001", opened={})
@@ -343,7 +344,7 @@ def test_a_real_child(tmp_path: Path) -> None:
     """The real /proc, with plain files in place of the devices: their names cannot be had without a GPU."""
     with programs.program("print('ready', flush=True)\ninput()") as child:
         search = Search(ALIKE, library=lambda: None, modules={})
-        assert child.pid in tree.children(os.getpid())
+        assert child.pid in processes.children(os.getpid())
         assert search._opened(child.pid) == frozenset()
         assert search._environment(child.pid).get("PATH") == os.environ.get("PATH")
         assert search.look() == []
@@ -363,7 +364,7 @@ def machine(
 @pytest.fixture
 def collector(tmp_path: Path, library: Callable[[], ctypes.CDLL]) -> Callable[[], NvidiaCollector]:
     def make() -> NvidiaCollector:
-        search = Search(cuda.known_gpus(tmp_path), proc=tmp_path, library=library, modules={})
+        search = Search(known_gpus(tmp_path), proc=tmp_path, library=library, modules={})
         return NvidiaCollector(search=search.look, proc=tmp_path)
 
     return make
@@ -384,7 +385,7 @@ def test_cuda_started_after_the_monitor(
     collector: Callable[[], NvidiaCollector],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cuda, "_PROBE_EVERY", 0.0)
+    monkeypatch.setattr(in_use, "_OWN_EVERY", 0.0)
     driver = machine(*map(fakes.gpu, range(8)))
     monitor = collector()
     assert wheres(monitor) == [f"gpu{number}" for number in range(8)]
@@ -458,7 +459,7 @@ def test_visible_devices_limit_the_columns(
     assert "also uses GPU 2" in monitor.errors["gpu1/power_watts"]
     monitor.close()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(NvidiaUnavailable, match="CUDA_VISIBLE_DEVICES hides every GPU"):
+    with pytest.raises(FileNotFoundError, match="CUDA_VISIBLE_DEVICES hides every GPU"):
         collector()
 
 

@@ -8,12 +8,11 @@ from collections import namedtuple
 
 import psutil
 import pytest
-from fakes.collectors import told
+from fakes.collectors import read
 
 from perfmon_widgets import PerformanceMonitor
-from perfmon_widgets.collectors import Collector
-from perfmon_widgets.collectors.linux import host, process
-from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors import Collector, portable
+from perfmon_widgets.collectors.linux import host, limits, process
 from perfmon_widgets.collectors.linux.host import HostCollector
 from perfmon_widgets.collectors.linux.process import ProcessCollector
 from perfmon_widgets.collectors.portable import PortableCollector
@@ -28,8 +27,9 @@ def test_it_is_a_collector_whose_columns_are_those_of_linux():
     names = [metric.name for metric in made.metrics]
     linux = [metric.name for metric in (*host.METRICS, *process.METRICS)]
     assert set(names) - {f"core{n}/cpu_percent" for n in range(len(names))} <= set(linux)
-    assert set(told(made)) == set(names)
+    assert set(read(made)) == set(names)
     assert all(metric.source for metric in made.metrics)
+    assert all("without its children" in metric.help for metric in made.metrics if metric.group == "process")
 
 
 def test_every_limit_is_a_column():
@@ -48,16 +48,16 @@ def test_the_first_reading_of_a_share_is_missing():
 def test_its_numbers_are_those_of_linuxs_own_counters(monkeypatch):
     """On a machine without limits both measure the same thing."""
     cpus = tuple(range(psutil.cpu_count()))
-    monkeypatch.setattr(scope, "cpus", lambda: cpus)
-    monkeypatch.setattr(scope, "allowed", lambda *_: scope.Allowed(cpus, None, None))
-    portable = PerformanceMonitor([PortableCollector()])
+    monkeypatch.setattr(portable, "allowed_cpus", lambda: cpus)
+    monkeypatch.setattr(limits, "allowed", lambda *_: limits.Allowed(cpus, None, None))
+    psutils = PerformanceMonitor([PortableCollector()])
     linux = PerformanceMonitor([HostCollector(), ProcessCollector()])
-    for monitor in (portable, linux):
+    for monitor in (psutils, linux):
         monitor.sample()
     end = time.monotonic() + 0.5
     while time.monotonic() < end:
         sum(range(1000))
-    ours, theirs = linux.sample().values, portable.sample().values
+    ours, theirs = linux.sample().values, psutils.sample().values
     assert theirs.keys() <= ours.keys()
     for name in ("ram_limit_bytes", "swap_limit_bytes", "swap_used_bytes"):
         assert theirs[name] == ours[name]
@@ -142,7 +142,7 @@ def test_a_call_that_fails_costs_its_own_columns_and_says_why(monkeypatch, call,
 
 
 def test_a_cpu_that_is_switched_off_costs_the_columns_of_the_cpus_until_it_is_back(monkeypatch):
-    """Which one it is, psutil does not tell."""
+    """psutil does not say which one it is."""
     times = namedtuple("scputimes", "user nice system idle")
     online = [times(1.0, 0.0, 0.0, 9.0), times(1.0, 0.0, 0.0, 9.0)]
     monkeypatch.setattr(psutil, "cpu_times", lambda percpu=False: online if percpu else online[0])
@@ -153,7 +153,7 @@ def test_a_cpu_that_is_switched_off_costs_the_columns_of_the_cpus_until_it_is_ba
     values = made.collect()
     assert values["cpu_percent"] == 100.0
     assert not cores & values.keys()
-    assert made.errors == dict.fromkeys(cores, "1 of 2 CPUs are on line, and which is not known")
+    assert made.errors == dict.fromkeys(cores, "1 of 2 CPUs are online, and psutil does not say which")
     online = [times(2.0, 0.0, 0.0, 9.0), times(1.0, 0.0, 0.0, 11.0)]
     values = made.collect()
     assert (values["core0/cpu_percent"], values["core1/cpu_percent"]) == (100.0, 0.0)

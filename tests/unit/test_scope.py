@@ -13,7 +13,8 @@ from fakes.collectors import FakeMachine, group
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.affinity import allowed_cpus
+from perfmon_widgets.collectors.linux import limits
 from perfmon_widgets.collectors.linux.limits import allowed
 
 GIB = 2**30
@@ -25,7 +26,7 @@ NO_LIMIT_V1 = 9223372036854771712
 
 def test_the_cpus_are_those_of_the_affinity_ascending(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {7, 2, 5})
-    assert scope.cpus() == (2, 5, 7)
+    assert allowed_cpus() == (2, 5, 7)
 
 
 def test_the_cpus_are_those_of_the_process_whatever_thread_asks():
@@ -33,7 +34,7 @@ def test_the_cpus_are_those_of_the_process_whatever_thread_asks():
 
     def ask() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # of this thread alone
-        answers.append(scope.cpus())
+        answers.append(allowed_cpus())
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -44,7 +45,7 @@ def test_the_cpus_are_those_of_the_process_whatever_thread_asks():
 def test_the_cpus_are_all_of_them_where_there_is_no_affinity(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    assert scope.cpus() == (0, 1, 2, 3)
+    assert allowed_cpus() == (0, 1, 2, 3)
 
 
 # -- no limit ----------------------------------------------------------------------------------------------
@@ -278,60 +279,60 @@ def test_limits_stay_what_they_were_for_ten_seconds_and_the_same_object_until_th
     machine, monkeypatch
 ):
     now = [0.0]
-    monkeypatch.setattr(scope, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=lambda: now[0]))
     job = group(machine.version_2("/job") / "job", memory_max=GIB)
-    limits = scope.Limits(machine.proc)
-    first = limits.now()
+    looked_up = limits.Limits(machine.proc)
+    first = looked_up.now()
     now[0] = 10.0
-    assert limits.now() is first
+    assert looked_up.now() is first
     group(job, memory_max=2 * GIB)
     now[0] = 19.9
-    assert limits.now() is first
+    assert looked_up.now() is first
     now[0] = 20.0
-    assert limits.now().memory.limit == 2 * GIB
+    assert looked_up.now().memory.limit == 2 * GIB
 
 
 def test_limits_that_have_expired_are_looked_up_at_once(machine):
     job = group(machine.version_2("/job") / "job", memory_max=GIB)
-    limits = scope.Limits(machine.proc)
-    assert limits.now().memory.limit == GIB
+    looked_up = limits.Limits(machine.proc)
+    assert looked_up.now().memory.limit == GIB
     group(job, memory_max=2 * GIB)
-    limits.expire()
-    assert limits.now().memory.limit == 2 * GIB
+    looked_up.expire()
+    assert looked_up.now().memory.limit == 2 * GIB
 
 
 def test_whatever_changes_the_limits_is_noticed(machine, monkeypatch):
-    monkeypatch.setattr(scope, "_EVERY", 0.0)
+    monkeypatch.setattr(limits, "_EVERY", 0.0)
     mount = machine.version_2("/pod/job")
     pod, job = mount / "pod", mount / "pod/job"
     group(job, memory_max="max", cpu_max="max 100000")
     group(mount / "other", memory_max=1)
-    limits = scope.Limits(machine.proc)
-    assert limits.now()[1:] == (None, None)
+    looked_up = limits.Limits(machine.proc)
+    assert looked_up.now()[1:] == (None, None)
     group(job, memory_max=5)  # a limit is set
-    assert limits.now().memory.limit == 5
+    assert looked_up.now().memory.limit == 5
     group(pod, memory_max=4)  # a file comes
-    assert limits.now().memory.limit == 4
+    assert looked_up.now().memory.limit == 4
     (pod / "memory.max").unlink()  # and goes
-    assert limits.now().memory.limit == 5
+    assert looked_up.now().memory.limit == 5
     group(pod, cpu_max="50000 100000")
-    assert limits.now().quota.cpus == 0.5
+    assert looked_up.now().quota.cpus == 0.5
     machine.write("proc/self/cgroup", "0::/other\n")  # this process is moved
-    assert limits.now()[1:] == (scope.MemoryLimit(1, mount / "other", 2), None)
+    assert looked_up.now()[1:] == (limits.MemoryLimit(1, mount / "other", 2), None)
     machine.write("proc/self/mountinfo", "")  # they are mounted no more
-    assert limits.now()[1:] == (None, None)
-    monkeypatch.setattr(scope, "cpus", lambda: (7,))
-    assert limits.now().cpus == (7,)
+    assert looked_up.now()[1:] == (None, None)
+    monkeypatch.setattr(limits, "allowed_cpus", lambda: (7,))
+    assert looked_up.now().cpus == (7,)
 
 
 def test_while_the_files_say_the_same_they_are_only_read(machine, monkeypatch):
-    monkeypatch.setattr(scope, "_EVERY", 0.0)
+    monkeypatch.setattr(limits, "_EVERY", 0.0)
     mount = machine.version_2("/job")
     group(mount / "job", memory_max=5)
-    limits = scope.Limits(machine.proc)
-    found = limits.now()
-    monkeypatch.setattr(scope, "allowed", lambda *_: pytest.fail("looked up anew"))
-    assert limits.now() is found
+    looked_up = limits.Limits(machine.proc)
+    found = looked_up.now()
+    monkeypatch.setattr(limits, "allowed", lambda *_: pytest.fail("looked up anew"))
+    assert looked_up.now() is found
 
 
 # -- this machine ------------------------------------------------------------------------------------------
@@ -387,7 +388,7 @@ NAMES = (
 @given(
     st.lists(NAMES, min_size=1, max_size=3),
     NAMES,
-    st.integers(1, 2**53),  # bytes; more than that a float cannot tell one by one
+    st.integers(1, 2**53),  # bytes; a float cannot hold every integer above
     st.integers(1000, 10**9),
     st.integers(1000, 10**6),
     st.sampled_from([1, 2]),

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from perfmon_widgets.collectors import allowance
 from perfmon_widgets.collectors.linux import tree
 from perfmon_widgets.collectors.linux.traffic import Traffic
 from perfmon_widgets.collectors.linux.tree import Tree
 
 MB = 1_000_000
-# Writes so many megabytes each time it is told to.
+# Writes as many megabytes as each line of its input says.
 WRITING = f"""
 import sys
 print("ready", flush=True)
@@ -33,7 +34,7 @@ for line in sys.stdin:
 def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children are looked for and read at every reading, whatever that costs."""
     monkeypatch.setattr(tree, "_EVERY", 0.0)
-    monkeypatch.setattr(tree, "_SHARE", math.inf)
+    monkeypatch.setattr(allowance, "_SHARE", math.inf)
 
 
 class Watched:
@@ -131,7 +132,7 @@ def test_where_it_is_dear_the_last_numbers_stand(folder, monkeypatch):
     with writer(folder) as child:
         write(child, 20)
         first = watched.written()
-        monkeypatch.setattr(tree, "_SHARE", 1e-9)
+        monkeypatch.setattr(allowance, "_SHARE", 1e-9)
         watched.written()
         rates = watched._traffic.read()
         write(child, 50)
@@ -145,5 +146,5 @@ def test_an_os_kernel_that_does_not_count_is_an_error(tmp_path):
     (process / "statm").write_text("1 1 1 0 0 0 0")
     (process / "stat").write_text("4242 (x) " + "0 " * 40)
     (process / "io").write_text("rchar: 0\n")
-    with pytest.raises(OSError, match="nothing of the kind in"):
+    with pytest.raises(OSError, match="no write_bytes in"):
         Traffic(Tree(4242, tmp_path), tmp_path)

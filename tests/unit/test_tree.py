@@ -15,9 +15,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from fakes.programs import program
+from fakes.programs import let_work, program
 
-from perfmon_widgets.collectors.linux import tree
+from perfmon_widgets.collectors import allowance
+from perfmon_widgets.collectors.linux import processes, tree
 from perfmon_widgets.collectors.linux.process import ProcessCollector
 from perfmon_widgets.collectors.linux.tree import Tree
 
@@ -31,14 +32,14 @@ SLACK = 30 * MIB
 @pytest.fixture
 def whatever_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children are read each time, and looked for and weighed when there is a reason to."""
-    monkeypatch.setattr(tree, "_SHARE", math.inf)
+    monkeypatch.setattr(allowance, "_SHARE", math.inf)
 
 
 @pytest.fixture
 def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children are looked for and weighed at every reading, whatever that costs."""
     monkeypatch.setattr(tree, "_EVERY", 0.0)
-    monkeypatch.setattr(tree, "_SHARE", math.inf)
+    monkeypatch.setattr(allowance, "_SHARE", math.inf)
 
 
 @contextmanager
@@ -256,12 +257,12 @@ def test_a_new_child_is_noticed_with_the_next_reading():
     """And not after the ten seconds in which children of other threads are."""
     watched = Tree(os.getpid())
     watched.read()
-    with forked(), program("print('ready', flush=True)\nwhile True: pass"):
+    with forked(), program("print('ready', flush=True)\nwhile True: pass") as busy:
         stopwatch = Stopwatch()
         watched.read()
         stopwatch.lap()
-        time.sleep(0.5)
-        assert watched.read()[0] > 0.2
+        let_work(busy.pid)
+        assert watched.read()[0] * stopwatch.lap() > 0.15
 
 
 @pytest.mark.usefixtures("look_each_time")
@@ -277,9 +278,11 @@ def test_a_child_is_still_counted_when_its_parent_has_ended():
         orphan = int(parent.stdout.readline())
         watched.read()
     try:
+        stopwatch = Stopwatch()
         watched.read()
-        time.sleep(0.3)
-        assert watched.read()[0] > 0.2
+        stopwatch.lap()
+        let_work(orphan)
+        assert watched.read()[0] * stopwatch.lap() > 0.15
     finally:
         os.kill(orphan, 9)
 
@@ -297,9 +300,11 @@ def test_a_double_fork_that_was_never_seen_is_not_counted():
     with program(code) as parent:
         orphan = int(parent.stdout.readline())
     try:
+        stopwatch = Stopwatch()
         watched.read()
-        time.sleep(0.3)
-        assert watched.read()[0] < 0.2
+        stopwatch.lap()
+        let_work(orphan, 0.5)
+        assert watched.read()[0] * stopwatch.lap() < 0.3
     finally:
         os.kill(orphan, 9)
 
@@ -328,12 +333,13 @@ def test_the_tree_of_another_process_is_measured_like_ones_own():
         watched, stopwatch = Tree(parent.pid), Stopwatch()
         watched.read()
         stopwatch.lap()
-        time.sleep(0.5)
+        children = [int(number) for number in processes.children(parent.pid)]
+        let_work(children[0])
         busy, memory = watched.read()
-        children = [int(number) for number in tree.children(parent.pid)]
+        worked = busy * stopwatch.lap()
         for number in children:
             os.kill(number, 9)
-    assert 0.2 < busy <= 1.2
+    assert 0.15 < worked < 1
     assert memory > 100 * MIB
 
 
@@ -348,7 +354,7 @@ def test_a_tree_whose_root_has_ended_is_an_os_error():
 
 
 class FakeTree:
-    """A /proc with this process and what it is told to have as children."""
+    """A /proc with this process and canned children."""
 
     def __init__(self, proc: Path) -> None:
         self.proc = proc
@@ -479,15 +485,15 @@ def test_the_own_number_is_the_one_in_proc(tmp_path):
         (tmp_path / str(number) / "status").write_text(
             f"Name:\tpython\nNSpid:\t{number}\t{inside}\nTrace: 0\n"
         )
-    assert tree.number_of(os.getpid(), tmp_path) == 4242
-    assert tree.number_of(17, tmp_path) == 4243
+    assert processes.number_of(os.getpid(), tmp_path) == 4242
+    assert processes.number_of(17, tmp_path) == 4243
     with pytest.raises(ProcessLookupError, match=r"process 60 .* another PID namespace"):
-        tree.number_of(60, tmp_path)
+        processes.number_of(60, tmp_path)
 
 
 def test_in_the_own_proc_a_process_has_its_own_number():
-    assert tree.number_of(os.getpid()) == os.getpid()
-    assert tree.number_of(1) == 1
+    assert processes.number_of(os.getpid()) == os.getpid()
+    assert processes.number_of(1) == 1
 
 
 # -- cost --------------------------------------------------------------------------------------------------

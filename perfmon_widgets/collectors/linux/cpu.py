@@ -1,4 +1,4 @@
-"""CPU time: how busy the CPUs are that this process may use, and how often a quota stops it."""
+"""CPU time: how busy the CPUs are that this process may use, and how often a quota holds it back."""
 
 from __future__ import annotations
 
@@ -10,47 +10,76 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from perfmon_widgets.collectors.linux import jupyterhub as hub
-from perfmon_widgets.collectors.linux import limits as scope
-from perfmon_widgets.collectors.linux.system_file import ShortFile, SystemFile
+from perfmon_widgets.collectors.linux import jupyterhub
+from perfmon_widgets.collectors.linux.limits import Allowed, CpuQuota
+from perfmon_widgets.collectors.linux.system_file import SystemFile
 from perfmon_widgets.collectors.linux.tree import Tree
-from perfmon_widgets.collectors.rate import Rate
+from perfmon_widgets.collectors.rate import Rate, percent
 from perfmon_widgets.metrics import Metric
 
-_SHARE = Metric("cpu_percent", "percent", "cpu", "Busy share of the CPU time that this kernel may use.")
-_CORE = Metric("cpu_percent", "percent", "cpu", "Busy share of this CPU's time.")
-_HOST = Metric("host_cpu_percent", "percent", "cpu", "Busy share of all CPUs of the machine.")
+_SHARE = Metric(
+    name="cpu_percent",
+    unit="percent",
+    group="cpu",
+    label="CPU",
+    role="headline",
+    help="Busy share of the CPU time that this process may use: of its CPUs, or of its CPU quota if that is"
+    " less.",
+    source="/proc/stat over the CPUs in the affinity; with a CPU quota, the CPU time of its control group",
+)
+_HOST = Metric(
+    name="host_cpu_percent",
+    unit="percent",
+    group="cpu",
+    label="CPU of the machine",
+    help="Busy share of all CPUs of the machine; only where this process may not use them all.",
+    source="/proc/stat",
+)
 _THROTTLED = Metric(
-    "cpu_throttled_percent",
-    "percent",
-    "cpu",
-    "Share of the quota's periods in which it was used up and the container had to wait.",
+    name="cpu_throttled_percent",
+    unit="percent",
+    group="cpu",
+    label="throttled by the CPU quota",
+    help="Share of the CPU quota's periods in which it was used up and the container had to wait; only where"
+    " there is a quota.",
+    source="cpu.stat of the control group with the quota",
 )
 METRICS = (_SHARE,)
 OPTIONAL_METRICS = (_HOST, _THROTTLED)
 
 
+def core_metric(number: int, source: str = "/proc/stat") -> Metric:
+    """Return the column of one CPU."""
+    return Metric(
+        name=f"core{number}/cpu_percent",
+        unit="percent",
+        group="cpu",
+        label=f"core {number}",
+        role="part",
+        help="Busy share of this CPU's time.",
+        source=source,
+    )
+
+
 class Cpu:
     """The CPU columns of HostCollector.
 
-    ``cpu_percent`` is the busy time of the allowed CPUs from /proc/stat; where a quota allows less than they
-    have, it is the CPU time of the control group that carries it, against the quota. ``host_cpu_percent`` is
-    there if this process may use less than the machine when this is made, ``cpu_throttled_percent`` if a
-    quota says so. Raises OSError if there is no /proc/stat.
+    ``cpu_percent`` is the busy time of the allowed CPUs from /proc/stat. Where a quota allows less than these
+    have, it is the CPU time of the control group that carries the quota, against the quota.
+    ``host_cpu_percent`` and ``cpu_throttled_percent`` exist if this process may use less than the machine,
+    or has a quota, when this is made. Raises OSError if there is no /proc/stat.
     """
 
-    def __init__(
-        self, proc: Path, allowed: scope.Allowed, environment: Mapping[str, str] = os.environ
-    ) -> None:
+    def __init__(self, proc: Path, allowed: Allowed, environment: Mapping[str, str] = os.environ) -> None:
         self._proc, self._environment = proc, environment
-        self._stat = ShortFile(proc / "stat", proc)
+        self._stat = SystemFile(proc / "stat")
         self._find_lines()
         self._allowed = self._find_allowed(allowed)
         numbers = sorted(int(name[3:]) for name in self._allowed)
         self._cores = {b"cpu%d" % n: (f"core{n}/cpu_percent", Rate()) for n in numbers}
         self._busy, self._host, self._throttled = Rate(), Rate(), Rate()
-        self._on_line = 0  # how many of the allowed ones the last reading had
-        self._quota: scope.CpuQuota | None = None
+        self._online = 0  # how many of the allowed CPUs the last reading had
+        self._quota: CpuQuota | None = None
         self._used: Callable[[], float] | None = None
         self._statistics: SystemFile | None = None
         self.errors: dict[str, str] = {}
@@ -61,16 +90,16 @@ class Cpu:
             self._columns.append(_HOST)
         if self._statistics is not None:
             self._columns.append(_THROTTLED)
-        self._columns += [replace(_CORE, name=name) for name, _ in self._cores.values()]
+        self._columns += map(core_metric, numbers)
         self._names = {metric.name for metric in self._columns}
         self._describe()
 
-    def refresh(self, allowed: scope.Allowed) -> None:
-        """Go by other limits from here on, and say in the metrics where each comes from."""
+    def refresh(self, allowed: Allowed) -> None:
+        """Use these limits from now on, and update the sources in ``metrics``."""
         self._find_lines()
         cpus, quota = self._find_allowed(allowed), self._find_quota(allowed)
         if cpus != self._allowed or quota != self._quota:
-            self._busy = Rate()  # another counter from here on: its first reading has no past
+            self._busy = Rate()  # the counter is another one now: its first reading gives no rate
         self._allowed, self._counted = cpus, self._lines_of(cpus)
         if quota != self._quota:
             self._quota = quota
@@ -79,52 +108,54 @@ class Cpu:
             self._describe()
 
     def _find_lines(self) -> None:
-        """See which CPUs are on line, and where in /proc/stat the fields of each stand.
+        """Find which CPUs are online, and where in /proc/stat the fields of each stand.
 
         Raises OSError if there are none.
         """
-        # One line for all CPUs, then one for each that is on line (which may have more fields than the first,
-        # where a program like lxcfs writes that one). What follows is long.
+        # One line for all CPUs, then one for each that is online. The latter may have more fields, where a
+        # program like lxcfs writes the first. The lines behind them are long, and are not split.
         lines = self._stat.read().split(b"\n")
         names = [line.split(None, 1)[0] for line in lines[1:] if line.startswith(b"cpu")]
         if not names:
             raise _empty(self._stat)
         self._listed = frozenset(names)
         self._start, self._width = len(lines[0].split()), len(lines[1].split())
-        most = max(int(names[-1][3:]) + 1, os.sysconf("SC_NPROCESSORS_CONF"))  # with those that are off line
+        most = max(int(names[-1][3:]) + 1, os.sysconf("SC_NPROCESSORS_CONF"))  # including those offline
         self._end = self._start + self._width * most
 
-    def _find_allowed(self, allowed: scope.Allowed) -> frozenset[bytes]:
-        """Which of the CPUs that /proc/stat lists this process may use, by their names there.
+    def _find_allowed(self, allowed: Allowed) -> frozenset[bytes]:
+        """Return the names in /proc/stat of the CPUs that this process may use.
 
-        A list without some of them was made for this container (lxcfs) and counts anew from 0: all of it.
+        A /proc/stat that lacks some of them was made for this container (lxcfs) and numbers its CPUs from 0:
+        then all of its CPUs are allowed.
         """
         cpus = frozenset(b"cpu%d" % number for number in allowed.cpus)
         return cpus if cpus <= self._listed else self._listed
 
     def _lines_of(self, allowed: frozenset[bytes]) -> dict[bytes, tuple[str, Rate, bool]]:
-        """What each line tells: a column (or none) with its rate, and whether it is a part of the scope."""
+        """Map each line to its column (or "") with its rate, and to whether it counts for ``cpu_percent``."""
         none = "", Rate()
         return {
             name: (*self._cores.get(name, none), name in allowed) for name in allowed | self._cores.keys()
         }
 
-    def _find_quota(self, allowed: scope.Allowed) -> scope.CpuQuota | None:
-        """The quota, if it is less than the CPUs have, and if what is used of it is counted."""
+    def _find_quota(self, allowed: Allowed) -> CpuQuota | None:
+        """Return the quota, if it allows less than the CPUs have."""
         quota = allowed.quota
         if quota is None:
-            quota = scope.CpuQuota(hub.limit(hub.CPU, self._environment), hub.CPU, None)
+            quota = CpuQuota(jupyterhub.limit(jupyterhub.CPU, self._environment), jupyterhub.CPU, usage=None)
         return quota if quota.cpus < len(allowed.cpus) else None
 
-    def _open(self, quota: scope.CpuQuota | None) -> None:
-        """Find what counts how much of the quota is used, and how often it is used up."""
+    def _open(self, quota: CpuQuota | None) -> None:
+        """Open what counts the CPU time that the quota limits, and its throttled periods."""
         self._used = self._statistics = None
         self._throttled = Rate()
         if quota is None:
             return
         try:
-            if quota.source == hub.CPU:
-                tree = Tree(hub.server(hub.CPU, self._proc, self._environment), self._proc)
+            if quota.source == jupyterhub.CPU:
+                server = jupyterhub.server(jupyterhub.CPU, self._proc, self._environment)
+                tree = Tree(server, self._proc)
                 self._used = lambda: tree.read()[0]
             else:
                 usage = quota.counter()
@@ -133,13 +164,13 @@ class Cpu:
                 statistics = SystemFile(quota.statistics)
                 self._statistics = statistics if b"nr_periods" in statistics.read() else None
         except OSError:
-            pass  # without a counter the share is that of the CPUs themselves
+            pass  # without a counter, cpu_percent is the share of the CPUs themselves
 
     def _describe(self) -> None:
         stat = f"{self._proc}/stat"
         if self._quota is None or self._used is None:
             used = f"{stat}, {len(self._allowed)} CPUs"
-        elif self._quota.source != hub.CPU:
+        elif self._quota.source != jupyterhub.CPU:
             used = f"{self._quota.usage} against {self._quota.source}"
         else:
             used = f"processes of the notebook server against {self._quota.source}"
@@ -150,12 +181,15 @@ class Cpu:
         )
 
     def collect(self) -> dict[str, float]:
-        """One reading of its columns in percent; NaN in the first."""
+        """Return a value in percent for each column, NaN in the first reading.
+
+        Raises OSError if /proc/stat, or the control group with the quota, cannot be read.
+        """
         content = self._stat.read()
         if not content:
             raise _empty(self._stat)
         values: dict[str, float] = {}
-        busy_allowed = total_allowed = on_line = 0
+        busy_allowed = total_allowed = online = 0
         fields = content.split(None, self._end)
         for start in range(self._start, min(self._end, len(fields)), self._width):
             if fields[start] not in self._counted:
@@ -163,30 +197,30 @@ class Cpu:
             column, rate, allowed = self._counted[fields[start]]
             busy, total = _times(fields, start)
             if column:
-                values[column] = scope.percent(rate.update(busy, total), 1.0)
+                values[column] = percent(rate.update(busy, total), 1.0)
             if allowed:
                 busy_allowed += busy
                 total_allowed += total
-                on_line += 1
-        if on_line != self._on_line or not on_line:
-            self._count_anew(on_line)
+                online += 1
+        if online != self._online or not online:
+            self._reset(online)
         if _HOST.name in self._names:
             share = self._host.update(*_times(fields, 0))
-            values[_HOST.name] = scope.percent(share, 1.0)
+            values[_HOST.name] = percent(share, 1.0)
         if self._quota is None or self._used is None:
             share = self._busy.update(busy_allowed, total_allowed)
-            values[_SHARE.name] = scope.percent(share, 1.0)
+            values[_SHARE.name] = percent(share, 1.0)
         else:
-            values[_SHARE.name] = scope.percent(self._used(), self._quota.cpus)
+            values[_SHARE.name] = percent(self._used(), self._quota.cpus)
         if _THROTTLED.name in self._names:
             self._collect_throttled(values)
         return values
 
-    def _count_anew(self, on_line: int) -> None:
-        """CPUs came or went: all that one has ever done is no part of a share."""
-        self._on_line, self._busy = on_line, Rate()
-        if not on_line:
-            self._find_lines()  # their fields stand elsewhere now, or there are others
+    def _reset(self, online: int) -> None:
+        """Reset the rate when CPUs go on or off line: the sum of their counters jumps."""
+        self._online, self._busy = online, Rate()
+        if not online:
+            self._find_lines()  # the fields have moved, or there are other CPUs now
 
     def _collect_throttled(self, values: dict[str, float]) -> None:
         if self._statistics is None:
@@ -207,8 +241,8 @@ def _empty(file: SystemFile) -> OSError:
 
 
 def _times(fields: list[bytes], start: int) -> tuple[int, int]:
-    """The busy and the total time that a line of /proc/stat tells, in clock ticks."""
-    # Guest time, in the fields after these eight, is contained in the first two.
+    """Return the busy and the total time of a line of /proc/stat, in clock ticks."""
+    # Guest time, in the fields behind these eight, is contained in the first two.
     user, nice, system, idle, waiting, interrupt, soft_interrupt, stolen = map(
         int, fields[start + 1 : start + 9]
     )
@@ -217,7 +251,7 @@ def _times(fields: list[bytes], start: int) -> tuple[int, int]:
 
 
 def _cpu_seconds(content: bytes) -> float:
-    """The CPU time of a control group: ``cpu.stat`` counts µs beside a name, ``cpuacct.usage`` bare ns."""
+    """Return the CPU time of a control group: ``cpu.stat`` holds a name and µs, ``cpuacct.usage`` just ns."""
     if content.startswith(b"usage_usec"):
         return int(content.split(None, 2)[1]) / 1e6
     return int(content) / 1e9

@@ -1,4 +1,4 @@
-"""Disk: space and traffic where the working directory lies."""
+"""Disk: space in the file system of the working directory, and traffic of the disk beneath it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux.limits import Allowed
 from perfmon_widgets.collectors.linux.mountinfo import mounts
-from perfmon_widgets.collectors.linux.system_file import ShortFile
+from perfmon_widgets.collectors.linux.system_file import SystemFile
 from perfmon_widgets.collectors.rate import Rate
 from perfmon_widgets.collectors.timeout_thread import NoAnswerError, TimeoutThread
 from perfmon_widgets.metrics import Metric
 
-# Those without a disk of their own that answer at once. Any other may ask a server, and hang for as long as
-# that is away.
+# File systems without a disk of their own that answer at once. Any other such one may ask a server, and hang
+# for as long as the server is away.
 _LOCAL = frozenset(("bcachefs", "btrfs", "overlay", "ramfs", "tmpfs", "zfs"))
 # Seconds to wait for such an answer.
 _TIMEOUT = 1.0
-# Where the file system seems to be the same, its device is asked for again after so many seconds.
+# The device of a file system that seems unchanged is read again after this many seconds.
 _EVERY = 10.0
 
 # The unit in which the OS kernel counts disk traffic, whatever the device's own sectors are.
@@ -28,22 +28,47 @@ _SECTOR = 512
 
 METRICS = (
     Metric(
-        "disk_percent",
-        "percent",
-        "disk",
-        "Space in use where the working directory lies, as df counts.",
+        name="disk_percent",
+        unit="percent",
+        group="disk",
+        label="disk",
+        help="Space in use in the file system of the working directory, as df counts it.",
         source="statvfs",
     ),
-    Metric("disk_used_bytes", "bytes", "disk", "Space in use.", "disk_limit_bytes", "statvfs"),
     Metric(
-        "disk_limit_bytes",
-        "bytes",
-        "disk",
-        "Space that is used or free for an ordinary user.",
+        name="disk_used_bytes",
+        unit="bytes",
+        group="disk",
+        label="disk space in use",
+        limit="disk_limit_bytes",
+        help="Space in use in the file system of the working directory.",
         source="statvfs",
     ),
-    Metric("disk_read_bytes_per_second", "bytes_per_second", "disk", "Read from the disk underneath."),
-    Metric("disk_write_bytes_per_second", "bytes_per_second", "disk", "Written to the disk underneath."),
+    Metric(
+        name="disk_limit_bytes",
+        unit="bytes",
+        group="disk",
+        label="disk size",
+        role="limit",
+        help="Space in the file system of the working directory: in use, or free for an ordinary user.",
+        source="statvfs",
+    ),
+    Metric(
+        name="disk_read_bytes_per_second",
+        unit="bytes_per_second",
+        group="disk",
+        label="read",
+        help="Read by all programs from the disk beneath the working directory.",
+        source="/sys/dev/block/<device>/stat",
+    ),
+    Metric(
+        name="disk_write_bytes_per_second",
+        unit="bytes_per_second",
+        group="disk",
+        label="written",
+        help="Written by all programs to the disk beneath the working directory.",
+        source="/sys/dev/block/<device>/stat",
+    ),
 )
 _TRAFFIC = tuple(metric.name for metric in METRICS if metric.unit == "bytes_per_second")
 
@@ -54,21 +79,21 @@ class Disk:
     def __init__(self, proc: Path, sys: Path) -> None:
         self._proc, self._sys = proc, sys
         self._device = -1
-        self._seen: tuple[int, int] | None = None  # which tells most file systems apart
+        self._seen: tuple[int, int] | None = None  # distinguishes most file systems
         self._due = 0.0
         self._thread: TimeoutThread | None = TimeoutThread("perfmon-disk")  # until it is known to be local
-        self._statistics: ShortFile | None = None
+        self._statistics: SystemFile | None = None
         self._read, self._written = Rate(), Rate()
         self.errors: dict[str, str] = {}
         self.metrics: Sequence[Metric] = METRICS
 
-    def refresh(self, allowed: scope.Allowed) -> None:
-        """Nothing: no limit changes what this reads."""
+    def refresh(self, allowed: Allowed) -> None:
+        """Do nothing: no limit changes what is read here."""
 
     def collect(self) -> dict[str, float]:
-        """One reading of its columns, traffic NaN in the first.
+        """Return a value for each column; traffic is NaN in the first reading.
 
-        Raises OSError if the directory is gone, and TimeoutError if a server does not answer for it.
+        Raises OSError if the directory is gone, and TimeoutError if its file server does not answer.
         """
         space, device = self._look()
         used = float(space.f_blocks - space.f_bfree) * space.f_frsize
@@ -90,13 +115,13 @@ class Disk:
         return values
 
     def _look(self) -> tuple[os.statvfs_result, int]:
-        """The space of the file system and the number of its device."""
+        """Return the space of the file system and the number of its device."""
         if self._thread is None:
             space = os.statvfs(".")
             seen = space.f_fsid, space.f_blocks
             if seen == self._seen and time.monotonic() < self._due:
                 return space, self._device
-            device = _device()  # if it cannot be told, it is asked for again in the next reading
+            device = _device()  # if this raises, the next reading tries again
             self._seen, self._due = seen, time.monotonic() + _EVERY
             return space, device
         try:
@@ -106,7 +131,7 @@ class Disk:
         return answer
 
     def _wait_for(self, kind: str) -> None:
-        """From now on ask such a file system on another thread, if it may not answer at once."""
+        """Use a thread with a timeout from now on, if a file system of this kind may not answer at once."""
         if kind and kind not in _LOCAL:
             self._thread = self._thread or TimeoutThread("perfmon-disk")
         else:
@@ -120,18 +145,18 @@ class Disk:
             self._thread.join(_TIMEOUT)
 
     def _open(self, device: int) -> None:
-        """Find the counters of the disk below the working directory."""
+        """Open the counters of the disk beneath the working directory."""
         self._read, self._written = Rate(), Rate()
         self._statistics = self._seen = None
         block, kind, source = f"{os.major(device)}:{os.minor(device)}", "", ""
         try:
-            if os.major(device) == 0:  # btrfs, but also overlays, network and memory file systems
+            if os.major(device) == 0:  # btrfs, and also overlays, network and memory file systems
                 kind, source = _mounted(self._proc, block)
                 if not source.startswith("/dev/"):
                     raise FileNotFoundError(f"{kind} has no block device")
                 number = Path(source).stat().st_rdev
                 block = f"{os.major(number)}:{os.minor(number)}"
-            self._statistics = ShortFile(self._sys / "dev" / "block" / block / "stat", self._sys)
+            self._statistics = SystemFile(self._sys / "dev" / "block" / block / "stat")
         except OSError as error:
             reason = f"no disk counters for the file system of the working directory ({error})"
             self.errors.update(dict.fromkeys(_TRAFFIC, reason))
@@ -154,12 +179,12 @@ def _device() -> int:
 
 
 def _mounted(proc: Path, anonymous: str) -> tuple[str, str]:
-    """What kind of file system that is mounted without a number of its own, and on what.
+    """Return the type and the source of the working directory's file system, which has an anonymous device.
 
-    Raises OSError where it is not listed.
+    Raises FileNotFoundError where it is not listed.
     """
     number = _mount_of_working_directory(proc)
-    # From the end, since the mounts made last lie above the others.
+    # From the end, since later mounts hide earlier ones.
     for mount in reversed(mounts(proc)):
         if mount.number == number if number else mount.device == anonymous:
             return mount.kind, mount.source
@@ -167,7 +192,7 @@ def _mounted(proc: Path, anonymous: str) -> tuple[str, str]:
 
 
 def _mount_of_working_directory(proc: Path) -> str | None:
-    """The number of its mount; btrfs shows another device number in mountinfo than stat does."""
+    """Return the number of its mount; for btrfs, mountinfo shows another device number than stat does."""
     directory = os.open(".", os.O_PATH)
     try:
         text = (proc / "self" / "fdinfo" / str(directory)).read_text()

@@ -1,4 +1,4 @@
-"""CPU, RAM, swap and disk that the model may use, read from Linux's own counters."""
+"""HostCollector: the CPU, RAM, swap and disk that this process may use, from Linux's own counters."""
 
 from __future__ import annotations
 
@@ -7,53 +7,54 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from perfmon_widgets.collectors.linux import cpu, disk, memory
-from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux.limits import Allowed, Limits
+from perfmon_widgets.collectors.linux.processes import PROC
 from perfmon_widgets.metrics import Metric
 
 SYS = Path("/sys")
 
 METRICS = (*cpu.METRICS, *memory.METRICS, *disk.METRICS)
-"""The columns that are there on every machine, besides those of each CPU."""
+"""The columns of every machine, besides those of each CPU."""
 OPTIONAL_METRICS = (*cpu.OPTIONAL_METRICS, *memory.OPTIONAL_METRICS)
-"""The columns that are there where a limit is in force, or where the OS kernel counts what they tell."""
+"""The columns that exist where a limit is in force, or where the OS kernel counts what they show."""
 
 
 class _Unreadable:
-    """Stands for a part that could not be read at the start: its columns, and why they stay empty."""
+    """Stands for a part that could not be opened: its columns, and why they stay empty."""
 
     def __init__(self, metrics: Sequence[Metric], reason: str) -> None:
         self.metrics = metrics
         self.errors = {metric.name: reason for metric in metrics}
 
-    def refresh(self, allowed: scope.Allowed) -> None:
-        """Nothing."""
+    def refresh(self, allowed: Allowed) -> None:
+        """Do nothing."""
 
     def collect(self) -> Mapping[str, float]:
-        """Nothing."""
+        """Return nothing."""
         return {}
 
 
 class HostCollector:
-    """CPU, RAM, swap and disk of the scope: what this process may use of the machine.
+    """CPU, RAM, swap and disk that this process may use of the machine.
 
-    What each number means stands in cpu.py, memory.py and disk.py. Which columns there are is decided when
-    this is made: ``host_…`` if a limit keeps this process from using all of the machine, a throttled share
-    if it has a CPU quota, memory pressure if the OS kernel counts it. What cannot be read then, as where
-    /proc shows processes only (systemd's ProcSubset=pid), stays missing. ``limits`` are looked up in ``proc``
-    if they are not given.
+    The meaning of each number stands in cpu.py, memory.py and disk.py. The columns are decided when this is
+    made: ``host_…`` if a limit keeps this process from using all of the machine, a throttled share if it has
+    a CPU quota, memory pressure if the OS kernel counts it. What cannot be opened then stays missing, as
+    where /proc shows processes only (systemd's ProcSubset=pid). ``limits`` default to those found in
+    ``proc``.
     """
 
     def __init__(
         self,
-        proc: Path = scope.PROC,
+        proc: Path = PROC,
         sys: Path = SYS,
         *,
-        limits: scope.Limits | None = None,
+        limits: Limits | None = None,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
-        self._limits = limits or scope.Limits(proc)
+        self._limits = limits or Limits(proc)
         allowed = self._limits.now()
-        self._allowed: scope.Allowed | None = allowed
+        self._allowed: Allowed | None = allowed
         self._disk = disk.Disk(proc, sys)
         self._parts: list[cpu.Cpu | memory.Memory | disk.Disk | _Unreadable] = [self._disk]
         for kind, metrics in ((memory.Memory, memory.METRICS), (cpu.Cpu, cpu.METRICS)):
@@ -65,9 +66,9 @@ class HostCollector:
 
     @property
     def metrics(self) -> Sequence[Metric]:
-        """What its columns mean; the sources follow the limits as they change."""
+        """The columns; their sources follow the limits as these change."""
         metrics = [metric for part in self._parts for metric in part.metrics]
-        return tuple(sorted(metrics, key=lambda metric: metric.where != ""))  # each CPU last
+        return tuple(sorted(metrics, key=lambda metric: metric.role == "part"))  # each CPU last
 
     @property
     def errors(self) -> dict[str, str]:
@@ -78,14 +79,14 @@ class HostCollector:
         return errors
 
     def close(self) -> None:
-        """End what waits for a file server."""
+        """End the thread that waits for a file server."""
         self._disk.close()
 
     def collect(self) -> Mapping[str, float]:
-        """One reading of every column; rates and shares are NaN in the first.
+        """Return a value for each column; rates and shares are NaN in the first reading.
 
-        A part that cannot be read costs its own columns: a working directory that was deleted, a control
-        group that has gone. Raises OSError if nothing can be read at all.
+        A part that cannot be read costs its own columns, such as those of a working directory that was
+        deleted, or of a control group that has gone. Raises OSError if nothing can be read at all.
         """
         before, allowed = self._allowed, self._limits.now()
         self._allowed = allowed
@@ -97,7 +98,7 @@ class HostCollector:
                     part.refresh(allowed)
                 values.update(part.collect())
             except OSError as error:
-                # A limit that cannot be read any more may have moved: look again the next time.
+                # The limit may have moved to another group: search again the next time.
                 self._limits.expire()
                 self._allowed = None
                 failed.update({metric.name: str(error) for metric in part.metrics})

@@ -1,4 +1,4 @@
-"""Memory: what is in use of the tightest limit, what the machine has left, and who waits for it."""
+"""Memory: use of the tightest limit, use of the whole machine, swap, and the time spent waiting for it."""
 
 from __future__ import annotations
 
@@ -11,43 +11,107 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from perfmon_widgets.collectors.linux import jupyterhub as hub
-from perfmon_widgets.collectors.linux import limits as scope
-from perfmon_widgets.collectors.linux.system_file import ShortFile
+from perfmon_widgets.collectors.linux import jupyterhub
+from perfmon_widgets.collectors.linux.limits import Allowed, MemoryLimit, WorkingSet
+from perfmon_widgets.collectors.linux.system_file import SystemFile
 from perfmon_widgets.collectors.linux.tree import Tree
-from perfmon_widgets.collectors.rate import Rate
+from perfmon_widgets.collectors.rate import Rate, percent
 from perfmon_widgets.metrics import Metric
 
 METRICS = (
-    Metric("ram_percent", "percent", "memory", "Memory in use, against the tightest limit on it."),
     Metric(
-        "ram_used_bytes",
-        "bytes",
-        "memory",
-        "Memory in use that cannot be given back at once.",
-        limit="ram_limit_bytes",
+        name="ram_percent",
+        unit="percent",
+        group="memory",
+        label="RAM",
+        role="headline",
+        help="Memory in use, of the tightest limit on it: the machine's size, or a container's limit.",
+        source="as the next two columns",
     ),
-    Metric("ram_limit_bytes", "bytes", "memory", "The tightest limit on memory: machine or container."),
-    Metric("swap_percent", "percent", "memory", "Swap space in use."),
-    Metric("swap_used_bytes", "bytes", "memory", "Swap space in use.", "swap_limit_bytes"),
-    Metric("swap_limit_bytes", "bytes", "memory", "Size of the swap space."),
+    Metric(
+        name="ram_used_bytes",
+        unit="bytes",
+        group="memory",
+        label="RAM in use",
+        role="headline",
+        limit="ram_limit_bytes",
+        help="Memory in use that cannot be given back at once: on a machine as free prints it, in a container"
+        " with a limit its working set.",
+        source="/proc/meminfo, MemTotal less MemAvailable; with a limit, memory.current less inactive_file",
+    ),
+    Metric(
+        name="ram_limit_bytes",
+        unit="bytes",
+        group="memory",
+        label="RAM limit",
+        role="limit",
+        help="The tightest limit on memory: the machine's size, or that of a control group.",
+        source="/proc/meminfo, MemTotal; with a limit, memory.max of the control group",
+    ),
+    Metric(
+        name="swap_percent",
+        unit="percent",
+        group="memory",
+        label="swap",
+        help="Swap space in use.",
+        source="/proc/meminfo",
+    ),
+    Metric(
+        name="swap_used_bytes",
+        unit="bytes",
+        group="memory",
+        label="swap in use",
+        limit="swap_limit_bytes",
+        help="Swap space in use.",
+        source="/proc/meminfo, SwapTotal less SwapFree",
+    ),
+    Metric(
+        name="swap_limit_bytes",
+        unit="bytes",
+        group="memory",
+        label="swap size",
+        role="limit",
+        help="Size of the swap space.",
+        source="/proc/meminfo, SwapTotal",
+    ),
 )
 _HOST = (
-    Metric("host_ram_percent", "percent", "memory", "Memory in use on the whole machine."),
     Metric(
-        "host_ram_used_bytes",
-        "bytes",
-        "memory",
-        "Memory in use on the whole machine that cannot be given back at once.",
-        limit="host_ram_limit_bytes",
+        name="host_ram_percent",
+        unit="percent",
+        group="memory",
+        label="RAM of the machine",
+        help="Memory in use on the whole machine; only where a limit is below its size.",
+        source="as the next two columns",
     ),
-    Metric("host_ram_limit_bytes", "bytes", "memory", "Memory of the whole machine."),
+    Metric(
+        name="host_ram_used_bytes",
+        unit="bytes",
+        group="memory",
+        label="RAM in use on the machine",
+        limit="host_ram_limit_bytes",
+        help="Memory in use on the whole machine that cannot be given back at once; only where a limit is"
+        " below its size.",
+        source="/proc/meminfo, MemTotal less MemAvailable",
+    ),
+    Metric(
+        name="host_ram_limit_bytes",
+        unit="bytes",
+        group="memory",
+        label="RAM size of the machine",
+        role="limit",
+        help="Memory of the whole machine; only where a limit is below its size.",
+        source="/proc/meminfo, MemTotal",
+    ),
 )
 _PRESSURE = Metric(
-    "memory_pressure_percent",
-    "percent",
-    "memory",
-    "Share of the time in which a program had to wait because memory was short.",
+    name="memory_pressure_percent",
+    unit="percent",
+    group="memory",
+    label="waiting for memory",
+    help="Share of the time in which a program had to wait because memory was short; only where the OS kernel"
+    " counts it (PSI).",
+    source="memory.pressure of the control group with the limit, or /proc/pressure/memory",
 )
 OPTIONAL_METRICS = (*_HOST, _PRESSURE)
 
@@ -55,21 +119,19 @@ OPTIONAL_METRICS = (*_HOST, _PRESSURE)
 class Memory:
     """The memory columns of HostCollector.
 
-    ``ram_*`` is MemTotal − MemAvailable as ``free`` prints it; where a control group has a limit below that,
-    it is the working set of that group against its limit. ``host_ram_*`` is there if the limit is not the
-    machine's when this is made, ``memory_pressure_percent`` if the OS kernel counts it (PSI). Raises OSError
-    if there is no /proc/meminfo.
+    ``ram_*`` is MemTotal − MemAvailable as ``free`` prints it. Where a control group has a limit below that,
+    it is the working set of that group against its limit. ``host_ram_*`` exists if the limit is not the
+    machine's size when this is made, ``memory_pressure_percent`` if the OS kernel counts it (PSI). Raises
+    OSError if there is no /proc/meminfo.
     """
 
-    def __init__(
-        self, proc: Path, allowed: scope.Allowed, environment: Mapping[str, str] = os.environ
-    ) -> None:
+    def __init__(self, proc: Path, allowed: Allowed, environment: Mapping[str, str] = os.environ) -> None:
         self._proc, self._environment = proc, environment
-        self._meminfo = ShortFile(proc / "meminfo", proc)
-        self._limit: scope.MemoryLimit | None = None
+        self._meminfo = SystemFile(proc / "meminfo")
+        self._limit: MemoryLimit | None = None
         self._by_hub = math.inf
-        self._used: scope.WorkingSet | Tree | None = None
-        self._pressure: ShortFile | None = None
+        self._used: WorkingSet | Tree | None = None
+        self._pressure: SystemFile | None = None
         self._waiting = Rate()
         self.errors: dict[str, str] = {}
         self.metrics: Sequence[Metric] = ()
@@ -82,12 +144,12 @@ class Memory:
         self._names = {metric.name for metric in self._columns}
         self._describe()
 
-    def refresh(self, allowed: scope.Allowed) -> None:
-        """Go by other limits from here on, and say in the metrics where each comes from."""
+    def refresh(self, allowed: Allowed) -> None:
+        """Use these limits from now on, and update the sources in ``metrics``."""
         self._allowed = allowed
         total = self._total = _bytes(self._meminfo.read(), b"MemTotal:")
         limit = allowed.memory
-        by_hub = hub.limit(hub.MEMORY, self._environment) if limit is None else math.inf
+        by_hub = jupyterhub.limit(jupyterhub.MEMORY, self._environment) if limit is None else math.inf
         if limit is not None and limit.limit >= total:
             limit = None
         if by_hub >= total:
@@ -95,17 +157,18 @@ class Memory:
         if (limit, by_hub) != (self._limit, self._by_hub):
             self._limit, self._by_hub = limit, by_hub
             self._used = None
-            with contextlib.suppress(OSError):  # without its use a limit tells nothing: the machine then
+            with contextlib.suppress(OSError):  # a limit without its usage is no use: show the machine
                 if limit is not None:
                     self._used = limit.usage()
                 elif by_hub < math.inf:
-                    self._used = Tree(hub.server(hub.MEMORY, self._proc, self._environment), self._proc)
+                    server = jupyterhub.server(jupyterhub.MEMORY, self._proc, self._environment)
+                    self._used = Tree(server, self._proc)
         self._open_pressure()
         if self.metrics:
             self._describe()
 
     def _open_pressure(self) -> None:
-        """Pressure is counted for every group of version 2, and for the machine."""
+        """Open the count of the group with the limit (version 2 only), or else that of the machine."""
         files = [self._proc / "pressure" / "memory"]
         if self._limit is not None:
             files.insert(0, self._limit.directory / "memory.pressure")
@@ -113,11 +176,11 @@ class Memory:
             if self._pressure is not None and self._pressure.path == file:
                 return
             try:
-                pressure = ShortFile(file, self._proc)
-                told = pressure.read()  # where it is switched off, this is what fails
+                pressure = SystemFile(file)
+                content = pressure.read()  # fails where counting is switched off
             except OSError:
                 continue
-            if b"total=" not in told:
+            if b"total=" not in content:
                 continue
             self._pressure, self._waiting = pressure, Rate()
             return
@@ -130,7 +193,7 @@ class Memory:
         elif self._limit is not None:
             limit, used = self._limit.source, self._limit.usage_source
         else:
-            limit, used = hub.MEMORY, "processes of the notebook server"
+            limit, used = jupyterhub.MEMORY, "processes of the notebook server"
         sources = {
             "ram_limit_bytes": limit,
             "ram_used_bytes": used,
@@ -142,19 +205,22 @@ class Memory:
         )
 
     def collect(self) -> dict[str, float]:
-        """One reading of its columns; the pressure is NaN in the first."""
+        """Return a value for each column; the pressure is NaN in the first reading.
+
+        Raises OSError if /proc/meminfo, or the control group with the limit, cannot be read.
+        """
         content = self._meminfo.read()
         total, available = _bytes(content, b"MemTotal:"), _bytes(content, b"MemAvailable:")
-        if total != self._total:  # a limit may now be below it, or above
+        if total != self._total:  # the limit may now be below it, or above
             self.refresh(self._allowed)
-        if available > total:  # an old lxcfs, which tells the container's total but not what is available
+        if available > total:  # an old lxcfs: the total is the container's, but not what is available
             available = _bytes(content, b"MemFree:")
         host = total - available
         limit, used = total, host
         if self._used is not None:
             limit = float(self._limit.limit) if self._limit is not None else self._by_hub
             used = self._used.read()[1] if isinstance(self._used, Tree) else self._used.read()
-        values = {"ram_percent": scope.percent(used, limit), "ram_used_bytes": used, "ram_limit_bytes": limit}
+        values = {"ram_percent": percent(used, limit), "ram_used_bytes": used, "ram_limit_bytes": limit}
         if _HOST[0].name in self._names:
             values.update(
                 zip((metric.name for metric in _HOST), (100 * host / total, host, total), strict=True)
@@ -163,7 +229,7 @@ class Memory:
             # "some avg10=… avg60=… avg300=… total=<microseconds>"
             microseconds = int(self._pressure.read().partition(b"total=")[2].split(None, 1)[0])
             waited = self._waiting.update(microseconds / 1e6, time.monotonic())
-            values[_PRESSURE.name] = scope.percent(waited, 1.0)
+            values[_PRESSURE.name] = percent(waited, 1.0)
         swap = _bytes(content, b"SwapTotal:")
         used = swap - _bytes(content, b"SwapFree:")
         values["swap_used_bytes"] = used
@@ -177,7 +243,7 @@ class Memory:
 
 
 def _bytes(meminfo: bytes, name: bytes) -> float:
-    """A line of /proc/meminfo, which counts in KiB, as bytes; raises OSError if there is none."""
+    """Return a line of /proc/meminfo, which counts in KiB, in bytes; raises OSError if it is not there."""
     _, found, following = meminfo.partition(name)
     if not found:
         raise OSError(errno.ENODATA, f"no {name.decode()} in /proc/meminfo")

@@ -1,4 +1,4 @@
-"""What is mounted where, as this process sees it."""
+"""The file systems that are mounted, as this process sees them."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ _OCTAL = re.compile(r"\\([01][0-7]{2})")
 
 
 class Mount(NamedTuple):
-    """One line of mountinfo, in which a file system is mounted."""
+    """One line of mountinfo."""
 
     number: str
     device: str
-    """Two numbers, ``8:1``."""
+    """Major and minor number, ``8:1``."""
     root: str
-    """What of the file system is shown."""
+    """The folder of the file system that is shown."""
     point: str
-    """Where it is shown."""
+    """The folder where it is shown."""
     kind: str
+    """The type of the file system, ``ext4``."""
     source: str
+    """What is mounted: a device, a server."""
     options: str
-    """Those of the file system: the controllers of a hierarchy of version 1."""
+    """The options of the file system; for control groups of version 1, their controllers."""
 
 
 def mounts(proc: Path) -> tuple[Mount, ...]:
-    """What is mounted where, in the order of /proc/self/mountinfo; empty where there is no such file.
+    """Return the mounts in the order of /proc/self/mountinfo; none where there is no such file.
 
-    Raises nothing, whatever the names are: the OS kernel marks white space in them and passes all other
-    bytes through.
+    Names may hold any bytes: the OS kernel escapes only white space, the backslash and # in them.
     """
-    return mounts_in(text_if_there(proc / "self" / "mountinfo"))
+    return parse_mounts(text_if_there(proc / "self" / "mountinfo"))
 
 
-@lru_cache(maxsize=1)  # it is long, asked for by several, and seldom another than before
-def mounts_in(mountinfo: str) -> tuple[Mount, ...]:
-    """The same of a text that has been read already."""
+@lru_cache(maxsize=1)  # the text is long, several modules parse it, and it rarely changes
+def parse_mounts(mountinfo: str) -> tuple[Mount, ...]:
+    """Return the mounts in the text of a mountinfo file."""
     found = []
     for line in mountinfo.split("\n"):
         head, dash, tail = line.partition(" - ")
@@ -50,11 +51,11 @@ def mounts_in(mountinfo: str) -> tuple[Mount, ...]:
 
 
 def _fields(text: str, count: int) -> list[str]:
-    """The first fields of a text, the last with all that follows; empty ones where there are fewer."""
+    """Split a text into ``count`` fields, the last with the rest, empty ones where there are fewer."""
     fields = text.split(" ", count - 1)
     return fields + [""] * (count - len(fields))
 
 
 def _unescape(field: str) -> str:
-    """A field of mountinfo, where white space, the backslash and # stand as octal numbers."""
+    """Replace the octal escapes of white space, the backslash and #."""
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)

@@ -1,88 +1,102 @@
-"""This Jupyter kernel's own share of the machine, its children included: one number each, never a list."""
+"""ProcessCollector: what this process and its descendants use together, one number for each column."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from perfmon_widgets.collectors.linux import jupyterhub as hub
-from perfmon_widgets.collectors.linux import limits as scope
+from perfmon_widgets.collectors.linux.jupyterhub import capacity
+from perfmon_widgets.collectors.linux.limits import Allowed, Limits
+from perfmon_widgets.collectors.linux.processes import PROC, own_number
 from perfmon_widgets.collectors.linux.traffic import Traffic
 from perfmon_widgets.collectors.linux.tree import Tree
+from perfmon_widgets.collectors.rate import percent
+from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.metrics import Metric
 
 METRICS = (
     Metric(
-        "process_cpu_percent",
-        "percent",
-        "process",
-        "CPU time of this kernel and its children, of all that it may use.",
+        name="process_cpu_percent",
+        unit="percent",
+        group="process",
+        label="CPU of this process",
+        role="headline",
+        help="CPU time of this process and its descendants, of all that it may use.",
         source="process CPU clock; /proc/<child>/stat",
     ),
     Metric(
-        "process_ram_bytes",
-        "bytes",
-        "process",
-        "Memory of this kernel and its children; shared pages count once.",
+        name="process_ram_bytes",
+        unit="bytes",
+        group="process",
+        label="RAM of this process",
+        role="headline",
+        help="Memory of this process and its descendants; pages that they share count once.",
         source="/proc/self/statm; /proc/<child>/stat, corrected by PSS from smaps_rollup",
     ),
     Metric(
-        "process_read_bytes_per_second",
-        "bytes_per_second",
-        "process",
-        "Read from disks by this kernel and its children.",
+        name="process_read_bytes_per_second",
+        unit="bytes_per_second",
+        group="process",
+        label="read by this process",
+        help="Read from disks by this process and its descendants.",
         source="/proc/self/io; /proc/<child>/io",
     ),
     Metric(
-        "process_write_bytes_per_second",
-        "bytes_per_second",
-        "process",
-        "Written to disks by this kernel and its children.",
+        name="process_write_bytes_per_second",
+        unit="bytes_per_second",
+        group="process",
+        label="written by this process",
+        help="Written to disks by this process and its descendants.",
         source="/proc/self/io; /proc/<child>/io",
     ),
 )
 
 _TRAFFIC = tuple(metric.name for metric in METRICS if metric.unit == "bytes_per_second")
 _ENDED = "the process has ended"
-_ENDED_UNSEEN = "a process that this kernel started has ended where its CPU time is lost; the next row has it"
+_TIME_LOST = (
+    "a descendant has ended and its CPU time cannot be read any more; the next row has a number again"
+)
 
 
 class ProcessCollector:
-    """CPU, memory and disk traffic of this process and its children, or of another one (``root``).
+    """CPU time, memory and disk traffic of this process, or of another one (``root``), and its descendants.
 
-    The share of CPU time is of what this process may use by its ``limits``, which are looked up in ``proc``
-    if they are not given. Raises OSError without /proc, or if there is no such process.
+    The CPU share is of what this process may use by its ``limits``, which default to those found in ``proc``.
+    In a forked child it is about the child. Raises OSError without /proc, or if there is no such process.
     """
 
-    def __init__(
-        self, proc: Path = scope.PROC, root: int | None = None, *, limits: scope.Limits | None = None
-    ) -> None:
-        self.errors: dict[str, str] = {}
-        self._limits = limits or scope.Limits(proc)
+    def __init__(self, proc: Path = PROC, root: int | None = None, *, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits(proc)
         self._proc = proc
         self._other = root
         self._open()
+        renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        """Open the files of the forked child before the next reading; most children never read."""
+        self._forked = True
 
     def _open(self) -> None:
-        """Begin with this process; a forked child is another one than its parent."""
-        self._process = os.getpid()
-        root = scope.own_number(self._proc) if self._other is None else self._other
+        """Begin with the process as it is now."""
+        self._forked = False
+        root = own_number(self._proc) if self._other is None else self._other
         self._tree = Tree(root, self._proc)
         self._traffic: Traffic | None = None
+        self._uncounted: dict[str, str] = {}
         try:
             self._traffic = Traffic(self._tree, self._proc)
         except OSError as error:
-            self.errors.update(dict.fromkeys(_TRAFFIC, f"the OS kernel does not count this ({error})"))
+            self._uncounted = dict.fromkeys(_TRAFFIC, f"the OS kernel does not count this ({error})")
+        self.errors = dict(self._uncounted)
         self._first = True
         self._refresh(self._limits.now())
 
-    def _refresh(self, allowed: scope.Allowed) -> None:
-        """Go by other limits from here on, and say it in the metrics."""
+    def _refresh(self, allowed: Allowed) -> None:
+        """Use these limits from now on, and update the sources in ``metrics``."""
         self._allowed = allowed
-        self._capacity, why = hub.capacity(allowed)
+        self._capacity, why = capacity(allowed)
         children = "" if self._tree.complete else " (the OS kernel does not list children: without them)"
         self.metrics: Sequence[Metric] = tuple(
             replace(metric, source=f"{metric.source}{children}; of {self._capacity:g} CPUs ({why})")
@@ -92,34 +106,38 @@ class ProcessCollector:
         )
 
     def collect(self) -> Mapping[str, float]:
-        """One reading of every column; rates are NaN in the first."""
-        if os.getpid() != self._process:
+        """Return a value for each column; rates are NaN in the first reading.
+
+        Raises OSError if the process has ended.
+        """
+        if self._forked:
             self._limits.expire()
             self._open()
         allowed = self._limits.now()
         if allowed is not self._allowed:
             self._refresh(allowed)
-        busy, memory = self._tree.read()
-        values = {"process_cpu_percent": scope.percent(busy, self._capacity), "process_ram_bytes": memory}
-        if busy >= 0 or self._first:
-            self.errors.pop("process_cpu_percent", None)
-        else:
-            self.errors["process_cpu_percent"] = _ENDED_UNSEEN
+        try:
+            busy, memory = self._tree.read()
+        except OSError as error:
+            self.errors = dict.fromkeys((metric.name for metric in METRICS), str(error))
+            raise
+        self.errors = dict(self._uncounted)
+        values = {"process_cpu_percent": percent(busy, self._capacity), "process_ram_bytes": memory}
+        if math.isnan(busy) and not self._first:
+            self.errors["process_cpu_percent"] = _TIME_LOST
         self._first = False
-        if memory:
-            self.errors.pop("process_ram_bytes", None)
-        else:  # its end can be seen from outside only, and until its parent has noticed
+        if not memory:  # another process that has ended, and whose parent has not yet waited for it
             values["process_ram_bytes"] = math.nan
             self.errors["process_ram_bytes"] = _ENDED
         values.update(self._read_traffic())
         return values
 
     def _read_traffic(self) -> dict[str, float]:
-        """Bytes read and written per second; nothing where they are not counted, or may not be seen."""
+        """Return bytes read and written per second; nothing where they are not counted or not permitted."""
         if self._traffic is None:
             return {}
         try:
             return dict(zip(_TRAFFIC, self._traffic.read(), strict=True))
-        except PermissionError as error:  # it has become another user's: sudo
-            self.errors.update(dict.fromkeys(_TRAFFIC, f"the OS kernel does not tell ({error})"))
+        except PermissionError as error:  # the process now belongs to another user (sudo)
+            self.errors.update(dict.fromkeys(_TRAFFIC, f"not permitted to this user ({error})"))
             return {}

@@ -1,4 +1,4 @@
-"""What a process and its descendants read from disks and write to them: one number each, never a list."""
+"""What a process and its descendants read from disks and write to them, added up."""
 
 from __future__ import annotations
 
@@ -8,39 +8,40 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from perfmon_widgets.collectors.linux import limits as scope
-from perfmon_widgets.collectors.linux.system_file import ShortFile, read_once
-from perfmon_widgets.collectors.linux.tree import Allowance, Member, Tree
+from perfmon_widgets.collectors.allowance import Allowance
+from perfmon_widgets.collectors.linux.processes import PROC
+from perfmon_widgets.collectors.linux.system_file import SystemFile, read_once
+from perfmon_widgets.collectors.linux.tree import Member, Tree
 from perfmon_widgets.collectors.rate import Rate
 
-# Where in /proc/<pid>/io the numbers stand; each has its name before it, and the list has only ever grown.
+# The positions of the numbers in /proc/<pid>/io, each behind its name; new ones are only ever appended.
 _READ, _WRITTEN = 9, 11
 
 
 class Traffic:
     """Bytes that pass between the disks and a tree of processes; raises OSError if they are not counted.
 
-    Those of a child that has ended move on to the parent that waits for it, so the sum over all only grows.
-    A child that belongs to another user does not tell.
+    The count of a child that ends moves to the parent that waits for it, so the sum over all only grows.
+    Children of another user cannot be read, and count as 0.
     """
 
-    def __init__(self, tree: Tree, proc: Path = scope.PROC) -> None:
+    def __init__(self, tree: Tree, proc: Path = PROC) -> None:
         self._tree, self._proc = tree, proc
-        self._root = ShortFile(tree.folder / "io", proc)
+        self._root = SystemFile(tree.folder / "io")
         if b"write_bytes" not in self._root.read():
-            raise OSError(errno.ENODATA, f"nothing of the kind in {self._root.path}")
+            raise OSError(errno.ENODATA, f"no write_bytes in {self._root.path}")
         self._rates = Rate(), Rate()
         self._newest = math.nan, math.nan
         self._known: set[int] = set()
-        self._before = (0, 0)  # what children had done before they were seen
+        self._before = (0, 0)  # of children, before they were found
         self._read_at = 0.0  # seconds since boot
         self._reading = Allowance()
 
     def read(self) -> tuple[float, float]:
-        """Bytes per second read and written since the last reading, NaN in the first.
+        """Return bytes per second read and written since the last reading, NaN in the first.
 
-        Where many children make it dear it is done less often, and the last numbers stand. Raises OSError
-        if the root may not be looked at any more.
+        Many children are read less often, to limit the cost; meanwhile the last numbers are returned again.
+        Raises OSError if the root cannot be read any more.
         """
         members = self._tree.members
         if not members:
@@ -63,10 +64,10 @@ class Traffic:
             children = {number: _counts_of(self._proc / str(number) / "io") for number in members}
             root = _counts(self._root.read())
             if self._tree.waited_for() == before:
-                break  # none has ended meanwhile: nothing is missing, or counted twice
+                break  # no child ended meanwhile, so nothing is missing or counted twice
         new = children.keys() - self._known
-        before_seen = (children[n] for n in new if members[n].started <= self._read_at)
-        self._before = _sum([self._before, *before_seen])
+        before_found = (children[n] for n in new if members[n].started <= self._read_at)
+        self._before = _sum([self._before, *before_found])
         self._known = set(children)
         return _sum([root, *children.values()])
 

@@ -1,14 +1,14 @@
-"""One GPU or MIG slice: its columns, whether it is in use, and what is read of it then."""
+"""One GPU or MIG slice: its columns, whether it is in use, and the readings that fill them."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from perfmon_widgets.collectors.nvidia import in_use as cuda
 from perfmon_widgets.collectors.nvidia.errors import (
     LOST,
     NOT_SUPPORTED,
@@ -18,9 +18,10 @@ from perfmon_widgets.collectors.nvidia.errors import (
     Missing,
     explain,
 )
+from perfmon_widgets.collectors.nvidia.gpus import Gpu
+from perfmon_widgets.collectors.nvidia.in_use import Used
+from perfmon_widgets.collectors.nvidia.metrics import COUNTERS, METRICS
 from perfmon_widgets.collectors.nvidia.readings import (
-    COUNTERS,
-    METRICS,
     NOT_FOR_SLICES,
     Activity,
     Clock,
@@ -31,21 +32,25 @@ from perfmon_widgets.collectors.nvidia.readings import (
     Reading,
     SliceActivity,
 )
-from perfmon_widgets.metrics import Metric
+from perfmon_widgets.metrics import Metric, place_label
 
 # GPUs without memory of their own, by a word in their name.
 _INTEGRATED = ("GB10", "Orin", "Thor", "Xavier", "Tegra")
 
 
 class Device:
-    """The columns of one GPU, and the GPU or the MIG slice of it that fills them once it is in use."""
+    """The columns ``where/…`` of one GPU, filled by the GPU or a MIG slice of it once that is in use.
 
-    def __init__(self, nvml: Any, where: str, index: int, known: cuda.Gpu) -> None:
+    ``index`` is NVML's number of the GPU, ``known`` what is known of it before it is attached.
+    """
+
+    def __init__(self, nvml: Any, where: str, index: int, known: Gpu) -> None:
         self._nvml = nvml
         self.where = where
         self.index = index
         self.columns = tuple(f"{where}/{metric.name}" for metric in METRICS)
-        self.used: cuda.Used | None = None
+        self.used: Used | None = None
+        """Why it counts as in use; None if it does not."""
         self._known = known
         self._handle: Any = None
         self._parent: Any = None
@@ -54,15 +59,15 @@ class Device:
         self._lost_until = 0.0
         self._readings: list[Reading] = []
         self.learnt = True
-        """Whether something has changed that Metric tells."""
+        """Whether ``metrics()`` has changed since it was last called."""
         self.shut_down = False
-        """Whether the last reading has found that somebody in this process has shut NVML down."""
+        """Whether the last reading found that other code in this process has shut NVML down."""
         self._name, self._uuid = known.name, known.uuid
         self._more = ""
         self._limits: dict[str, float] = {}
 
-    def use(self, used: cuda.Used, *, as_slice: bool = False) -> None:
-        """Begin to read it; a certain finding replaces a guess. One slice of a GPU can fill its columns."""
+    def use(self, used: Used, *, as_slice: bool = False) -> None:
+        """Read it from now on. A certain finding replaces a guess; a second slice of the GPU is not read."""
         if as_slice and self.used is not None and _bare(used.uuid) != _bare(self.used.uuid):
             self._more = ", and another slice of it is in use: name the slices (gpus=[...]) to see each"
             self.learnt = True
@@ -71,11 +76,11 @@ class Device:
             self.learnt = True
 
     def detach(self) -> None:
-        """Forget the handle, which belongs to a session that is over."""
+        """Drop the handle, which is valid in one NVML session only."""
         self._handle = None
 
     def metrics(self) -> Sequence[Metric]:
-        """What its columns mean, as far as is known."""
+        """Return its columns, with limits, sources and the device's name as far as they are known."""
         self.learnt = False
         device = f"{self._name} ({self._uuid})" if self._uuid else self._name
         if self.used is not None and not self.used.certain:
@@ -83,12 +88,14 @@ class Device:
         device += self._more
         sources = {name: reading.source for reading in self._readings for name in reading.names}
         described = []
+        place = _place(self.where)
         for metric in METRICS:
             limit = self._limits.get(metric.name, metric.limit)
             described.append(
                 replace(
                     metric,
                     name=f"{self.where}/{metric.name}",
+                    label=f"{place} {metric.label}",
                     limit=f"{self.where}/{limit}" if isinstance(limit, str) else limit,
                     source=sources.get(metric.name) or metric.source,
                     device=device,
@@ -97,7 +104,7 @@ class Device:
         return described
 
     def read(self, now: float, values: dict[str, float], errors: dict[str, str]) -> None:
-        """Ask everything once. What is not supported is left alone for a while, each question by itself."""
+        """Take each reading into ``values`` or ``errors``; one that is not supported is tried rarely."""
         self.shut_down = False
         if self._handle is None and now >= self._lost_until:
             self._guard(self._attach, now)
@@ -114,7 +121,7 @@ class Device:
             errors.update((column, self._lost) for column in self.columns if math.isnan(values[column]))
 
     def _take(self, reading: Reading, now: float, values: dict[str, float]) -> None:
-        """Ask one question, or write down why there is no answer and when to ask again."""
+        """Take one reading, or note why it is missing and when to try again."""
         try:
             values.update(zip(self._columns_of(reading), reading.take(), strict=True))
             reading.reason = ""
@@ -136,7 +143,7 @@ class Device:
                 self._handle, self._lost = None, explain(error)
 
     def _fatal(self, error: Any, now: float) -> bool:
-        """Whether this error takes the whole device away; then it is looked for again after a while."""
+        """Return whether this error concerns the whole device; if so, drop its handle and try again later."""
         if error.value == UNINITIALIZED:
             self.shut_down = True
         elif error.value in LOST:
@@ -154,13 +161,13 @@ class Device:
         return explain(error)
 
     def _ask(self, function: str, *arguments: Any) -> Any:
-        """What a call that not every device answers returns; None where this one does not."""
+        """Return the result of a call that some devices do not support; None for those."""
         with contextlib.suppress(self._nvml.NVMLError):
             return getattr(self._nvml, function)(*arguments)
         return None
 
     def _attach(self) -> None:
-        """Take the handle and learn what stays as it is; raises NVMLError."""
+        """Take the handle and read what does not change; raises NVMLError."""
         nvml = self._nvml
         assert self.used is not None  # noqa: S101 - for mypy
         self._handle, self._parent = handle, parent = find(nvml, self.used)
@@ -173,9 +180,9 @@ class Device:
         memory = Memory(nvml, handle, integrated=integrated)
         if parent is not None:
             activity = SliceActivity(nvml, handle, parent)
-            told = {*memory.names, *activity.names}
-            rest = [metric.name for metric in METRICS if metric.name not in told]
-            # Memory first: some drivers upset it by GPM.
+            filled = {*memory.names, *activity.names}
+            rest = [metric.name for metric in METRICS if metric.name not in filled]
+            # Memory first: with some drivers it fails after GPM was used.
             self._readings = [memory, activity, NotForSlices(nvml, handle, rest)]
             return
         self._readings = [
@@ -191,10 +198,10 @@ class Device:
             self._limits["sm_clock_hertz"] = megahertz * 1e6
 
 
-def find(nvml: Any, used: cuda.Used) -> tuple[Any, Any]:
-    """The NVML handle of a device, and of its GPU where it is a MIG slice (else None); raises NVMLError.
+def find(nvml: Any, used: Used) -> tuple[Any, Any]:
+    """Return the NVML handle of a device, and of its GPU if it is a MIG slice (else None); raises NVMLError.
 
-    By PCI address no other GPU is touched, which a search by UUID may do.
+    A search by PCI address touches no other GPU; a search by UUID may.
     """
     identity = used.uuid
     if used.index >= 0:
@@ -203,7 +210,7 @@ def find(nvml: Any, used: cuda.Used) -> tuple[Any, Any]:
         handle = nvml.nvmlDeviceGetHandleByPciBusId(used.pci)
         if not identity or nvml.nvmlDeviceGetUUID(handle) == f"GPU-{identity}":
             return handle, None
-        identity = f"MIG-{identity}"  # on that GPU, but not all of it
+        identity = f"MIG-{identity}"  # a slice of that GPU
     elif not identity.startswith(("GPU-", "MIG-")):
         with contextlib.suppress(nvml.NVMLError):
             return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{identity}"), None
@@ -212,6 +219,12 @@ def find(nvml: Any, used: cuda.Used) -> tuple[Any, Any]:
     if identity.startswith("GPU-"):
         return handle, None
     return handle, nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
+
+
+def _place(where: str) -> str:
+    """Return the words for a device: ``GPU 0``; ``GPU 0 slice 1/0`` for ``gpu0/gi1ci0``."""
+    gpu, _, instances = where.partition("/")
+    return place_label(gpu) + re.sub(r"gi(\d+)ci(\d+)", r" slice \1/\2", instances)
 
 
 def _bare(uuid: str) -> str:

@@ -1,4 +1,4 @@
-"""NVML's return codes, and what a person can do about them."""
+"""NVML's return codes, and what a person can do about each."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ UNINITIALIZED, INVALID, NOT_SUPPORTED, NOT_FOUND, TOO_SMALL = 1, 2, 3, 6, 7
 LIBRARY_NOT_FOUND, FUNCTION_NOT_FOUND, OTHER_VERSION = 12, 13, 25
 LOST = (15, 16)
 UNSUPPORTED = (2, 3, 4, 13, 25, 26)
-"""What is not likely to change soon."""
+"""Codes that are unlikely to change soon."""
 
 _REASONS = {
-    2: "the driver refuses this question for this GPU",
+    2: "the driver refuses this call for this GPU",
     3: "not supported by this GPU or its driver",
     4: "not permitted to this user: ask the administrator of this machine",
-    13: "this driver is too old to tell",
+    13: "this driver is too old to report this",
     15: "the GPU is lost: it has fallen off the bus; restart the machine",
     16: "the GPU needs a reset: run nvidia-smi --gpu-reset, or restart the machine",
     18: "the driver was updated under this process: restart the machine or the container",
-    26: "this driver does not tell it any more",
+    26: "this driver no longer reports this",
     999: "the driver reports an unknown error; a container may have lost its GPUs: restart it",
 }
 _CANNOT_OPEN = {
-    4: "no permission to talk to the NVIDIA driver: check who may open /dev/nvidiactl",
+    4: "no permission to use the NVIDIA driver: check who may open /dev/nvidiactl",
     9: "the NVIDIA driver is installed but not loaded: load it (sudo modprobe nvidia), or start the container"
     " with its GPUs",
     12: "no NVIDIA driver on this machine: its library libnvidia-ml.so.1 was not found",
@@ -36,7 +36,7 @@ _CANNOT_OPEN = {
 
 
 class Missing(Exception):  # noqa: N818 - nothing went wrong
-    """A reading that cannot be had though the driver answered: why, and seconds until it is tried again."""
+    """A reading is missing though the driver answered: the reason, and seconds until the next try."""
 
     def __init__(self, reason: str, wait: float = RETRY) -> None:
         super().__init__(reason)
@@ -44,10 +44,10 @@ class Missing(Exception):  # noqa: N818 - nothing went wrong
 
 
 def explain(error: Any) -> str:
-    """What an NVMLError means, in words a person can act on."""
+    """Return what an NVMLError means, in words that a person can act on."""
     return _REASONS.get(error.value) or f"the driver reports: {error}"
 
 
 def explain_opening(error: Any) -> str:
-    """What an NVMLError of nvmlInit means, in words a person can act on."""
+    """Return what an NVMLError of nvmlInit means, in words that a person can act on."""
     return _CANNOT_OPEN.get(error.value, f"the NVIDIA driver does not work: {explain(error)}")

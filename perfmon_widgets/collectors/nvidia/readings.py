@@ -1,6 +1,7 @@
-"""What is read of one GPU or MIG slice: the columns, and for each question to NVML a class that asks it.
+"""The calls of NVML that read one GPU or MIG slice: a class for each call and the columns it fills.
 
-The argument ``nvml`` is the module pynvml, which only nvidia.py imports; a handle is NVML's for one device.
+The argument ``nvml`` is the module pynvml, which only collector.py imports; ``handle`` is NVML's handle of
+the device.
 """
 
 from __future__ import annotations
@@ -22,111 +23,48 @@ from perfmon_widgets.collectors.nvidia.errors import (
     Missing,
 )
 from perfmon_widgets.collectors.rate import Rate
-from perfmon_widgets.metrics import Metric
 
-_SAMPLES = "mean of the samples since the last reading (nvmlDeviceGetSamples)"
 _RATES = "the driver's last sampling period (nvmlDeviceGetUtilizationRates)"
 
 NOT_FOR_SLICES = "not reported for MIG slices"
 _TWO_READINGS = "a rate needs two readings"
 _SHARED_MEMORY = "this GPU shares the machine's memory: see the RAM figure"
 
-# What carries bytes: start of the column, name, NVML's fields for sent and received, bytes that each counts.
-COUNTERS = (("pcie", "PCI Express", (197, 198), 1), ("nvlink", "all NVLinks", (138, 139), 1024))
-
-# What each column means; "gpuN/" goes before the name. Declared for every visible GPU.
-METRICS = (
-    Metric(
-        "utilization_percent",
-        "percent",
-        "gpu",
-        "Share of the time in which at least one CUDA kernel ran on the GPU.",
-        100.0,
-        _SAMPLES,
-    ),
-    Metric(
-        "memory_percent",
-        "percent",
-        "gpu",
-        "GPU memory in use, of all it has.",
-        100.0,
-        "nvmlDeviceGetMemoryInfo_v2",
-    ),
-    Metric(
-        "memory_used_bytes",
-        "bytes",
-        "gpu",
-        "GPU memory in use by all processes, as nvidia-smi counts it.",
-        "memory_limit_bytes",
-        "nvmlDeviceGetMemoryInfo_v2",
-    ),
-    Metric("memory_limit_bytes", "bytes", "gpu", "GPU memory there is.", source="nvmlDeviceGetMemoryInfo_v2"),
-    Metric(
-        "memory_activity_percent",
-        "percent",
-        "gpu",
-        "Share of the time in which GPU memory was being read or written.",
-        100.0,
-        _SAMPLES,
-    ),
-    Metric(
-        "power_watts", "watts", "gpu", "Power drawn by the whole board.", source="nvmlDeviceGetPowerUsage"
-    ),
-    Metric(
-        "sm_clock_hertz",
-        "hertz",
-        "gpu",
-        "Clock of the streaming multiprocessors.",
-        source="nvmlDeviceGetClockInfo",
-    ),
-    *(
-        Metric(
-            f"{link}_{way}_bytes_per_second",
-            "bytes_per_second",
-            "gpu",
-            f"{'Sent' if way == 'sent' else 'Received'} by the GPU over {name}.",
-            source=f"nvmlDeviceGetFieldValues, field {field}",
-        )
-        for link, name, fields, _ in COUNTERS
-        for way, field in zip(("sent", "received"), fields, strict=True)
-    ),
-)
-
 
 class Reading:
-    """One question to the driver and the metrics its answer fills; it fails by itself."""
+    """One call of the driver and the columns it fills; each fails separately."""
 
     names: Sequence[str] = ()
     source = ""
-    """Where the numbers come from, if not from where METRICS says."""
+    """Where the numbers come from, if that differs from what METRICS says."""
 
     def __init__(self, nvml: Any, handle: Any) -> None:
         self._nvml = nvml
         self._handle = handle
         self.reason = ""
-        """Why the last answer is missing."""
+        """Why the last reading is missing."""
         self.due = 0.0
-        """When to ask again (monotonic seconds)."""
+        """When to read again (monotonic seconds)."""
 
     def take(self) -> Sequence[float]:
-        """One value per name, each in its metric's unit; raises NVMLError, or Missing."""
+        """Return a value for each name in the unit of its metric; raises NVMLError or Missing."""
         raise NotImplementedError
 
 
 class NotForSlices(Reading):
-    """What NVML tells for whole GPUs only."""
+    """The columns that NVML has for whole GPUs only."""
 
     def __init__(self, nvml: Any, handle: Any, names: Sequence[str]) -> None:
         super().__init__(nvml, handle)
         self.names = names
 
     def take(self) -> Sequence[float]:
-        """Always raises Missing."""
+        """Raise Missing, always."""
         raise Missing(NOT_FOR_SLICES)
 
 
 class Memory(Reading):
-    """Percent, used and total bytes; ``integrated`` says that the GPU may have no memory of its own."""
+    """Memory: percent, bytes in use and size. An ``integrated`` GPU may have no memory of its own."""
 
     names = ("memory_percent", "memory_used_bytes", "memory_limit_bytes")
 
@@ -136,7 +74,7 @@ class Memory(Reading):
         self._version: Any = nvml.nvmlMemory_v2
 
     def take(self) -> Sequence[float]:
-        """Version 2 counts as nvidia-smi does; drivers before 510 lack it."""
+        """Read version 2, which counts as nvidia-smi does, or version 1 for drivers before 510."""
         nvml = self._nvml
         try:
             memory = nvml.nvmlDeviceGetMemoryInfo(self._handle, version=self._version)
@@ -149,7 +87,7 @@ class Memory(Reading):
                 raise Missing(_SHARED_MEMORY) from None
             raise
         if not memory.total:
-            raise Missing(_SHARED_MEMORY if self._integrated else "the driver tells no size of its memory")
+            raise Missing(_SHARED_MEMORY if self._integrated else "the driver reports no size of its memory")
         return 100 * memory.used / memory.total, float(memory.used), float(memory.total)
 
 
@@ -159,7 +97,7 @@ class Power(Reading):
     names = ("power_watts",)
 
     def take(self) -> Sequence[float]:
-        """NVML tells milliwatts."""
+        """Return watts; NVML counts milliwatts."""
         return (self._nvml.nvmlDeviceGetPowerUsage(self._handle) / 1e3,)
 
 
@@ -169,7 +107,7 @@ class Clock(Reading):
     names = ("sm_clock_hertz",)
 
     def take(self) -> Sequence[float]:
-        """NVML tells megahertz."""
+        """Return hertz; NVML counts megahertz."""
         return (self._nvml.nvmlDeviceGetClockInfo(self._handle, self._nvml.NVML_CLOCK_SM) * 1e6,)
 
 
@@ -180,14 +118,15 @@ class Activity(Reading):
 
     def __init__(self, nvml: Any, handle: Any) -> None:
         super().__init__(nvml, handle)
-        # By kind of sample, the time stamp of the last one seen; None where the samples are of no use.
+        # By kind of sample, the time stamp of the last one seen; None where the samples cannot be used.
         self._last: dict[int, int] | None = dict.fromkeys((1, 2), 0)
         self._buffer = bytearray()
 
     def take(self) -> Sequence[float]:
-        """From the samples that the driver has kept since the last reading.
+        """Return the means of the driver's samples since the last reading.
 
-        An idle GPU keeps none, and some have none at all; then from the driver's last sampling period.
+        An idle GPU has no new samples, and some GPUs never have any: then the values are those of the
+        driver's last sampling period.
         """
         if self._last is not None:
             try:
@@ -201,7 +140,7 @@ class Activity(Reading):
         return float(rates.gpu), float(rates.memory)
 
     def _mean_of_samples(self, seen: dict[int, int], kind: int) -> float:
-        """The mean of the driver's samples that are newer than the last one seen, in percent.
+        """Return the mean of the driver's samples that are newer than the last one seen, in percent.
 
         Raises NVMLError: NOT_FOUND if there is none, NOT_SUPPORTED if they are not percentages.
         """
@@ -214,9 +153,9 @@ class Activity(Reading):
             _call(nvml, "nvmlDeviceGetSamples", self._handle, kind, ctypes.c_ulonglong(since), *answer)
 
         if not self._buffer:
-            ask(0, None)  # tells only how many there can be
+            ask(0, None)  # returns only how many there can be
             self._buffer = bytearray(16 * (count.value or 1))
-        # The memory of nvmlSample_t[]: a time stamp in microseconds, then a value of 4 of its 8 bytes.
+        # The layout of nvmlSample_t: a time stamp in microseconds, then a value in 4 of its 8 bytes.
         size = count.value = len(self._buffer) // 16
         try:
             ask(last, (ctypes.c_char * len(self._buffer)).from_buffer(self._buffer))
@@ -230,7 +169,7 @@ class Activity(Reading):
         taken = memoryview(self._buffer).cast("I")[2 : 4 * used : 4].tolist()
         newest = max(stamps, default=0)
         if not last:
-            # The buffer reaches back to before the GPU was in use: take the last second of it.
+            # The buffer reaches back to before the GPU was in use: take only its last second.
             taken = [
                 number for stamp, number in zip(stamps, taken, strict=True) if stamp > newest - 1_000_000
             ]
@@ -243,21 +182,21 @@ class Activity(Reading):
 
 
 class Counters(Reading):
-    """Bytes per second, sent and received, from two counters of ``size`` bytes each."""
+    """Bytes per second, sent and received, from two counters in units of ``size`` bytes."""
 
     def __init__(self, nvml: Any, handle: Any, link: str, fields: Sequence[int], size: int) -> None:
         super().__init__(nvml, handle)
         self.names = (f"{link}_sent_bytes_per_second", f"{link}_received_bytes_per_second")
         self._size = size
         self._rates = [Rate() for _ in fields]
-        # One more than asked for: for NVLink the driver may write behind the end (as nvitop found).
+        # One more than needed: for NVLink the driver may write behind the end (as nvitop found).
         self._answers = (nvml.c_nvmlFieldValue_t * (len(fields) + 1))()
         for answer, field in zip(self._answers, fields, strict=False):
             answer.fieldId = field
             answer.scopeId = 0 if size == 1 else 0xFFFFFFFF  # for NVLink: the sum of all links
 
     def take(self) -> Sequence[float]:
-        """Their growth since the last reading, which is missing the first time."""
+        """Return their growth per second since the last reading; raises Missing the first time."""
         nvml = self._nvml
         _call(nvml, "nvmlDeviceGetFieldValues", self._handle, len(self._rates), self._answers)
         now = time.monotonic()
@@ -266,7 +205,7 @@ class Counters(Reading):
             if answer.nvmlReturn:
                 raise nvml.NVMLError(answer.nvmlReturn)
             if answer.valueType == nvml.NVML_VALUE_TYPE_UNSIGNED_INT:
-                raise Missing("its counter has 32 bits and starts anew every 4 GiB: too often for a rate")
+                raise Missing("its counter has 32 bits and wraps every 4 GiB: too often for a rate")
             grown.append(rate.update(answer.value.ullVal * self._size, now))
         if any(map(math.isnan, grown)):
             raise Missing(_TWO_READINGS, 0.0)
@@ -274,7 +213,7 @@ class Counters(Reading):
 
 
 class SliceActivity(Reading):
-    """Percent of time in which a MIG slice computed, between the last two readings of GPM (Hopper on)."""
+    """Percent of time in which a MIG slice computed, from GPM, which Hopper and later GPUs have."""
 
     names = ("utilization_percent",)
     source = "nvmlGpmMetricsGet, GRAPHICS_UTIL of the slice"
@@ -289,7 +228,7 @@ class SliceActivity(Reading):
         self._taken = -math.inf
 
     def take(self) -> Sequence[float]:
-        """What the GPU has kept of the slice between the last reading and now, which lie 0.1 s apart."""
+        """Return the mean between the last reading and now; raises Missing if that is less than 0.1 s."""
         if self._profile is None:
             self._prepare()
         nvml = self._nvml
@@ -308,7 +247,7 @@ class SliceActivity(Reading):
         return (float(self._profile.metrics[0].value),)
 
     def _prepare(self) -> None:
-        """Make what GPM writes to; raises Missing where the GPU has no GPM."""
+        """Allocate the buffers of GPM; raises Missing where the GPU has no GPM."""
         nvml = self._nvml
         if not nvml.nvmlGpmQueryDeviceSupport(self._parent).isSupportedDevice:
             raise Missing(NOT_FOR_SLICES)
@@ -320,7 +259,7 @@ class SliceActivity(Reading):
 
 
 def _call(nvml: Any, function: str, *arguments: Any) -> None:
-    """Call the library itself, where the binding has no call of the right shape; raises NVMLError."""
+    """Call the library directly, where pynvml has no fitting function; raises NVMLError."""
     try:
         code = getattr(nvml.nvmlLib, function)(*arguments)
     except AttributeError:

@@ -1,0 +1,130 @@
+"""One AMD GPU: its columns, and the files that fill them."""
+
+from __future__ import annotations
+
+import errno
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from perfmon_widgets.collectors.amd.gpus import Gpu
+from perfmon_widgets.collectors.amd.metrics import METRICS
+from perfmon_widgets.collectors.linux.system_file import SystemFile
+from perfmon_widgets.collectors.reasons import NOT_IN_USE
+from perfmon_widgets.metrics import Metric, place_label
+
+_ASLEEP = "the GPU is asleep, and reading it would wake it"
+_UNSUPPORTED = "not supported by this GPU or its driver"
+_REASONS = {
+    errno.ENOENT: _UNSUPPORTED,
+    errno.EOPNOTSUPP: _UNSUPPORTED,
+    errno.EINVAL: _UNSUPPORTED,
+    errno.ENODATA: _UNSUPPORTED,
+    errno.EBUSY: _ASLEEP,
+    # Not about permissions: from Linux 6.15 the driver returns it for a GPU that sleeps or is being reset.
+    errno.EPERM: "the GPU is asleep or being reset",
+    errno.EACCES: "not permitted to this user: ask the administrator of this machine",
+    errno.ENODEV: "the GPU is gone: it was unplugged, or its driver was unloaded",
+}
+
+# For each column the files that may hold it, in the GPU's folder or that of its sensors, and their unit.
+_READINGS = (
+    ("utilization_percent", ("gpu_busy_percent",), 1.0),
+    ("memory_used_bytes", ("mem_info_vram_used",), 1.0),
+    ("memory_limit_bytes", ("mem_info_vram_total",), 1.0),
+    ("memory_activity_percent", ("mem_busy_percent",), 1.0),
+    # The chip decides which of the two exists; both are in microwatts.
+    ("power_watts", ("power1_average", "power1_input"), 1e-6),
+    ("clock_hertz", ("freq1_input",), 1.0),
+    ("memory_clock_hertz", ("freq2_input",), 1.0),
+)
+
+
+class Device:
+    """The columns ``where/…`` of one GPU; ``opener`` opens its files."""
+
+    def __init__(self, where: str, gpu: Gpu, opener: Callable[[Path], SystemFile]) -> None:
+        self.where, self.gpu = where, gpu
+        self.in_use = False
+        self.learnt = False
+        """Whether ``metrics()`` has changed since it was last called."""
+        self.idle = NOT_IN_USE
+        """The reason for its missing numbers while it is not in use."""
+        self._open = opener
+        self._files: dict[Path, SystemFile] = {}
+        self._sensors = next(iter(sorted((gpu.folder / "hwmon").glob("hwmon*"))), gpu.folder / "hwmon")
+        self._sources: dict[str, Path] = {}
+        self.columns = tuple(f"{where}/{metric.name}" for metric in METRICS)
+
+    def metrics(self) -> list[Metric]:
+        """Return its columns, each with the file that it was last read from."""
+        self.learnt = False
+        limits = {"memory_used_bytes": f"{self.where}/memory_limit_bytes"}
+        return [
+            replace(
+                metric,
+                name=f"{self.where}/{metric.name}",
+                label=f"{place_label(self.where)} {metric.label}",
+                limit=limits.get(metric.name, metric.limit),
+                source=str(self._sources.get(metric.name, metric.source)),
+                device=self.gpu.name,
+            )
+            for metric in METRICS
+        ]
+
+    def read(self, values: dict[str, float], errors: dict[str, str]) -> None:
+        """Read each column into ``values``, or the reason why that fails into ``errors``."""
+        asleep = self._is_asleep()
+        for name, files, factor in _READINGS:
+            column = f"{self.where}/{name}"
+            if asleep and not files[0].startswith("mem_info"):  # the driver counts memory without the GPU
+                errors[column] = _ASLEEP
+                continue
+            try:
+                values[column] = factor * self._first(name, files)
+            except OSError as error:
+                errors[column] = _REASONS.get(error.errno or 0) or f"the driver reports: {error.strerror}"
+            except ValueError:
+                errors[column] = _UNSUPPORTED  # some chips print a word instead of a number
+        used, total = (
+            values.get(f"{self.where}/memory_{which}_bytes", math.nan) for which in ("used", "limit")
+        )
+        column = f"{self.where}/memory_percent"
+        if total > 0 and not math.isnan(used):
+            values[column] = 100 * used / total
+        else:
+            errors[column] = errors.get(f"{self.where}/memory_used_bytes", _UNSUPPORTED)
+
+    def _is_asleep(self) -> bool:
+        """Return whether it sleeps: reading a sensor would wake it on Linux before 6.15."""
+        try:
+            state = self._number_or_word(self.gpu.folder / "power" / "runtime_status")
+        except OSError:
+            return False  # without power management it cannot sleep
+        return state.startswith((b"suspend", b"resuming"))
+
+    def _first(self, name: str, files: Sequence[str]) -> float:
+        """Return the number in the first of these files that has one; raises the error of one that exists."""
+        failed: OSError | None = None
+        for file in files:
+            folder = self._sensors if file.startswith(("power", "freq")) else self.gpu.folder
+            try:
+                number = float(self._number_or_word(folder / file))
+            except OSError as error:
+                if failed is None or failed.errno == errno.ENOENT:
+                    failed = error
+            else:
+                if self._sources.get(name) != folder / file:
+                    self._sources[name], self.learnt = folder / file, True
+                return number
+        raise failed or FileNotFoundError(errno.ENOENT, name)
+
+    def _number_or_word(self, path: Path) -> bytes:
+        try:
+            if path not in self._files:
+                self._files[path] = self._open(path)
+            return self._files[path].read().strip()
+        except OSError:
+            self._files.pop(path, None)  # open it again the next time: the device may be back
+            raise
