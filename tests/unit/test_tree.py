@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from fakes.programs import let_work, program
+from fakes.programs import let_work, program, stranger
 
 from perfmon_widgets.collectors import allowance
 from perfmon_widgets.collectors.linux import processes, tree
@@ -107,6 +107,26 @@ def test_what_a_child_allocates_between_two_weighings_counts_at_once(monkeypatch
         child.stdin.flush()
         child.stdout.readline()
         _, after = watched.read()
+    assert after - before == pytest.approx(200 * MIB, abs=SLACK)
+
+
+@pytest.mark.usefixtures("whatever_it_costs")
+def test_a_program_outside_that_maps_the_same_file_hides_nothing_of_what_a_child_holds(tmp_path):
+    """It halves the proportional size of the root, which once took as much from the child's."""
+    file = tmp_path / "weights"
+    file.write_bytes(b"x" * (300 * MIB))
+    touch = f"sum(mapped[::{PAGE}])\nprint('ready', flush=True)\ntime.sleep(60)"
+    outside = (
+        f"import mmap, time\nfile = open({str(file)!r}, 'rb')\n"
+        f"mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)\n{touch}"
+    )
+    inside = f"block = b'x' * {200 * MIB}\nprint('ready', flush=True)\ninput()"
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        sum(mapped[::PAGE])
+        watched = Tree(os.getpid())
+        _, before = watched.read()
+        with stranger(outside), program(inside):
+            _, after = watched.read()
     assert after - before == pytest.approx(200 * MIB, abs=SLACK)
 
 

@@ -176,8 +176,10 @@ class Tree:
             for number, member in self.members.items():
                 proportional, private[number] = _weight(self._proc / str(number), member.resident)
                 total += proportional
-            # Each holds its private pages, and an equal part of what descendants share with each other.
-            shared = (total - root - sum(private.values())) / len(private)
+            # Each holds its private pages, and an equal part of what descendants share with each other. That
+            # part seems negative where programs outside the tree map the root's files, because these pages
+            # are divided among more processes than those of the tree.
+            shared = max(total - root - sum(private.values()), 0.0) / len(private)
             for number, member in self.members.items():
                 member.correction = private[number] + shared - member.resident
 
