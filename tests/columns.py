@@ -1,0 +1,122 @@
+"""Prints perfmon_widgets/COLUMNS.md, from the metrics that the collectors declare.
+
+After a change of a metric: ``python tests/columns.py > perfmon_widgets/COLUMNS.md``. A test fails until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from perfmon_widgets.collectors import portable
+from perfmon_widgets.collectors.amd.metrics import METRICS as AMD
+from perfmon_widgets.collectors.linux import cpu, disk, memory, process
+from perfmon_widgets.collectors.nvidia.metrics import METRICS as NVIDIA
+from perfmon_widgets.metrics import Metric
+
+FILE = Path(__file__).parents[1] / "perfmon_widgets" / "COLUMNS.md"
+
+HEAD = """\
+# Columns
+
+<!-- Written by tests/columns.py from the metrics that the collectors declare. Change those, then run
+     python tests/columns.py > perfmon_widgets/COLUMNS.md -->
+
+The same name is the column of `monitor.history`, the header in the CSV file and the key in JSON:
+`[where/]what_unit`. What follows the last slash says what is measured, in which unit; what precedes it says
+where: nothing for the whole machine, `core3`, `gpu0`. Prometheus gets `perfmon_power_watts{gpu="0"}` for
+`gpu0/power_watts`.
+
+- **Units** are base units. A percentage goes from 0 to 100.
+- **A missing number** is NaN, never 0, and `monitor.errors[column]` says why. The first sample has no rates
+  and no shares of time, because these need two readings.
+- **The index** `time` is the true time of the reading in UTC. Late samples are skipped and never invented.
+- **On this machine**: `monitor.metrics` has the columns with the source of each, and so has
+  `history.attrs[column]`. The tables below list all columns there can be.
+- There are no temperatures and no lists of processes: other tools do that well.
+
+## What the numbers are about
+
+**Containers and batch jobs.** The numbers are about what the model may use. `cpu_percent` is the share of
+the CPUs in the process's affinity, or of the CPU quota if that is less. `ram_percent` is the share of the
+tightest memory limit of all its control groups, and the memory in use is the working set of the very group
+that carries that limit, as `docker stats` and `kubectl top` print it. Limits are read again every ten
+seconds. The columns `host_…` exist where such a limit is in force when the monitor is made, because a
+healthy container dies on a full host.
+
+**JupyterHub.** Where no control group shows a limit, those in the environment variables `MEM_LIMIT` and
+`CPU_LIMIT` are taken. What all processes of the notebook server use is compared with them.
+
+**Disk.** The file system of the working directory, with space as `df` counts it, and the traffic of the
+disk beneath it. File systems without a disk (network, overlay, memory) have no traffic, and
+`monitor.errors` says so.
+
+**This process** is the Jupyter kernel or the script, with all its descendants, or the command of `python -m
+perfmon_widgets run`. Memory that they share counts once.
+
+**GPUs.** Every visible GPU has its columns from the start. They are NaN until this process or a descendant
+uses the GPU; nothing is attached, and no GPU is woken, to find that out. The numbers of a GPU are then
+about the whole GPU, whoever uses it; those of a MIG slice in use about that slice. NVIDIA GPUs have the
+numbers of `nvidia-smi`. Those of AMD follow, in the order of their PCI addresses. `CUDA_VISIBLE_DEVICES`,
+`ROCR_VISIBLE_DEVICES` and `HIP_VISIBLE_DEVICES` hide GPUs here as they do for the frameworks.
+
+**macOS and Windows.** psutil is read instead of /proc. It has no disk traffic for a single file system and
+none for a process, and no memory of descendants, so these columns do not exist, and `process_…` is about
+this process alone.
+
+`python tests/accuracy.py` prints these numbers next to those of `free`, `df`, `vmstat`, `mpstat`, `top` and
+`nvidia-smi`, at rest and under load, with the differences.
+"""
+
+SECTIONS = (
+    (
+        "CPU",
+        (
+            *cpu.METRICS,
+            *cpu.OPTIONAL_METRICS,
+            replace(cpu.core_metric(0), name="coreN/cpu_percent", label="core N"),
+        ),
+    ),
+    ("Memory", (*memory.METRICS, *memory.OPTIONAL_METRICS)),
+    ("Disk", disk.METRICS),
+    ("This process", process.METRICS),
+)
+
+
+def of_gpu(metrics: Sequence[Metric]) -> list[Metric]:
+    """The columns of one GPU, as its device makes them."""
+    return [replace(metric, name=f"gpuN/{metric.name}", label=f"GPU N {metric.label}") for metric in metrics]
+
+
+def source_of(metric: Metric) -> str:
+    """Where the column is read, on Linux and elsewhere."""
+    elsewhere = portable.EACH_CPU if metric.role == "part" else portable.SOURCES.get(metric.name, "")
+    return f"{metric.source}; macOS, Windows: {elsewhere}" if elsewhere else metric.source
+
+
+def table(metrics: Sequence[Metric]) -> Iterator[str]:
+    """The lines of one table."""
+    yield "| column | label | unit | what it is | where it is read |"
+    yield "|---|---|---|---|---|"
+    for metric in metrics:
+        cells = (
+            f"`{metric.name}`",
+            metric.label,
+            metric.unit.replace("_", " "),
+            metric.help,
+            source_of(metric),
+        )
+        yield f"| {' | '.join(cells)} |".replace("<", "&lt;")
+
+
+def document() -> str:
+    """The whole file."""
+    lines = [HEAD]
+    for title, metrics in (*SECTIONS, ("NVIDIA GPUs", of_gpu(NVIDIA)), ("AMD GPUs", of_gpu(AMD))):
+        lines += [f"## {title}", "", *table(metrics), ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(document(), end="")
