@@ -9,8 +9,6 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from perfmon_widgets.metrics import Sample
 from perfmon_widgets.views.text import format_change, format_duration, format_value
 from perfmon_widgets.views.totals import Totals
@@ -110,22 +108,19 @@ class Measurement:
 
     def picture(self) -> str:
         """CPU, memory and each GPU in use, in percent over time, as SVG; empty where too little is known."""
-        # Here, because a terminal does without; it loads no widgets.
-        from perfmon_widgets.views.svg import COLORS, Plot, picture  # noqa: PLC0415
+        # Here, since a terminal draws no pictures.
+        from perfmon_widgets.views.figures import chosen, fill, rows_of  # noqa: PLC0415
+        from perfmon_widgets.views.svg import picture  # noqa: PLC0415
 
-        rows = self.rows
-        if rows is None or len(rows) < 2:
+        if self.rows is None or len(self.rows) < 2:
             return ""
-        gpus = [name for name in map(str, rows) if re.fullmatch(r"gpu\d+/utilization_percent", name)]
-        names = [name for name in ("process_cpu_percent", "ram_percent", *gpus) if name in rows]
-        # The highest of those that fall together, where there are more than can be seen.
-        together = np.arange(len(rows)) // math.ceil(len(rows) / _POINTS)
-        part = rows[names].groupby(together).max().dropna(axis="columns", how="all")
-        moments = np.array([moment.timestamp() for moment in rows.index])
-        times = moments[np.flatnonzero(np.diff(together, prepend=-1))]
-        lines = {name: (times, part[name].to_numpy()) for name in part}
-        plot = Plot("%", 0.0, 100.0, lines, dict(zip(lines, COLORS, strict=False)))
-        return picture([plot], min(self._started, times.min()), times.max()) if lines else ""
+        rows = rows_of(self.rows)
+        gpus = [name for name in rows.columns if re.fullmatch(r"gpu\d+/utilization_percent", name)]
+        known = rows.known()
+        names = [name for name in ("process_cpu_percent", "ram_percent", *gpus) if name in known]
+        figures = [fill(figure, rows, points=_POINTS) for figure in chosen(names, self._monitor.metrics)]
+        start, end = float(rows.times.min()), float(rows.times.max())
+        return picture(figures, min(self._started, start), end) if figures else ""
 
 
 def _amount(totals: Totals, column: str) -> str:

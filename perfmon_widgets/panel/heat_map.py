@@ -1,41 +1,37 @@
-"""HeatMap: how busy each of many CPUs was, over the seconds before now."""
+"""HeatMap: the bqplot brush for a map, such as how busy each of many CPUs was."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import bqplot
 import numpy as np
 
-from perfmon_widgets.metrics import Metric
-from perfmon_widgets.panel.chart import columns, figure, label_times, time_axis, value_axis
+from perfmon_widgets.panel.axes import layout_of_figures, make_axis, show_times
+from perfmon_widgets.views.figures import Figure, Rows
 
 if TYPE_CHECKING:
-    import pandas as pd
     from numpy.typing import NDArray
 
-# Cividis, which looks the same to those who see no red or no green; dark is idle.
+# Cividis, which looks the same to people who cannot see red or green; dark is idle.
 _COLORS = ["#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838"]
-# What is missing: one step of the colours below 0, since NaN would be drawn like the cell before.
+# Stands for a missing number: one step of the colours below 0, since NaN is drawn like the cell before it.
 _MISSING = -20.0
-# Columns of the map, and fewer where there are many rows: each cell is four bytes in every tick.
+# Columns of the map, fewer where there are many rows: each cell is four bytes in every message.
 _COLUMNS, _CELLS = 120, 2_500
 
 
 class HeatMap(bqplot.Figure):
-    """A row for each metric, all percentages; a column for each short stretch of the window: its mean."""
+    """A row for each line of a figure, all percentages; a column for each short time: the mean of it."""
 
-    def __init__(self, metrics: Sequence[Metric], title: str, window: float) -> None:
-        self.metrics = tuple(metrics)
-        self.colors: Mapping[str, str] = {}
-        self.dashes: Mapping[str, int] = {}
-        self.label = "%"
-        self._count = min(_COLUMNS, max(24, _CELLS // len(metrics)))
-        rows = len(metrics)
+    def __init__(self, figure: Figure, window: float) -> None:
+        self.drawn = figure
+        """What is drawn; its lines have no numbers."""
+        rows = len(figure.lines)
+        self._count = min(_COLUMNS, max(24, _CELLS // rows))
         x_scale = bqplot.LinearScale(min=-window, max=0.0)
         y_scale = bqplot.LinearScale(min=-0.5, max=rows - 0.5)
-        self._x_axis, y_axis = time_axis(x_scale), value_axis(y_scale)
+        self._x_axis, y_axis = make_axis(x_scale, "bottom"), make_axis(y_scale, "left")
         y_axis.grid_lines = "none"
         y_axis.tick_values = [float(rows * quarter // 4) for quarter in range(4)] + [rows - 1.0]
         y_axis.tick_format = ".0f"
@@ -52,8 +48,8 @@ class HeatMap(bqplot.Figure):
         super().__init__(
             marks=[self._map],
             axes=[self._x_axis, y_axis],
-            title=f"{title} by number, dark 0 to bright 100 %",
-            **figure(),
+            title=f"{figure.name} by number, dark 0 to bright 100 %",
+            **layout_of_figures(),
         )
         self.set_window(window)
 
@@ -62,20 +58,21 @@ class HeatMap(bqplot.Figure):
         self._window = seconds
         self._map.scales["x"].min = -seconds
         self._map.x = self._middles(seconds)
-        label_times(self._x_axis, seconds)
+        show_times(self._x_axis, seconds)
 
     def _middles(self, window: float) -> NDArray[np.float32]:
         edges = np.linspace(-window, 0.0, self._count + 1)
         return ((edges[1:] + edges[:-1]) / 2).astype(np.float32)
 
-    def show(self, history: pd.DataFrame, now: float) -> None:
-        """Draw the part of the history that lies in the window; ``now`` (Unix seconds) is its right end."""
-        times = cast("pd.DatetimeIndex", history.index).as_unit("us").asi8 / 1e6 - now
+    def show(self, rows: Rows, now: float) -> None:
+        """Draw the rows that lie in the window; ``now`` (Unix seconds) is its right end."""
+        names = [line.name for line in self.drawn.lines]
+        times = rows.times - now
         inside = (times > -self._window) & (times <= 0)
         place = np.ceil((times[inside] / self._window + 1) * self._count).astype(int) - 1
-        values = columns(history, self.metrics)[inside]
+        values = rows.of(names)[inside]
         known = np.isfinite(values)
-        total, number = np.zeros((2, self._count, len(self.metrics)))
+        total, number = np.zeros((2, self._count, len(names)))
         np.add.at(total, place, np.where(known, values, 0.0))
         np.add.at(number, place, known)
         with np.errstate(invalid="ignore"):
@@ -84,7 +81,7 @@ class HeatMap(bqplot.Figure):
 
 
 def _joined(means: NDArray[np.float32], place: NDArray[np.int64]) -> NDArray[np.float32]:
-    """With columns so narrow that no sample falls into some, each sample reaches to the one before."""
+    """Fill columns so narrow that no sample falls into some: each sample reaches back to the one before."""
     filled = np.unique(place)
     if len(filled) < 2:
         return means

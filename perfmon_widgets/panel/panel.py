@@ -20,11 +20,12 @@ from perfmon_widgets.metrics import RECORDED, Sample
 from perfmon_widgets.panel import controls
 from perfmon_widgets.panel.gauge import Gauge, in_json
 from perfmon_widgets.panel.link import Link
-from perfmon_widgets.panel.section import Section, groups, title_of
-from perfmon_widgets.panel.shading import MOST
+from perfmon_widgets.panel.section import Section
 from perfmon_widgets.panel.snapshot import Snapshot
 from perfmon_widgets.panel.viewers import Viewers
+from perfmon_widgets.views.columns import groups, title_of
 from perfmon_widgets.views.gauges import Reading, readings
+from perfmon_widgets.views.stretches import MAX_STRETCHES
 from perfmon_widgets.views.text import format_value
 
 
@@ -114,8 +115,7 @@ class PerformancePanel(ipywidgets.VBox):
         )
 
     def _section(self, name: str) -> Section:
-        sparse = name == RECORDED
-        return Section(title_of(name), self._groups[name], self._window.value, self._link, sparse=sparse)
+        return Section(name, self.monitor.metrics, self._window.value, self._link)
 
     def _show_recorded(self) -> None:
         """Have a section for what was recorded, made anew when there is a series more."""
@@ -179,7 +179,7 @@ class PerformancePanel(ipywidgets.VBox):
     def _show_section(self) -> None:
         section = self._open_section()
         if section is not None and self.monitor.latest is not None:
-            section.show(self.monitor.history, self.monitor.errors, self.monitor.newest_spans(MOST))
+            section.show(self.monitor.history, self.monitor.errors, self.monitor.newest_spans(MAX_STRETCHES))
 
     def _show_rest(self) -> None:
         """Draw the samples that the open section has left out, if anybody looks."""

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import bqplot
 import ipywidgets
 import numpy as np
 import pandas as pd
 
-from perfmon_widgets.metrics import unit_of
-from perfmon_widgets.panel.chart import axis, figure, labels, round_up, thin
-from perfmon_widgets.views.svg import COLORS, Plot, Stretch, image, picture
-from perfmon_widgets.views.text import scale_for
+from perfmon_widgets.panel.axes import layout_of_figures, make_axis, make_labels, show_values
+from perfmon_widgets.panel.shading import make_areas, outlines
+from perfmon_widgets.views.columns import metrics_of
+from perfmon_widgets.views.figures import Figure, Line, by_default, chosen, fill, rows_of
+from perfmon_widgets.views.palette import DASHES
+from perfmon_widgets.views.stretches import LOOKS, Stretch, edges, names, stretches
+from perfmon_widgets.views.svg import image, picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _POINTS = 1_500  # of one line
-_MOST_STRETCHES = 300
-
-Line = tuple["NDArray[np.float64]", "NDArray[np.float64]"]
+_PIXELS = 600  # the width that a figure is taken to have
+_PIXELS_A_LETTER = 6.5
+_STYLES = dict(zip(DASHES, ("solid", "dashed", "dotted", "dash_dotted"), strict=True))
 
 
 class _Pictured(ipywidgets.DOMWidget):
-    """A widget that is also stored as a picture, for a page on which it cannot live."""
+    """A widget that is stored with a picture, for pages on which no widget lives."""
 
     picture = ""
 
@@ -50,6 +53,16 @@ class PlotFigures(_Pictured, ipywidgets.VBox):
         return f"<PlotFigures: {'; '.join(figure.title for figure in self.children)}>"
 
 
+class _Row(NamedTuple):
+    """A row of a table of spans."""
+
+    kind: str
+    name: str
+    start: float
+    end: float
+    execution_count: int | None = None
+
+
 def plot(
     history: pd.DataFrame, columns: str | Sequence[str] | None = None, *, spans: pd.DataFrame | None = None
 ) -> PlotFigure | PlotFigures:
@@ -57,170 +70,146 @@ def plot(
 
     ``history``: what ``PerformanceMonitor.history`` or ``read_csv`` returns, or rows of it for a shorter
     time, as in ``history["2030-01-31 12:00":]``. ``columns``: by default all but limits and single CPUs.
-    ``spans``: the monitor's ``cells``, ``spans`` or ``marks``, or ``read_spans``, to be shown behind the
-    lines. On a page without a kernel it is a picture. Times are UTC. Raises ValueError for a column that does
-    not exist and for fewer than two rows, TypeError for what is no history.
+    ``spans``: the monitor's ``cells``, ``spans`` or ``marks``, or what ``read_spans`` returns, to be shown
+    behind the lines. A page without a kernel shows a picture. Times are UTC. Raises ValueError for a column
+    that does not exist and for fewer than two rows, TypeError if ``history`` or ``spans`` is something else.
     """
     if not isinstance(history, pd.DataFrame) or not isinstance(history.index, pd.DatetimeIndex):
         raise TypeError(f"history must be what monitor.history or read_csv() returns, not {_kind(history)}")
     if len(history) < 2:
         raise ValueError(f"a line takes two rows; this history has {len(history)}")
-    names = _chosen(history, columns)
-    times = _unix(history.index)
-    start, end = float(times.min()), float(times.max())
-    stretches = [] if spans is None else _stretches(spans, start, end)
-    plots = plots_of(history, names)
-    drawn = picture(plots, start, end, stretches)
-    if len(plots) == 1:
-        only = PlotFigure(**_figure(plots[0], start, end, stretches))
-        only.picture = drawn
-        return only
-    several = PlotFigures([PlotFigure(**_figure(each, start, end, stretches)) for each in plots])
-    several.picture = drawn
-    return several
-
-
-def _chosen(history: pd.DataFrame, columns: str | Sequence[str] | None) -> list[str]:
+    rows = rows_of(history)
+    start, end = float(rows.times.min()), float(rows.times.max())
+    behind = [] if spans is None else stretches(_rows_of(spans), start, end)
+    metrics = metrics_of(list(rows.columns), rows.values, history.attrs)
     if columns is None:
-        measured = history.columns[history.notna().any()]
-        names = [name for name in measured if not name.startswith("core") and "limit_" not in name]
+        known = rows.known()
+        found = [name for name in by_default(metrics) if name in known]
     else:
-        names = [columns] if isinstance(columns, str) else list(dict.fromkeys(columns))
-        unknown = [name for name in names if name not in history]
-        if unknown:
-            there = ", ".join(history.columns)
-            raise ValueError(f"there is no column {unknown[0]!r} in this history; there are {there}")
-    if not names:
+        found = _checked(columns, history)
+    if not found:
         raise ValueError("columns: there is nothing to draw")
-    return names
+    figures = [fill(figure, rows, points=_POINTS) for figure in chosen(found, metrics)]
+    drawn = [PlotFigure(**_traits(figure, start, end, behind)) for figure in figures]
+    shown = drawn[0] if len(drawn) == 1 else PlotFigures(drawn)
+    shown.picture = picture(figures, start, end, behind)
+    return shown
 
 
-def plots_of(history: pd.DataFrame, names: Sequence[str], points: int = _POINTS) -> list[Plot]:
-    """A plot for each unit that the columns have, with so many points of a line at most."""
-    times = _unix(history.index)
-    gaps = np.isin(times, history.attrs.get("gaps", ()))
-    columns = history[list(names)].to_numpy(dtype=float).T  # at once: pandas copies the attrs each time
-    units: dict[str, dict[str, Line]] = {}
-    for name, values in zip(names, columns, strict=True):
-        declared = history.attrs.get(name)
-        unit = declared["unit"] if declared else unit_of(name)
-        units.setdefault(unit, {})[name] = _line(times, values, gaps, points)
-    return [_plot(lines, unit) for unit, lines in units.items()]
+def _checked(columns: str | Sequence[str], history: pd.DataFrame) -> list[str]:
+    """The chosen columns, each once; ValueError if one does not exist."""
+    found = [columns] if isinstance(columns, str) else list(dict.fromkeys(columns))
+    unknown = [name for name in found if name not in history]
+    if unknown:
+        there = ", ".join(history.columns)
+        raise ValueError(f"there is no column {unknown[0]!r} in this history; there are {there}")
+    return found
 
 
-def _plot(lines: Mapping[str, Line], unit: str) -> Plot:
-    known = np.concatenate([values[np.isfinite(values)] for _, values in lines.values()])
-    largest = float(np.max(np.abs(known), initial=0.0))
-    divisor, label = scale_for(unit, largest)
-    top = 100.0 if unit == "percent" and largest <= 100 else round_up(largest / divisor)
-    return Plot(
-        label,
-        -top if np.any(known < 0) else 0.0,
-        top,
-        {name: (at, values / divisor) for name, (at, values) in lines.items()},
-        {name: COLORS[number % len(COLORS)] for number, name in enumerate(lines)},
-    )
-
-
-def _line(
-    times: NDArray[np.float64], values: NDArray[np.float64], gaps: NDArray[np.bool_], points: int
-) -> Line:
-    """As many points as can be seen; what has a value only now and then is joined."""
-    known = np.isfinite(values)
-    if np.count_nonzero(known) == 1:  # a dash, since nothing is seen of a line from a point to itself
-        start, end = times.min(), times.max()
-        around = np.clip(times[known] + (end - start) / _POINTS * np.array([-2.0, 2.0]), start, end)
-        # Behind both ends of the history, since the axis shows the times there are, and bqplot puts the label
-        # of a line, though it is not seen, to its last point.
-        return np.array([start, end, *around]), np.array([np.nan, np.nan, *np.repeat(values[known], 2)])
-    runs = np.count_nonzero(np.diff(known.astype(int), prepend=0) == 1)
-    if not known.all() and np.count_nonzero(known) < 2 * runs:
-        return times[known], values[known]
-    at, column = thin(times, values[:, np.newaxis], gaps, points, float(np.ptp(times)) or 1.0)
-    return at, column[:, 0]
-
-
-def _figure(drawn: Plot, start: float, end: float, stretches: Sequence[Stretch]) -> dict[str, Any]:
-    # The limits of a DateScale are wrong wherever the browser's time zone is not UTC: it finds them itself.
-    scales = {"x": bqplot.DateScale(), "y": bqplot.LinearScale(min=drawn.bottom, max=drawn.top)}
-    length = max(len(times) for times, _ in drawn.lines.values())
-    lines = bqplot.Lines(
-        x=np.stack([_moments(_filled(times, length)) for times, _ in drawn.lines.values()]),
-        y=np.stack([_filled(values, length) for _, values in drawn.lines.values()]),
-        scales=scales,
-        colors=list(drawn.colors.values()),
-        labels=list(drawn.lines),
-        display_legend=len(drawn.lines) > 1,
-        stroke_width=1.6,
-    )
-    names = list(drawn.lines)
-    shown = names[0] if len(names) == 1 else f"{len(names)} columns"
-    made = figure()
-    return made | {
-        "marks": [*_shades(stretches, scales["x"]), lines],
-        "axes": [
-            axis(scales["x"], side="bottom", label=f"{_days(start, end)} UTC"),
-            axis(scales["y"], side="left"),
-        ],
-        "title": f"{shown}, {drawn.label}" if drawn.label else shown,
+def _traits(figure: Figure, start: float, end: float, behind: Sequence[Stretch]) -> dict[str, Any]:
+    """The traits of the bqplot figure that draws a figure."""
+    # Without limits: bqplot places those of a DateScale wrongly in a browser whose time zone is not UTC. It
+    # finds them itself, from the points of the lines.
+    scales = {"x": bqplot.DateScale(), "y": bqplot.LinearScale(min=figure.axis.bottom, max=figure.axis.top)}
+    axis = make_axis(scales["y"], "left")
+    show_values(axis, figure.axis)
+    layout = layout_of_figures()
+    return layout | {
+        "marks": [*_shades(behind, start, end, scales["x"]), *_lines(figure, start, end, scales)],
+        "axes": [make_axis(scales["x"], "bottom", label=f"{_days(start, end)} UTC"), axis],
+        "title": figure.title,
         "legend_location": "top-left",
-        "fig_margin": {**made["fig_margin"], "left": 52, "bottom": 42},
+        "fig_margin": {**layout["fig_margin"], "left": 52, "bottom": 42},
         "layout": {"height": "240px", "width": "auto", "min_width": "0"},
     }
 
 
-def _shades(stretches: Sequence[Stretch], time: bqplot.DateScale) -> list[bqplot.Mark]:
-    if not stretches:
+def _lines(figure: Figure, start: float, end: float, scales: dict[str, bqplot.Scale]) -> list[bqplot.Lines]:
+    """A mark for each pattern of dashes, which a mark of bqplot has only one of."""
+    marks = []
+    for dash in dict.fromkeys(line.dash for line in figure.lines):
+        lines = [line for line in figure.lines if line.dash == dash]
+        points = [_visible(line, start, end) for line in lines]
+        length = max(len(times) for times, _ in points)
+        marks.append(
+            bqplot.Lines(
+                x=np.stack([_moments(_filled(times, length)) for times, _ in points]),
+                y=np.stack([_filled(values, length) for _, values in points]),
+                scales=scales,
+                colors=[line.color for line in lines],
+                labels=[line.name for line in lines],
+                display_legend=len(figure.lines) > 1,
+                line_style=_STYLES[dash],
+                stroke_width=1.6,
+            )
+        )
+    return marks
+
+
+def _visible(line: Line, start: float, end: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The points of a line, so that bqplot shows each of them over the whole time.
+
+    bqplot draws nothing for a point without neighbours: such a point becomes a dash. It puts the label of a
+    line, though it is not seen, at the last point, which must have a value. And it ends the axis with the
+    points: where a line is shorter than the history, two points without a value come first.
+    """
+    times, values = line.points
+    known = np.isfinite(values)
+    before, after = np.append(False, known[:-1]), np.append(known[1:], False)
+    # From where to where there are values; nothing of it where there is none.
+    first, last = (np.flatnonzero(known)[[0, -1]] if known.any() else (0, -1)) + np.array([0, 1])
+    alone = known & ~before & ~after
+    half = np.where(alone, (end - start) / _POINTS * 2, 0.0)
+    twice = 1 + alone[first:last]
+    sign = np.ones(int(twice.sum()))
+    sign[np.cumsum(twice)[alone[first:last]] - 2] = -1  # the first of two
+    at = np.clip(np.repeat(times[first:last], twice) + sign * np.repeat(half[first:last], twice), start, end)
+    shown = np.repeat(values[first:last], twice)
+    if line.joined or last - first < len(times):
+        return np.append([start, end], at), np.append([np.nan, np.nan], shown)
+    return at, shown
+
+
+def _shades(behind: Sequence[Stretch], start: float, end: float, time: bqplot.DateScale) -> list[bqplot.Mark]:
+    """The areas and the names of cells, spans and marks."""
+    if not behind:
         return []
     scales = {"x": time, "y": bqplot.LinearScale(min=0.0, max=1.0)}
-    edges = np.array([[each.start, each.start, each.end, each.end] for each in stretches]).ravel()
-    areas = bqplot.Lines(
-        x=_moments(edges),
-        y=np.tile([-0.1, 1.1, 1.1, -0.1], len(stretches)),
-        scales=scales,
-        colors=["#808080"],
-        opacities=[0.35],
-        fill="bottom",
-        fill_colors=["#808080"],
-        fill_opacities=[0.14],
-        stroke_width=1.0,
-    )
-    names = labels(
-        x=_moments(np.array([each.start for each in stretches])),
-        y=np.full(len(stretches), 0.04),
-        text=np.array([each.name for each in stretches]),
-        scales=scales,
-    )
-    return [areas, names]
-
-
-def _stretches(spans: pd.DataFrame, start: float, end: float) -> list[Stretch]:
-    """What lies in the time that is drawn, the newest if there are very many."""
-    names: list[str]
-    starts: Any
-    ends: Any
-    if "label" in spans:  # marks, by their time
-        names, starts, ends = spans["label"].tolist(), spans.index, spans.index
-    elif {"start", "end"} <= set(spans.columns):
-        names, starts, ends = _names(spans), spans["start"], spans["end"]
-    else:
-        raise TypeError("spans must be the cells, spans or marks of a monitor, or what read_spans() returns")
-    found = [
-        Stretch(max(begun, start), min(ended, end), str(name)[:40])
-        for begun, ended, name in zip(_unix(starts), np.nan_to_num(_unix(ends), nan=end), names, strict=True)
-        if begun <= end and ended >= start
-    ]
-    return found[-_MOST_STRETCHES:]
-
-
-def _names(spans: pd.DataFrame) -> list[str]:
-    if spans.index.name == "execution_count":
-        return [f"[{count}]" for count in spans.index]
-    if "execution_count" not in spans:
-        return spans["name"].tolist()
-    counts = spans["execution_count"]
+    pixel = (end - start) / _PIXELS
+    marks = []
+    for kind in LOOKS:
+        moments = np.clip(np.array(list(edges(behind, kind, pixel)), dtype=float).ravel(), start, end)
+        if len(moments):
+            x, y = outlines({kind: moments})
+            marks.append(make_areas([kind], _moments(x), y, scales))
+    found = names(behind, start, _PIXELS_A_LETTER * pixel)
     return [
-        name if pd.isna(count) else f"[{count}]" for name, count in zip(spans["name"], counts, strict=True)
+        *marks,
+        make_labels(
+            x=_moments(np.array([at for at, _ in found])),
+            y=np.array([stretch.look.names_at for _, stretch in found]),
+            text=np.array([stretch.name for _, stretch in found]),
+            scales=scales,
+        ),
+    ]
+
+
+def _rows_of(spans: pd.DataFrame) -> list[_Row]:
+    """The rows of a table of cells, spans or marks, or of all three."""
+    if "label" in spans:  # marks, by their time
+        moments = _unix(spans.index)
+        return [_Row("mark", name, at, at) for name, at in zip(spans["label"], moments, strict=True)]
+    if not {"start", "end"} <= set(spans.columns):
+        raise TypeError("spans must be the cells, spans or marks of a monitor, or what read_spans() returns")
+    starts, ends = _unix(spans["start"]), _unix(spans["end"])
+    if spans.index.name == "execution_count":
+        cells = zip(starts, ends, spans.index, strict=True)
+        return [_Row("cell", "", start, end, count) for start, end, count in cells]
+    kinds = spans["kind"] if "kind" in spans else ["span"] * len(spans)
+    counts = spans["execution_count"] if "execution_count" in spans else [pd.NA] * len(spans)
+    return [
+        _Row(kind, name, start, end, None if pd.isna(count) else count)
+        for kind, name, start, end, count in zip(kinds, spans["name"], starts, ends, counts, strict=True)
     ]
 
 

@@ -1,7 +1,6 @@
 // The legend of a section's charts, with numbers; where the mouse or the arrow keys point, it has those too.
 
 const HEAD = ["metric", "now", "mean", "peak"];
-const DASHES = ["", "5 2", "1.5 2", "6 2 1.5 2"]; // as in panel.css
 
 // What stays as it is costs the browser nothing.
 function put(cell, text) {
@@ -97,7 +96,7 @@ async function render({ model, el, signal }) {
   function drawRows() {
     const strokes = new Map();
     for (const { name, color, dash } of model.get("lines").flat()) {
-      if (color) strokes.set(name, swatch(color, DASHES[dash % DASHES.length]));
+      if (color) strokes.set(name, swatch(color, dash));
     }
     body.replaceChildren(
       ...model.get("rows").map(({ name, about }) => {

@@ -1,4 +1,4 @@
-"""Table: the legend of a section's charts, with numbers; and the time that the mouse points at."""
+"""Table: the legend of a section's charts, with numbers, and the values under the mouse."""
 
 from __future__ import annotations
 
@@ -13,42 +13,44 @@ from numpy.typing import NDArray
 
 from perfmon_widgets.metrics import Metric
 from perfmon_widgets.panel.link import Link, script
+from perfmon_widgets.views.figures import Figure
 from perfmon_widgets.views.text import format_value
 
 
-class Drawn(Protocol):
-    """A figure as the table knows it."""
+class Brush(Protocol):
+    """A chart or a map, as the table knows it."""
 
-    metrics: Sequence[Metric]
-    colors: Mapping[str, str]
-    dashes: Mapping[str, int]
-    label: str
+    drawn: Figure
 
 
 class Table(anywidget.AnyWidget):
-    """A row for each metric: its colour, now, mean and peak; in the browser also its value under the mouse.
+    """A row for each metric: its colour, its value now, mean and peak, and its value under the mouse.
 
-    The values under the mouse are read from the figures in the browser, so that they follow it while the
+    The browser reads the values under the mouse from the charts, so that they follow the mouse while the
     kernel is busy.
+
+    Args:
+        metrics: a row for each of them.
+        link: the link of the panel that the table belongs to.
     """
 
     _esm = script("shared.js", "table.js")
     _css = script("table.css")
 
-    link = traitlets.Instance(Link, help="The link of the panel that it belongs to.").tag(
+    link = traitlets.Instance(Link, help="The link of the panel.").tag(
         sync=True, **ipywidgets.widget_serialization
     )
-    rows: traitlets.List[dict[str, str]] = traitlets.List(help="The name of each row, and about it.").tag(
-        sync=True
-    )
-    values = traitlets.Dict(help="Time (Unix seconds), cells in words, and why numbers are missing.").tag(
-        sync=True
-    )
+    rows: traitlets.List[dict[str, str]] = traitlets.List(
+        help="For each row its metric, and what that is about."
+    ).tag(sync=True)
+    values = traitlets.Dict(
+        help="Time (Unix seconds), texts of the cells, why numbers are missing, units."
+    ).tag(sync=True)
     figures = traitlets.List(traitlets.Instance(ipywidgets.Widget), help="The charts above it.").tag(
         sync=True, **ipywidgets.widget_serialization
     )
     lines: traitlets.List[list[dict[str, Any]]] = traitlets.List(
-        help="For each figure its lines as they are drawn: name, colour and number of the dashes."
+        help="For each chart its lines as they are drawn: name, colour (none in a map), pattern of dashes."
     ).tag(sync=True)
 
     def __init__(self, metrics: Sequence[Metric], link: Link) -> None:
@@ -59,28 +61,27 @@ class Table(anywidget.AnyWidget):
         ]
         super().__init__(link=link, rows=rows, layout={"max_height": "260px", "overflow": "auto"})
 
-    def point_at(self, figures: Sequence[Any]) -> None:
-        """Take these figures, Drawn all of them, for those that the table is the legend of."""
+    def point_at(self, charts: Sequence[Brush]) -> None:
+        """Make the table the legend of these charts, which are widgets."""
         lines = [
             [
-                {
-                    "name": metric.name,
-                    "color": figure.colors.get(metric.name),
-                    "dash": figure.dashes.get(metric.name, 0),
-                }
-                for metric in figure.metrics
+                {"name": line.name, "color": None if chart.drawn.is_map else line.color, "dash": line.dash}
+                for line in chart.drawn.lines
             ]
-            for figure in figures
+            for chart in charts
         ]
         with self.hold_sync():
-            self.figures, self.lines = list(figures), lines
+            self.figures, self.lines = list(charts), lines
 
     def show(self, values: NDArray[np.float64], time: float, errors: Mapping[str, str]) -> None:
-        """Show what stands in these rows of the history (rows × metrics), the last of them of ``time``."""
-        with np.errstate(over="ignore"):  # a series of the user's may be of any size
+        """Show these rows of the history (rows × metrics); ``time`` (Unix seconds) is that of the last row.
+
+        ``errors``: by column why its number is missing.
+        """
+        with np.errstate(over="ignore"):  # the mean of a user's series may be too large for a float
             cells = [_cells(values[:, at], metric.unit) for at, metric in enumerate(self._metrics)]
         reasons = {metric.name: errors[metric.name] for metric in self._metrics if metric.name in errors}
-        labels = [figure.label for figure in self.figures]
+        labels = [chart.drawn.axis.label for chart in self.figures]
         self.values = {"time": time, "cells": cells, "reasons": reasons, "labels": labels}
 
     def __repr__(self) -> str:
@@ -88,7 +89,7 @@ class Table(anywidget.AnyWidget):
 
 
 def _cells(values: NDArray[np.float64], unit: str) -> list[str]:
-    """Now, mean and peak, in words."""
+    """Now, mean and peak as text."""
     known = values[np.isfinite(values)]
     mean, peak = (known.mean(), known.max()) if len(known) else (np.nan, np.nan)
     return [format_value(float(value), unit) for value in (values[-1], mean, peak)]

@@ -1,53 +1,49 @@
-"""Picture: lines over time as SVG, for pages on which no widget lives."""
+"""The SVG brush: draws figures as pictures, for pages on which no widget lives.
+
+Inks are readable on white and on black, because a picture does not know the theme.
+"""
 
 from __future__ import annotations
 
 import html
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-COLORS = ("#3d8fd1", "#e08214", "#1b9e77", "#c05fa8", "#a6851d", "#d9482b", "#7b83c9", "#5a9c2f")
-"""Of lines: told apart by the colour-blind, and readable on white and on black."""
+from perfmon_widgets.views.figures import Figure, Line
+from perfmon_widgets.views.stretches import LOOKS, Look, Stretch, edges, names
 
-_WIDTH, _HEIGHT = 720, 135  # of one plot without what stands above and below it, in pixels
-_LEFT, _RIGHT, _ABOVE, _LINE, _BELOW = 52, 16, 18, 15, 22  # margins; above is a line for some of the names
-# Readable on white and on black: a picture does not know the theme.
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    # From numbers of a figure to pixels of a picture.
+    Place = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+_WIDTH, _HEIGHT = 720, 135  # pixels of the lines of one figure
+_LEFT, _RIGHT, _ABOVE, _ROW, _BELOW = 52, 16, 18, 15, 22  # pixels around them; _ROW is that of some names
+_SMALL_WIDTH, _SMALL_HEIGHT = 160, 28  # pixels of a sparkline
 _INK, _GRID = "#808080", "#80808055"
-_LETTER = 6.2  # pixels that one takes, about
+_LETTER = 6.2  # pixels that a letter takes, about
 
 
-class Plot(NamedTuple):
-    """Lines of one unit."""
+class _Entry(NamedTuple):
+    """A name of the legend, with the line that it stands for."""
 
-    label: str
-    """The unit of the numbers as they are drawn."""
-    bottom: float
-    top: float
-    lines: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
-    """By name: times (Unix seconds), and values, NaN where the line is broken."""
-    colors: Mapping[str, str]
+    x: float
+    words: str
+    line: Line
 
 
-class Stretch(NamedTuple):
-    """What is marked behind the lines: from when to when (Unix seconds), and its name."""
-
-    start: float
-    end: float
-    name: str
-
-
-def picture(plots: Sequence[Plot], start: float, end: float, stretches: Sequence[Stretch] = ()) -> str:
-    """The plots below one another as an SVG document, from ``start`` to ``end`` (Unix seconds)."""
+def picture(figures: Sequence[Figure], start: float, end: float, behind: Sequence[Stretch] = ()) -> str:
+    """The figures below one another as an SVG document, from ``start`` to ``end`` (Unix seconds)."""
     body, height = "", 0
-    for plot in plots:
-        names = list(_rows(plot.lines))
-        above = _ABOVE + _LINE * len(names)
-        drawn = "".join([*_names(plot, names), *_plot(plot, above, start, end, stretches)])
+    for figure in figures:
+        legend = list(_legend_rows(figure.lines))
+        above = _ABOVE + _ROW * len(legend)
+        drawn = "".join([*_legend(figure, legend), *_plot(figure, above, start, end, behind)])
         body += f'<g transform="translate(0,{height})">{drawn}</g>'
         height += above + _HEIGHT + _BELOW
     return (
@@ -56,95 +52,125 @@ def picture(plots: Sequence[Plot], start: float, end: float, stretches: Sequence
     )
 
 
-def image(svg: str, words: str, more: str = "") -> str:
-    """A picture as HTML, with words for who does not see it; ``more`` are further attributes.
+def sparkline(figure: Figure, start: float, end: float) -> str:
+    """The lines of a figure as a small SVG document without names and numbers."""
+    across, up = _places(figure, start, end, (0.0, _SMALL_WIDTH), (_SMALL_HEIGHT - 1.0, 1.0))
+    lines = "".join(_line(line, across, up) for line in figure.lines)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_SMALL_WIDTH}" height="{_SMALL_HEIGHT}">'
+        f'<rect width="{_SMALL_WIDTH}" height="{_SMALL_HEIGHT}" fill="none" stroke="{_INK}" '
+        f'stroke-width=".5"/>{lines}</svg>'
+    )
 
-    As an image, because JupyterLab takes SVG as it is out of a notebook that is not trusted.
+
+def image(svg: str, words: str, more: str = "") -> str:
+    """A picture as HTML, with ``words`` for those who cannot see it; ``more`` are further attributes.
+
+    As an image, because JupyterLab removes plain SVG from a notebook that is not trusted.
     """
     source = b64encode(svg.encode()).decode()
     return f'<img src="data:image/svg+xml;base64,{source}" alt="{html.escape(words, quote=True)}"{more}>'
 
 
-def _plot(plot: Plot, above: float, start: float, end: float, stretches: Sequence[Stretch]) -> Iterator[str]:
-    width = _WIDTH - _LEFT - _RIGHT
-    seconds = end - start or 1.0
+def _places(
+    figure: Figure, start: float, end: float, x: tuple[float, float], y: tuple[float, float]
+) -> tuple[Place, Place]:
+    """Functions from times and values to pixels: ``x`` is left and right, ``y`` bottom and top."""
+    axis, seconds = figure.axis, end - start or 1.0
 
-    def across(time: float) -> float:
-        return _LEFT + width * min(max((time - start) / seconds, 0.0), 1.0)
+    def across(times: NDArray[np.float64]) -> NDArray[np.float64]:
+        return x[0] + (x[1] - x[0]) * np.clip((times - start) / seconds, 0.0, 1.0)
 
-    def up(value: Any) -> Any:
-        return above + _HEIGHT * (1 - (value - plot.bottom) / (plot.top - plot.bottom))
+    def up(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return y[0] + (y[1] - y[0]) * (values - axis.bottom) / (axis.top - axis.bottom)
 
-    for stretch in stretches:
-        x, right = across(stretch.start), across(stretch.end)
-        yield (
-            f'<rect x="{x:.1f}" y="{above}" width="{max(right - x, 1):.1f}" height="{_HEIGHT}" '
-            f'fill="{_INK}" fill-opacity="{0.13 if right > x else 0.6}"/>'
-        )
-    yield from (_text(x + 2, above + 10, name) for x, name in _with_room(stretches, across))
-    for part in range(5):
-        value = plot.bottom + (plot.top - plot.bottom) * part / 4
-        yield f'<path d="M{_LEFT},{up(value):.1f}h{width}" stroke="{_GRID}"/>'
-        if part % 2 == 0:
-            yield _text(_LEFT - 5, up(value) + 4, f"{value:.4g}", "end")
-    for at, anchor in ((start, "start"), ((start + end) / 2, "middle"), (end, "end")):
-        yield _text(across(at), above + _HEIGHT + 15, _clock(at, seconds), anchor)
-    for name, (times, values) in plot.lines.items():
-        places = _LEFT + width * ((times - start) / seconds).clip(0.0, 1.0)
-        yield (
-            f'<path d="{_path(places, up(values))}" fill="none" stroke="{plot.colors[name]}" '
-            f'stroke-width="1.5" stroke-linejoin="round" stroke-linecap="round"/>'
-        )
+    return across, up
 
 
-def _with_room(stretches: Iterable[Stretch], across: Callable[[float], float]) -> Sequence[tuple[float, str]]:
-    """Where names begin and what they are: the shortest have none where they would lie over others.
+def _plot(figure: Figure, above: float, start: float, end: float, behind: Sequence[Stretch]) -> Iterator[str]:
+    """What lies below the legend: stretches, grid, numbers, times, lines."""
+    right, bottom, seconds = _WIDTH - _RIGHT, above + _HEIGHT, end - start or 1.0
+    across, up = _places(figure, start, end, (_LEFT, right), (bottom, above))
+    pixel = seconds / (right - _LEFT)
+    for kind, look in LOOKS.items():
+        yield from _areas([*edges(behind, kind, pixel)], look, across, bottom)
+    for at, stretch in names(behind, start, _LETTER * pixel):
+        # A name at the right end would reach beyond the picture.
+        x = min(float(across(np.array(at))) + 2, _WIDTH - _LETTER * len(stretch.name))
+        yield _text(x, bottom - _HEIGHT * stretch.look.names_at + 4, stretch.name)
+    for number, value in enumerate(figure.axis.ticks):
+        y = float(up(np.array(value)))
+        yield f'<path d="M{_LEFT},{y:.1f}H{right}" stroke="{_GRID}"/>'
+        if number % 2 == 0:
+            yield _text(_LEFT - 5, y + 4, f"{value:.4g}", "end")
+    for share, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
+        x = _LEFT + share * (right - _LEFT)
+        yield _text(x, bottom + 15, _clock(start + share * (end - start), seconds), anchor)
+    yield from (_line(line, across, up) for line in figure.lines)
 
-    What has no length is a mark, and has its name.
-    """
-    taken: list[tuple[float, float, str]] = []
-    for stretch in sorted(stretches, key=lambda each: (each.end > each.start, each.start - each.end)):
-        x = across(stretch.start)
-        right = x + _LETTER * (len(stretch.name) + 1)
-        if all(right <= begun or x >= ended for begun, ended, _ in taken):
-            taken.append((x, right, stretch.name))
-    return [(x, name) for x, _, name in sorted(taken)]
+
+def _areas(moments: Sequence[tuple[float, float]], look: Look, across: Place, bottom: float) -> Iterator[str]:
+    """The stretches of one kind: areas, and lines at their starts and ends."""
+    if not moments:
+        return
+    top = bottom - _HEIGHT * min(look.top, 1.0)
+    places = across(np.array(moments)).round(1).tolist()
+    if look.inside:
+        path = "".join(f"M{left:g},{bottom:g}V{top:g}H{right:g}V{bottom:g}z" for left, right in places)
+        yield f'<path d="{path}" fill="{look.color}" fill-opacity="{look.inside}"/>'
+    path = "".join(f"M{x:g},{bottom:g}V{top:g}" for x in dict.fromkeys(x for pair in places for x in pair))
+    yield f'<path d="{path}" stroke="{look.color}" stroke-opacity="{look.edge}"/>'
 
 
-def _rows(names: Iterable[str]) -> Iterator[list[tuple[float, str]]]:
-    """The names by line, each with where it begins."""
-    row: list[tuple[float, str]] = []
+def _line(line: Line, across: Place, up: Place) -> str:
+    """The known points of a line, and strokes between those that follow each other."""
+    times, values = line.points
+    known = np.isfinite(values)
+    begins = known & ~np.concatenate(([False], known[:-1]))
+    x, y = across(times[known]).tolist(), up(values[known]).tolist()
+    # A point without neighbours is a stroke without length, which round ends make a dot.
+    path = "".join(
+        f"M{at:.1f},{high:.1f}h0" if begin else f"L{at:.1f},{high:.1f}"
+        for at, high, begin in zip(x, y, begins[known].tolist(), strict=True)
+    )
+    return (
+        f'<path d="{path}" fill="none" stroke="{line.color}"{_style(line)} '
+        f'stroke-width="1.5" stroke-linejoin="round" stroke-linecap="round"/>'
+    )
+
+
+def _style(line: Line) -> str:
+    dash = f' stroke-dasharray="{line.dash}"' if line.dash else ""
+    return f'{dash} stroke-opacity="0.5"' if line.faint else dash
+
+
+def _legend_rows(lines: Sequence[Line]) -> Iterator[list[_Entry]]:
+    """The names by row; all faint lines together are one entry, the last."""
+    entries = [(line.name, line) for line in lines if not line.faint]
+    faint = [line for line in lines if line.faint]
+    if faint:
+        entries.append((" … ".join(dict.fromkeys([faint[0].name, faint[-1].name])), faint[0]))
+    row: list[_Entry] = []
     x = float(_LEFT)
-    for name in names:
-        width = 30 + _LETTER * len(name)
+    for words, line in entries:
+        width = 30 + _LETTER * len(words)
         if row and x + width > _WIDTH:
             yield row
             row, x = [], float(_LEFT)
-        row.append((x, name))
+        row.append(_Entry(x, words, line))
         x += width
     yield row
 
 
-def _names(plot: Plot, rows: Sequence[Sequence[tuple[float, str]]]) -> Iterator[str]:
-    """The unit, then each line's name after a dash in its colour."""
-    if plot.label:
-        yield _text(_LEFT - 5, _LINE, plot.label, "end")
+def _legend(figure: Figure, rows: Sequence[Sequence[_Entry]]) -> Iterator[str]:
+    """The unit, then each name after a stroke that looks like its line."""
+    if figure.axis.label:
+        yield _text(_LEFT - 5, _ROW, figure.axis.label, "end")
     for number, row in enumerate(rows, 1):
-        for x, name in row:
-            y = _LINE * number
-            yield f'<path d="M{x:.0f},{y - 4}h14" stroke="{plot.colors[name]}" stroke-width="3"/>'
-            yield _text(x + 18, y, name)
-
-
-def _path(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
-    """The known points, and lines between those that follow each other."""
-    known = np.isfinite(y)
-    begins = known & ~np.concatenate(([False], known[:-1]))
-    # A point without neighbours is a line without length, which round ends make a dot.
-    return "".join(
-        f"M{at:.1f},{high:.1f}h0" if begin else f"L{at:.1f},{high:.1f}"
-        for at, high, begin in zip(x[known].tolist(), y[known].tolist(), begins[known].tolist(), strict=True)
-    )
+        y = _ROW * number
+        for x, words, line in row:
+            yield f'<path d="M{x:.0f},{y - 4}h14" stroke="{line.color}"{_style(line)} stroke-width="3"/>'
+            yield _text(x + 18, y, words)
 
 
 def _clock(time: float, seconds: float) -> str:

@@ -118,8 +118,10 @@ def test_a_series_that_was_recorded_now_and_then_is_joined():
     rows = history(range(20), loss=values, a=range(20))
     rows.attrs["a"] = {"unit": "", "help": "", "source": ""}
     figure = plot(rows, ["loss", "a"])
-    assert drawn(figure)["loss"][:3] == [3, 2, 1]
-    assert seconds(figure)[0] == [3, 9] + [17] * 18  # the last point is repeated
+    assert drawn(figure)["loss"][2:5] == [3, 2, 1]
+    # Two points that are not seen, since bqplot's axis ends with the points; the last point is repeated.
+    assert np.isnan(drawn(figure)["loss"][:2]).all()
+    assert seconds(figure)[0] == [0, 19, 3, 9] + [17] * 16
     assert drawn(figure)["a"] == list(range(20))
 
 
@@ -139,7 +141,20 @@ def test_a_single_value_is_a_dash_where_it_was(number):
 def test_a_gpu_that_was_used_for_a_while_is_not_joined_across_the_rest():
     values = [math.nan] * 10 + [50.0] * 10 + [math.nan] * 10
     figure = plot(history(range(30), **{"gpu0/utilization_percent": values}), "gpu0/utilization_percent")
-    assert len(drawn(figure)["gpu0/utilization_percent"]) == 30
+    values = drawn(figure)["gpu0/utilization_percent"]
+    assert values == pytest.approx([math.nan] * 2 + [50.0] * 10, nan_ok=True)
+    assert seconds(figure) == [[0, 29, *range(10, 20)]]  # the axis shows the whole time
+
+
+def test_a_value_between_missing_ones_is_a_dash():
+    """bqplot draws nothing for a point without neighbours."""
+    values = [1, 2, 2, math.nan, 5, math.nan, 3, 4, 4]
+    figure = plot(history(range(0, 90, 10), a_percent=values), "a_percent")
+    assert drawn(figure)["a_percent"] == pytest.approx(
+        [1, 2, 2, math.nan, 5, 5, math.nan, 3, 4, 4], nan_ok=True
+    )
+    (shown,) = seconds(figure)
+    assert shown[4] < 40 < shown[5] < 41
 
 
 def test_a_day_of_rows_is_as_many_points_as_can_be_seen_and_keeps_its_peaks():
@@ -156,9 +171,10 @@ def test_a_day_of_rows_is_as_many_points_as_can_be_seen_and_keeps_its_peaks():
 
 def shaded(figure: bqplot.Figure) -> tuple[list[float], list[str]]:
     """Starts and ends, and names, of what lies behind the lines."""
-    areas, names, _ = figure.marks
+    *areas, names, _ = figure.marks
     start = np.datetime64(START.replace(tzinfo=None), "ms")
-    edges = ((np.asarray(areas.x) - start) / np.timedelta64(1, "s"))[1::2].round(3).tolist()
+    moments = np.concatenate([np.ravel(each.x) for each in areas])
+    edges = ((moments - start) / np.timedelta64(1, "s"))[1::2].round(3).tolist()
     return edges, names.text.tolist()
 
 
@@ -211,9 +227,15 @@ def test_names_that_would_lie_over_one_another_are_left_out_of_the_picture():
 
 
 def test_it_is_the_names_of_the_shortest_that_are_left_out():
-    many = stretches((0, 0.1), (0.1, 9), (9.1, 9.2), (9.3, 9.3), name=["import", "training", "check", "mark"])
+    many = stretches(
+        (0, 0.1), (0.1, 7), (7.1, 9), (9.3, 9.3), name=["import", "training", "validation", "mark"]
+    )
+    many["kind"] = ["span", "span", "span", "mark"]
     figure = plot(history(range(11), a_percent=range(11)), "a_percent", spans=many)
-    assert {"import", "training", "check", "mark"} & {*texts(figure.picture)} == {"training", "mark"}
+    expected = {"training", "validation", "mark"}
+    assert {"import", *expected} & {*texts(figure.picture)} == expected
+    *_, names, _ = figure.marks
+    assert {*names.text.tolist()} == expected  # the figure and its picture agree
 
 
 def test_what_has_no_starts_and_ends_is_refused():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fakes.collectors import FakeCollector, metric
 from fakes.comm import Wire
-from test_chart import NOW, history, labels, vertical
+from test_chart import NOW, figure, history, labels, show, vertical
 from test_panel import drawn_by, look_at, once
 
 from perfmon_widgets import Metric, PerformanceMonitor, PerformancePanel
@@ -18,7 +18,8 @@ from perfmon_widgets.metrics import RECORDED, unit_of
 from perfmon_widgets.panel.chart import Chart
 from perfmon_widgets.panel.link import Link
 from perfmon_widgets.panel.section import Section
-from perfmon_widgets.panel.shading import MOST, Shading
+from perfmon_widgets.panel.shading import Shading
+from perfmon_widgets.views.stretches import MAX_STRETCHES
 
 WINDOW = 600.0
 
@@ -116,7 +117,7 @@ def test_cells_too_narrow_to_be_seen_are_drawn_as_one(shading):
 
 
 def test_names_do_not_lie_over_one_another(shading):
-    shading.show([cell(500 - at, 499.5 - at, at) for at in range(400)], NOW)
+    shading.show([cell(500 - 2 * at, 499 - 2 * at, at) for at in range(200)], NOW)
     at = sorted(names(shading).values())
     assert 5 < len(at) < 40
     assert min(np.diff(at)) > 10  # seconds, of which two are a pixel
@@ -176,7 +177,7 @@ def test_when_all_have_left_the_window_they_are_taken_off_once(wire):
 
 def test_the_figures_of_a_section_share_them(wire):
     metrics = [metric("a_percent"), metric("b_bytes"), metric("c_watts")]
-    section = Section("GPU", metrics, WINDOW, Link())
+    section = Section("cpu", metrics, WINDOW, Link())
     rows = history([5, 0], {"a_percent": [1, 2], "b_bytes": [1, 2], "c_watts": [1, 2]})
     section.show(rows, {}, [cell(3, 2)])
     first, second, third = (chart.marks[1:] for chart in section.charts)
@@ -221,14 +222,14 @@ def test_an_open_section_shows_the_cells_of_its_monitor(panel, monitor, wire):
 
 def test_very_many_spans_cost_a_tick_little(panel, monitor, wire):
     wire.set(panel.advanced, selected_index=0)
-    for number in range(3 * MOST):
+    for number in range(3 * MAX_STRETCHES):
         monitor.end(monitor.begin(CELL, "quick", number))
         monitor.mark("m")
     for _ in range(3):
         monitor.sample()
     wire.clear()
     monitor.sample()
-    assert len(monitor.newest_spans(MOST)) == 2 * MOST
+    assert len(monitor.newest_spans(MAX_STRETCHES)) == 2 * MAX_STRETCHES
     sent = sum(len(bytes(buffer)) for message in wire.messages for buffer in message.buffers)
     assert sent < 10_000
 
@@ -288,7 +289,7 @@ def test_a_panel_that_is_made_later_has_the_section_at_once(monitor, wire):
 
 def sparse(*names: str) -> Chart:
     metrics = [Metric(name, unit_of(name), RECORDED, "Recorded.") for name in names]
-    return Chart(metrics, "loss", WINDOW, sparse=True)
+    return Chart(figure(*metrics), WINDOW)
 
 
 def joined(chart: Chart) -> list[list[tuple[float, float]]]:
@@ -306,7 +307,7 @@ NAN = math.nan
 def test_points_of_a_sparse_series_are_joined_over_the_rows_without_a_value():
     chart = sparse("train/loss", "test/loss")
     rows = {"train/loss": [4, NAN, 2, NAN, 1], "test/loss": [NAN, 3, NAN, NAN, NAN]}
-    chart.show(history([20, 15, 10, 5, 0], rows), NOW)
+    show(chart, history([20, 15, 10, 5, 0], rows), NOW)
     assert joined(chart) == [[(-20, 4), (-10, 2), (0, 1)], [(-15, 3)]]
     assert chart.marks[1].marker == "circle"
     # The table reads the values under the mouse from the first: there are none between the points.
@@ -316,7 +317,7 @@ def test_points_of_a_sparse_series_are_joined_over_the_rows_without_a_value():
 
 def test_a_sparse_series_without_values_is_not_seen():
     chart = sparse("loss")
-    chart.show(history([5, 0], {"loss": [NAN, NAN]}), NOW)
+    show(chart, history([5, 0], {"loss": [NAN, NAN]}), NOW)
     assert joined(chart) == [[]]
     assert np.isfinite(chart.marks[1].x).all()
     assert np.isfinite(chart.marks[1].y).all()
@@ -324,23 +325,23 @@ def test_a_sparse_series_without_values_is_not_seen():
 
 def test_a_value_below_zero_is_seen():
     chart = sparse("reward")
-    chart.show(history([5, 0], {"reward": [-3, 1]}), NOW)
+    show(chart, history([5, 0], {"reward": [-3, 1]}), NOW)
     assert vertical(chart) == (-4, 4)
     assert labels(chart) == ["-4", "-2", "0", "2", "4"]
-    chart.show(history([5, 0], {"reward": [3, 1]}), NOW)
+    show(chart, history([5, 0], {"reward": [3, 1]}), NOW)
     assert vertical(chart) == (0, 4)
 
 
 @pytest.mark.parametrize(("largest", "format_"), [(3e-5, ".1e"), (0.3, ".1f"), (2e6, "~s"), (8, ".0f")])
 def test_the_labels_of_small_and_large_numbers_are_short(largest, format_):
     chart = sparse("loss")
-    chart.show(history([5, 0], {"loss": [0, largest]}), NOW)
+    show(chart, history([5, 0], {"loss": [0, largest]}), NOW)
     assert chart.axes[1].tick_format == format_
 
 
 def test_the_table_of_recorded_series_has_the_last_value_as_now():
     metrics = [Metric(name, "", RECORDED, "Recorded.") for name in ("loss", "accuracy")]
-    section = Section("Recorded", metrics, WINDOW, Link(), sparse=True)
+    section = Section(RECORDED, metrics, WINDOW, Link())
     rows = history([10, 5, 0], {"loss": [4, 2, NAN], "accuracy": [NAN, NAN, NAN]})
     section.show(rows, {})
     assert section.table.values["cells"] == [["2", "2.667", "4"], ["–", "–", "–"]]

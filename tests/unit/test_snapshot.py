@@ -76,8 +76,8 @@ def test_how_long_the_lines_are_is_told(first, words):
 
 
 def test_the_line_goes_from_the_first_sample_to_the_last():
-    assert line([10, 5, 0], [0, 50, 100]).startswith("M0,27.0")
-    assert line([10, 5, 0], [0, 50, 100]).endswith("L160,1.0")
+    assert line([10, 5, 0], [0, 50, 100]).startswith("M0.0,27.0")
+    assert line([10, 5, 0], [0, 50, 100]).endswith("L160.0,1.0")
 
 
 def test_the_line_is_broken_where_numbers_are_missing():
@@ -153,7 +153,11 @@ def test_the_charts_of_each_section_with_numbers_can_be_unfolded_and_the_first_i
     text = charts(METRICS, ROWS)
     assert summaries(text) == [(True, "CPU"), (False, "Memory"), (False, "Recorded values")]
     named = [[word for word in texts(each) if word in ROWS] for each in pictures(text)]
-    assert named == [["cpu_percent"], ["ram_percent", "ram_used_bytes"], ["train/loss", "test/loss", "epoch"]]
+    assert named == [
+        ["cpu_percent", "core0/cpu_percent"],
+        ["ram_percent", "ram_used_bytes"],
+        ["train/loss", "test/loss", "epoch"],
+    ]
     assert 'alt="ram_percent, ram_used_bytes over time"' in text
 
 

@@ -1,0 +1,277 @@
+"""Figures as data: what is drawn of a history, decided once for every brush.
+
+A brush (bqplot in ``panel/``, SVG in ``views/svg.py``) draws a Figure and decides nothing. Decided here is
+which columns share a figure and in which order, where the axis ends, and where a line is broken; colours and
+dashes are decided in ``palette.py``. A Figure is made in two steps: ``section()`` or ``chosen()`` say what it
+shows, ``fill()`` gives it the numbers of a history.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from perfmon_widgets.metrics import RECORDED, Metric
+from perfmon_widgets.views.columns import is_part, title_of, without_limits
+from perfmon_widgets.views.palette import looks
+from perfmon_widgets.views.text import scale_for
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+# More faint lines than this cannot be told apart: percentages are drawn as a map instead.
+_MAX_PARTS = 8
+# Figures of one section. A user may record a hundred quantities; the rest stand in the table only.
+_MAX_FIGURES = 24
+# Numbers travel to the browser in four bytes. A larger one counts as missing, in every brush.
+_LARGEST = float(np.finfo(np.float32).max)
+# Round numbers for the end of an axis: each divides into four readable steps.
+_ROUND = (1, 2, 4, 6, 8, 10, 20)
+
+_NONE: Floats = np.zeros(0)
+
+
+class Axis(NamedTuple):
+    """The vertical axis of a figure."""
+
+    bottom: float
+    top: float
+    divisor: float
+    """What values are divided by, to be in ``label``."""
+    label: str
+    """The unit of the numbers on the axis: ``GiB``, ``%``; empty for numbers without a unit."""
+
+    @property
+    def ticks(self) -> list[float]:
+        """The five numbers that stand at the axis, from bottom to top."""
+        return [self.bottom + (self.top - self.bottom) * part / 4 for part in range(5)]
+
+
+class Line(NamedTuple):
+    """One column of a figure: how it looks and, once it is filled, its points."""
+
+    name: str
+    """The column."""
+    label: str
+    """The same in words for a person, as in ``Metric.label``."""
+    color: str
+    dash: str = ""
+    """Its pattern, as in ``stroke-dasharray``; a solid line has none."""
+    faint: bool = False
+    """Drawn pale and behind the others: one of many that another line sums up, such as a single CPU."""
+    joined: bool = False
+    """Whether points are connected over rows without a value, as those of a recorded series are."""
+    times: Floats = _NONE
+    """Unix seconds; all lines of a figure have the same."""
+    values: Floats = _NONE
+    """In the unit of the axis; NaN where a value, or samples before a row, are missing."""
+
+    @property
+    def points(self) -> tuple[Floats, Floats]:
+        """Times and values as drawn: NaN breaks the line; a joined line has only its known points."""
+        if not self.joined:
+            return self.times, self.values
+        known = np.isfinite(self.values)
+        return self.times[known], self.values[known]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Lines over time that share a unit and an axis."""
+
+    name: str
+    unit: str
+    lines: tuple[Line, ...]
+    """From back to front."""
+    axis: Axis
+    is_map: bool = False
+    """A map (a row per line, brightness for the value) instead of lines."""
+
+    @property
+    def title(self) -> str:
+        """The name and the unit of the axis: ``Memory, GiB``."""
+        return f"{self.name}, {self.axis.label}" if self.axis.label else self.name
+
+    def only(self, names: Collection[str]) -> Figure:
+        """The same figure without its other lines; those that stay look the same."""
+        return replace(self, lines=tuple(line for line in self.lines if line.name in names))
+
+
+class Rows(NamedTuple):
+    """Rows of a history as arrays."""
+
+    columns: Mapping[str, int]
+    """The place of each column in ``values``."""
+    times: Floats
+    """Unix seconds."""
+    values: Floats
+    """Of shape (rows, columns)."""
+    gaps: NDArray[np.bool_]
+    """For each row whether samples are missing before it."""
+
+    def of(self, names: Iterable[str]) -> Floats:
+        """A copy of the values of some columns, of shape (rows, names)."""
+        return self.values[:, [self.columns[name] for name in names]]
+
+    def between(self, start: float, end: float) -> Rows:
+        """The rows from ``start`` to ``end`` (Unix seconds), both included.
+
+        Rows later than ``end`` were taken before the computer's clock was set back.
+        """
+        inside: NDArray[np.bool_] = (self.times >= start) & (self.times <= end)
+        return Rows(self.columns, self.times[inside], self.values[inside], self.gaps[inside])
+
+    def known(self) -> set[str]:
+        """The columns that have a value in any row."""
+        some: NDArray[np.bool_] = np.any(np.isfinite(self.values), axis=0)
+        return {name for name, at in self.columns.items() if some[at]}
+
+
+def rows_of(history: pd.DataFrame) -> Rows:
+    """The rows of a history: what ``PerformanceMonitor.history`` or ``read_csv`` returns."""
+    # The whole table at once: selecting columns of a DataFrame copies its attrs each time, which took half
+    # the time of drawing.
+    index: Any = history.index
+    times = index.as_unit("us").asi8 / 1e6
+    gaps = np.isin(times, history.attrs.get("gaps", ()))
+    columns = {name: at for at, name in enumerate(history.columns)}
+    return Rows(columns, times, history.to_numpy(dtype=float), gaps)
+
+
+def section(group: str, metrics: Sequence[Metric]) -> list[Figure]:
+    """The figures of one group: one for each unit, of recorded series one for each quantity.
+
+    ``metrics``: all that are declared, since the colours follow their order. Limits are not drawn. Parts,
+    such as single CPUs, are faint; more than eight of them become a map.
+    """
+    drawn = [metric for metric in without_limits(metrics) if metric.group == group]
+    parts = [metric for metric in drawn if is_part(metric) and metric.unit == "percent"]
+    mapped = parts if len(parts) > _MAX_PARTS else []
+    together: dict[str, list[Metric]] = {}
+    for metric in drawn:
+        if metric not in mapped:
+            # A quantity is what follows the slash: train/loss and test/loss share a figure.
+            together.setdefault(metric.what if group == RECORDED else metric.unit, []).append(metric)
+    figures = [
+        # The parts first, so that they lie behind.
+        _figure(
+            name if group == RECORDED else title_of(group),
+            sorted(members, key=is_part, reverse=True),
+            metrics,
+        )
+        for name, members in together.items()
+    ]
+    if mapped:
+        figures.insert(
+            1, replace(_figure("CPUs" if group == "cpu" else title_of(group), mapped, metrics), is_map=True)
+        )
+    return figures[:_MAX_FIGURES]
+
+
+def chosen(names: Sequence[str], metrics: Sequence[Metric]) -> list[Figure]:
+    """The figures of chosen columns: one for each unit, in the order of the names.
+
+    A part or a limit that is chosen by its name is a line like any other.
+    """
+    declared = {metric.name: metric for metric in metrics}
+    units: dict[str, list[Metric]] = {}
+    for name in names:
+        units.setdefault(declared[name].unit, []).append(declared[name])
+    return [
+        _figure(f"{len(members)} columns" if members[1:] else members[0].name, members, metrics, faint=False)
+        for members in units.values()
+    ]
+
+
+def by_default(metrics: Sequence[Metric]) -> list[str]:
+    """The columns that are drawn where none are chosen: neither limits nor parts."""
+    return [metric.name for metric in without_limits(metrics) if not is_part(metric)]
+
+
+def fill(
+    figure: Figure, rows: Rows, *, points: int, seconds: float | None = None, keep_axis: bool = False
+) -> Figure:
+    """The figure with the numbers of these rows, at most about ``points`` for each line.
+
+    ``seconds``: how long a time is shown, by default from the first row to the last. ``keep_axis``: leave an
+    axis as it is that is at most twice as long as it need be, so that a live axis does not jump.
+    """
+    values = rows.of(line.name for line in figure.lines)
+    values[~(np.abs(values) <= _LARGEST)] = np.nan
+    axis = _axis(figure.unit, values, figure.axis if keep_axis else None)
+    if seconds is None:
+        seconds = float(np.ptp(rows.times)) if len(rows.times) else 0.0
+    times, thinned = thin(rows.times, values, rows.gaps, points, seconds or 1.0)
+    drawn = (thinned / axis.divisor).T
+    lines = tuple(
+        line._replace(times=times, values=series) for line, series in zip(figure.lines, drawn, strict=True)
+    )
+    return replace(figure, lines=lines, axis=axis)
+
+
+def _figure(name: str, members: Sequence[Metric], metrics: Sequence[Metric], *, faint: bool = True) -> Figure:
+    """An empty figure of some of the metrics, in their order."""
+    pale = {metric.name for metric in members if faint and is_part(metric)}
+    lines = tuple(
+        Line(
+            metric.name,
+            metric.label,
+            *look,
+            faint=metric.name in pale,
+            joined=metric.group == RECORDED,
+        )
+        for metric, look in zip(members, looks(members, pale, without_limits(metrics)), strict=True)
+    )
+    return Figure(name, members[0].unit, lines, _axis(members[0].unit, np.zeros(1), None))
+
+
+def _axis(unit: str, values: Floats, current: Axis | None) -> Axis:
+    """The axis for these values: percent is 0–100, unless they exceed it; others end at a round number.
+
+    Where there are negative values, the axis goes as far below 0 as above. ``current`` is kept if it fits and
+    is less than twice as long.
+    """
+    lowest = float(np.fmin.reduce(values, axis=None, initial=0.0))
+    largest = max(float(np.fmax.reduce(values, axis=None, initial=0.0)), -lowest)
+    divisor, label = scale_for(unit, largest)
+    top = 100.0 if unit == "percent" and largest <= 100 else _round_up(largest / divisor)
+    axis = Axis(-top if lowest < 0 else 0.0, top, divisor, label)
+    if current is None or current.label != label or (current.bottom < 0) != (lowest < 0):
+        return axis
+    return current if current.top / 2 < top <= current.top else axis
+
+
+def _round_up(value: float) -> float:
+    """The next of 1, 2, 4, 6, 8, 10 times a power of ten; 1 for nothing."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in _ROUND if step * power >= value)
+
+
+def thin(
+    times: Floats, values: Floats, gaps: NDArray[np.bool_], points: int, window: float
+) -> tuple[Floats, Floats]:
+    """At most about ``points`` rows of the ``window`` (seconds), and a row of NaN before each gap.
+
+    Of rows that fall together the highest value and the last time are kept. Which rows do is decided by their
+    times alone, so that a line keeps its shape while it moves.
+    """
+    if len(times) > points:
+        # A window that is being filled has at least half as many points: they lie closer by a power of two.
+        filled = np.ptp(times) / window
+        closer = 2.0 ** max(0, math.floor(-math.log2(filled))) if filled > 0 else 1.0
+        places = np.floor(times * closer * (points - 1) / window)
+        ends = np.flatnonzero(np.diff(places, append=math.inf))
+        starts = np.concatenate([[0], ends[:-1] + 1])
+        times, values = times[ends], np.fmax.reduceat(values, starts, axis=0)
+        gaps = np.logical_or.reduceat(gaps, starts)
+    before = np.flatnonzero(gaps)
+    return np.insert(times, before, times[before]), np.insert(values, before, np.nan, axis=0)
