@@ -109,9 +109,8 @@ def edges(members: Iterable[Stretch], kind: str, shortest: float) -> Iterator[tu
 def names(members: Sequence[Stretch], start: float, letter: float) -> list[tuple[float, Stretch]]:
     """Where names begin (Unix seconds), as far as there is room; a letter takes ``letter`` seconds.
 
-    The shortest stretches have no name where it would lie over another one of the same kind; of those that are
-    about as long it is the later. The name of what began before ``start`` stands there; a mark before it has
-    none.
+    Where names of a kind would lie over one another, the shortest stretches have none; of those about as long
+    it is the later. The name of what began before ``start`` stands there; a mark before it has none.
     """
     taken: dict[str, list[tuple[float, float]]] = {kind: [] for kind in LOOKS}
     found = []

@@ -474,7 +474,7 @@ def test_a_tick_is_of_moderate_size_however_many_lines_and_rows(wire, lines, row
     shown = chart(*names)
     values = np.linspace(0, 100, rows)
     wire.clear()
-    show(shown, history(np.linspace(599, 0, rows), {name: values for name in names}), NOW)
+    show(shown, history(np.linspace(599, 0, rows), dict.fromkeys(names, values)), NOW)
     [message] = wire.messages
     size = sum(buffer.nbytes for buffer in message.buffers)
     assert size <= max(4 * NUMBERS, 4 * FEWEST * (lines + 1))
