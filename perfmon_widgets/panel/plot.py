@@ -155,19 +155,19 @@ def _visible(line: Line, start: float, end: float) -> tuple[NDArray[np.float64],
     """
     times, values = line.points
     known = np.isfinite(values)
-    before, after = np.append(False, known[:-1]), np.append(known[1:], False)
-    # From where to where there are values; nothing of it where there is none.
-    first, last = (np.flatnonzero(known)[[0, -1]] if known.any() else (0, -1)) + np.array([0, 1])
-    alone = known & ~before & ~after
-    half = np.where(alone, (end - start) / _POINTS * 2, 0.0)
-    twice = 1 + alone[first:last]
-    sign = np.ones(int(twice.sum()))
-    sign[np.cumsum(twice)[alone[first:last]] - 2] = -1  # the first of two
-    at = np.clip(np.repeat(times[first:last], twice) + sign * np.repeat(half[first:last], twice), start, end)
-    shown = np.repeat(values[first:last], twice)
-    if line.joined or last - first < len(times):
-        return np.append([start, end], at), np.append([np.nan, np.nan], shown)
-    return at, shown
+    if not known.any():
+        return np.array([start, end]), np.array([np.nan, np.nan])
+    first, last = np.flatnonzero(known)[[0, -1]]
+    is_shorter = line.joined or last - first + 1 < len(times)
+    alone = known & ~np.append(False, known[:-1]) & ~np.append(known[1:], False)
+    times, values, alone = (each[first : last + 1] for each in (times, values, alone))
+    half, at = (end - start) / _POINTS * 2, np.flatnonzero(alone)
+    begin, until = np.maximum(times - half, start), np.minimum(times + half, end)
+    times = np.insert(np.where(alone, begin, times), at + 1, until[at])
+    values = np.insert(values, at + 1, values[at])
+    if is_shorter:
+        times, values = np.append([start, end], times), np.append([np.nan, np.nan], values)
+    return times, values
 
 
 def _shades(behind: Sequence[Stretch], start: float, end: float, time: bqplot.DateScale) -> list[bqplot.Mark]:

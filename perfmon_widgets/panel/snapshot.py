@@ -1,6 +1,6 @@
-"""The gauges and charts of the last moment, as a table and pictures: what a page without a kernel shows.
+"""Snapshot: the last gauges and charts of a panel as a table and pictures, for a page without a kernel.
 
-It needs neither scripts nor network, and where pictures are left out too, the table is text.
+It needs neither scripts nor a network. Where pictures are left out too, the table remains as text.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _COLORS = {"normal": "#3d8fd1", "warning": "#e08214", "critical": "#d9482b"}
 # must not slow down a notebook of many quick cells.
 _REST = 20
 
-# The panel hides it as soon as it is on the page, which takes a moment; and where the panel cannot be
-# made, JupyterLab shows an error in its place, which this makes superfluous. An untrusted notebook is
-# shown without these rules, and without the error.
+# The panel hides the snapshot once it is on the page; until then the animation hides it for a moment. Where
+# the panel cannot be made, JupyterLab shows an error in its place; the last rule hides that error, since the
+# snapshot stands for the panel. An untrusted notebook is shown without these rules and without the error.
 _STYLE = """<style>
 @keyframes perfmon-appear { from, 99% { position: absolute; visibility: hidden; } }
 .perfmon-snapshot { animation: perfmon-appear 1.5s; }
@@ -47,16 +47,16 @@ _STYLE = """<style>
 
 
 class Snapshot:
-    """What a monitor told last, as an output in front of its panel, for who has no kernel.
+    """The newest values of a monitor, as an output in front of its panel, shown when no kernel is attached.
 
-    The panel hides it. It is an output of its own because a change of one makes the front end draw it anew,
-    which the panel would not survive.
+    The panel hides it. It is an output of its own because the front end draws a changed output anew, which
+    the panel would not survive.
 
     Args:
-        monitor: whose values they are.
+        monitor: the monitor whose values are shown.
         name: a class of the output, by which the panel finds it.
-        before: called before it is made anew.
-        opened: the group whose charts are seen at once.
+        before: called before the snapshot is made after a cell.
+        opened: returns the group whose charts are unfolded, or None.
     """
 
     def __init__(
@@ -76,21 +76,21 @@ class Snapshot:
         self._is_shown = False
 
     def show(self) -> None:
-        """Make it an output of the running cell, and keep it up to date from now on."""
+        """Make it an output of the running cell, and update it after each cell from now on."""
         self._put(again=False)
         if not self._is_shown:
             self._is_shown = True
             kernel.after_each_cell(self._after_cell)
 
     def keep(self) -> None:
-        """Have the notebook store the newest values, if it stores any."""
+        """Update the output with the newest values, if it was shown."""
         latest = self._monitor.latest
         stored = {self._time, self._time_of_charts}
         if self._is_shown and latest is not None and stored != {latest.time}:
             self._put(again=True)
 
     def close(self) -> None:
-        """Store the newest values for the last time."""
+        """Update the output for the last time."""
         if self._is_shown:
             kernel.after_each_cell(self._after_cell, remove=True)
             self.keep()
@@ -108,7 +108,7 @@ class Snapshot:
         found, history = readings(monitor.metrics, latest, monitor.errors), monitor.history
         if not hurry:
             self._time_of_charts = self._time
-            began = time.thread_time()  # whatever else the machine does meanwhile
+            began = time.thread_time()  # not the time in which other programs ran
             self._charts = charts(
                 monitor.metrics, history, monitor.newest_spans(MAX_STRETCHES), self._opened()
             )
@@ -160,7 +160,7 @@ def table(shown: Mapping[str, Reading], history: pd.DataFrame) -> str:
 
 
 def _in_words(time: datetime) -> str:
-    """The kernel's own clock time, with how far it is from UTC."""
+    """The local time of the kernel, with its difference to UTC."""
     return f"{time:%Y-%m-%d %H:%M:%S} (UTC{time:%z})"
 
 
@@ -191,7 +191,7 @@ def _sparkline(label: str, column: str, rows: Rows, metrics: Sequence[Metric]) -
 
 
 def _ring(reading: Reading) -> str:
-    """A gauge as SVG: a ring that is filled from 0 to 100 %, empty if nothing is known."""
+    """A gauge as SVG: a ring that is filled from 0 to 100 %; empty if the value is missing."""
     length = 2 * math.pi * _RADIUS
     filled = length * min(max(reading.percent, 0.0), 100.0) / 100 if math.isfinite(reading.percent) else 0.0
     circle = f"<circle cx='14' cy='14' r='{_RADIUS}' fill='none' stroke-width='4' stroke="

@@ -1,8 +1,8 @@
-// The legend of a section's charts, with numbers; where the mouse or the arrow keys point, it has those too.
+// The legend of a section's charts, with numbers, and the values where the mouse or the arrow keys point.
 
 const HEAD = ["metric", "now", "mean", "peak"];
 
-// What stays as it is costs the browser nothing.
+// Writing a text that is there already would cost the browser a layout.
 function put(cell, text) {
   if (cell.textContent !== text) cell.textContent = text;
 }
@@ -14,7 +14,7 @@ function element(name, text, attributes = {}) {
   return made;
 }
 
-// A short stroke as the line is drawn: its colour, and its dashes where the colours come again.
+// A short stroke that looks like the line: its colour, and its dashes (stroke-dasharray), if any.
 function swatch(color, dash) {
   const space = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(space, "svg");
@@ -33,7 +33,7 @@ function swatch(color, dash) {
 
 const clock = (seconds) => new Date(1000 * seconds).toLocaleTimeString();
 
-// The mark that holds the values, and where it has those nearest to so many seconds before now.
+// The values of a figure that are nearest to a moment, given in seconds before now.
 function nearest(figure, names, seconds) {
   const kinds = ["LinesModel", "HeatMapModel"];
   const mark = (figure.get("marks") ?? []).find((each) => kinds.includes(each.get("_model_name")));
@@ -47,7 +47,7 @@ function nearest(figure, names, seconds) {
   const y = mark.get(mapped ? "color" : "y");
   const rows = names.length > 1 ? y : [y];
   const values = names.map((_, row) => rows[row]?.[at]);
-  // The map has a number below 0 where there is none.
+  // In a map a number below 0 stands for a missing value.
   return { x: x[at], all: x, values: mapped ? values.map((value) => (value < 0 ? NaN : value)) : values };
 }
 
@@ -55,20 +55,20 @@ async function connected(element) {
   while (!element.isConnected) await new Promise((resolve) => setTimeout(resolve, 100));
 }
 
-// The headers of ipywidgets' accordions hear nothing but the mouse.
+// The headers of ipywidgets' accordions react to the mouse only: make them reachable by keys.
 function makeReachable(collapse) {
   const header = collapse?.querySelector(".jupyter-widget-Collapse-header");
   if (!header || header.hasAttribute("tabindex")) return;
   header.setAttribute("tabindex", "0");
   header.setAttribute("role", "button");
-  const tell = () =>
+  const announce = () =>
     header.setAttribute("aria-expanded", collapse.classList.contains("jupyter-widget-Collapse-open"));
-  tell();
-  new MutationObserver(tell).observe(collapse, { attributeFilter: ["class"] });
+  announce();
+  new MutationObserver(announce).observe(collapse, { attributeFilter: ["class"] });
   header.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" && event.key !== " ") return;
     event.preventDefault();
-    event.stopPropagation(); // or JupyterLab would take it for a command to the cell
+    event.stopPropagation(); // JupyterLab would take the key for a command to the cell
     header.click();
   });
 }
@@ -85,7 +85,7 @@ async function render({ model, el, signal }) {
   el.append(table);
 
   let figures = [];
-  let seconds = null; // before now, that the mouse or the keys point at
+  let seconds = null; // the moment that the mouse or the keys point at, in seconds before now
   let leave = () => {};
   const section = () => el.closest(".perfmon-section");
   const places = () =>
@@ -123,7 +123,7 @@ async function render({ model, el, signal }) {
     drawPointed();
   }
 
-  // Figures are made when a section is opened for the first time.
+  // Describe the figures to keyboard and screen reader. They are made when a section is first opened.
   function prepare() {
     places().forEach((place, at) => {
       const name = figures[at]?.get("title") ?? "";
@@ -141,7 +141,7 @@ async function render({ model, el, signal }) {
     const { time, labels } = model.get("values");
     const found = new Map();
     let moment = null;
-    let snapped = 0; // to the sample whose values are shown
+    let snapped = 0; // the moment of the sample whose values are shown
     for (const [at, lines] of model.get("lines").entries()) {
       const point = seconds === null || !figures[at] ? null : nearest(figures[at], lines, seconds);
       if (!point) continue;
@@ -160,9 +160,9 @@ async function render({ model, el, signal }) {
       place.querySelector(":scope > .perfmon-cursor")?.remove();
       const names = (model.get("lines")[at] ?? []).map(({ name }) => name);
       const values = names.slice(0, 8).map((name) => `${name} ${found.get(name)}`);
-      const said = moment === null ? "now" : [clock(moment), ...values].join(", ");
+      const words = moment === null ? "now" : [clock(moment), ...values].join(", ");
       place.setAttribute("aria-valuenow", String(Math.round(snapped)));
-      place.setAttribute("aria-valuetext", said);
+      place.setAttribute("aria-valuetext", words);
       if (moment === null) return;
       const [inside, outside] = [area(place), place.getBoundingClientRect()];
       const cursor = element("div", undefined, { class: "perfmon-cursor" });
@@ -230,7 +230,7 @@ async function render({ model, el, signal }) {
     model.off("change:rows", drawRows);
     model.off("change:values", drawValues);
     model.off("change:lines", changedFigures);
-    el.replaceChildren(); // JupyterLab keeps the elements of views that have gone
+    el.replaceChildren(); // JupyterLab keeps the elements of removed views
   };
 }
 
