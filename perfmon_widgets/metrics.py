@@ -49,6 +49,8 @@ class Metric:
     up, such as a single CPU. ``limit``: the largest possible value of another column, so it is not drawn.
     Or empty.
     """
+    set_by: str = ""
+    """Of a limit that the machine has not itself: who set it, such as ``container`` or ``JupyterHub``."""
     label: str = ""
     """The name for people: ``RAM in use``, ``core 0``, ``GPU 1 power``; by default made from the column's."""
 

@@ -1,5 +1,5 @@
-// One number against its limit, as a ring. The number and its words come from Python (see panel.py);
-// what is decided here is only whether they still hold.
+// One number against its limit, as a ring. The number and its words come from Python (views/gauges.py); this
+// file only decides whether they still hold.
 
 const RADIUS = 19;
 const LENGTH = 2 * Math.PI * RADIUS;
@@ -16,8 +16,12 @@ const TEMPLATE = `
     <div class="perfmon-gauge-detail"></div>
   </div>`;
 
-// What the kernel does, where the front end says so. "idle" is left out: JupyterLab calls a busy kernel idle
-// as soon as it has answered a click beside the running cell.
+/**
+ * Return what the kernel does, where the front end says so. "idle" is left out: JupyterLab calls a kernel idle
+ * that runs a cell, as soon as it has answered a click.
+ *
+ * @param {WidgetModel} link
+ */
 function kernelState(link) {
   const kernel = link.widget_manager?.kernel;
   if (!kernel) return "";
@@ -27,9 +31,15 @@ function kernelState(link) {
   return kernel.status === "busy" || kernel.status === "starting" ? `kernel ${kernel.status}` : "";
 }
 
-// Why the readings are not those of now, or nothing if they are.
+/**
+ * Return why the readings are not those of now; empty if they are.
+ *
+ * @param {WidgetModel} link
+ * @param {Readings} readings
+ * @param {number} silence seconds since they arrived
+ */
 function doubt(link, readings, silence) {
-  const { lost, wasLive } = known(link);
+  const { lost, wasLive } = pageState(link);
   if (!link.comm_live && !wasLive) {
     if (!readings.time) return "not connected to a kernel";
     const saved = new Date(1000 * readings.time);
@@ -44,54 +54,69 @@ function doubt(link, readings, silence) {
   return `no update for ${Math.floor(silence)} s${state && ` (${state})`}`;
 }
 
+/**
+ * Say the reading to a screen reader. A meter must have a value, so a missing number is announced as a picture
+ * with its reason.
+ *
+ * @param {HTMLElement} root
+ * @param {string} label
+ * @param {number | undefined} value
+ * @param {string} words
+ */
+function announce(root, label, value, words) {
+  root.setAttribute("role", value === undefined ? "img" : "meter");
+  root.setAttribute("aria-label", value === undefined ? `${label}: ${words}` : label);
+  if (value === undefined) {
+    for (const name of ["valuemin", "valuemax", "valuenow", "valuetext"]) {
+      root.removeAttribute(`aria-${name}`);
+    }
+    return;
+  }
+  root.setAttribute("aria-valuemin", "0");
+  root.setAttribute("aria-valuemax", "100");
+  root.setAttribute("aria-valuenow", String(value));
+  root.setAttribute("aria-valuetext", `${threeDigits(value)}%, ${words}`);
+}
+
+/** @param {{ model: WidgetModel, el: HTMLElement }} context */
 async function render({ model, el }) {
   const root = document.createElement("div");
   root.className = "perfmon-gauge";
   root.innerHTML = TEMPLATE;
   el.append(root);
-  const part = (name) => root.querySelector(`.perfmon-gauge-${name}`);
-  const [arc, text, label, detail] = ["arc", "text", "label", "detail"].map(part);
-  label.textContent = model.get("label");
+  const part = (/** @type {string} */ name) =>
+    /** @type {HTMLElement} */ (root.querySelector(`.perfmon-gauge-${name}`));
+  const [arc, text, detail] = [part("arc"), part("text"), part("detail")];
+  const label = model.get("label");
+  part("label").textContent = label;
   const link = await find(model.widget_manager, model.get("link"));
   if (!link) return;
 
+  const readings = () => /** @type {Readings} */ (link.get("readings"));
   // When the last readings arrived, by this browser's clock: the kernel's may be set differently. Only for a
-  // view that is made long after them, the kernel's clock says how old they are.
+  // view that is made long after they were taken, the kernel's clock says how old they are.
   let arrived = performance.now();
-  const first = link.get("readings");
-  const age = Date.now() / 1000 - first.time;
-  if (first.time && age > STALE_AFTER * first.interval) arrived -= 1000 * age;
+  const first = readings();
+  const age = first.time ? Date.now() / 1000 - first.time : 0;
+  if (age > STALE_AFTER * first.interval) arrived -= 1000 * age;
 
   let doubtful = "";
-  const doubtNow = () => doubt(link, link.get("readings"), (performance.now() - arrived) / 1000);
+  const doubtNow = () => doubt(link, readings(), (performance.now() - arrived) / 1000);
 
   function draw() {
-    const reading = link.get("readings").gauges?.[model.get("label")] ?? {};
+    const reading = readings().gauges?.[label] ?? {};
+    const { value } = reading;
     doubtful = doubtNow();
-    const isKnown = typeof reading.value === "number";
-    const filled = isKnown ? Math.min(Math.max(reading.value, 0), 100) / 100 : 0;
+    const filled = Math.min(Math.max(value ?? 0, 0), 100) / 100;
     const words = doubtful || (reading.detail ?? "");
-    root.dataset.level = isKnown ? (reading.level ?? "normal") : "missing";
+    root.dataset.level = value === undefined ? "missing" : (reading.level ?? "normal");
     root.classList.toggle("perfmon-stale", doubtful !== "");
     arc.style.strokeDasharray = `${filled * LENGTH} ${LENGTH}`;
     arc.style.visibility = filled > 0 ? "visible" : "hidden";
-    const number = isKnown ? `${threeDigits(reading.value)}%` : "–";
-    text.textContent = number;
+    text.textContent = value === undefined ? "–" : `${threeDigits(value)}%`;
     detail.textContent = words;
     root.title = words;
-    // A meter must have a value, so a missing one is announced as a picture with its reason.
-    root.setAttribute("role", isKnown ? "meter" : "img");
-    root.setAttribute("aria-label", isKnown ? model.get("label") : `${model.get("label")}: ${words}`);
-    if (isKnown) {
-      root.setAttribute("aria-valuemin", "0");
-      root.setAttribute("aria-valuemax", "100");
-      root.setAttribute("aria-valuenow", String(reading.value));
-      root.setAttribute("aria-valuetext", `${number}, ${words}`);
-    } else {
-      for (const name of ["valuemin", "valuemax", "valuenow", "valuetext"]) {
-        root.removeAttribute(`aria-${name}`);
-      }
-    }
+    announce(root, label, value, words);
   }
 
   const update = () => {
@@ -108,7 +133,7 @@ async function render({ model, el }) {
     clearInterval(clock);
     link.off("change:readings", update);
     link.off("perfmon:state", draw);
-    el.replaceChildren(); // JupyterLab keeps the elements of views that have gone
+    el.replaceChildren(); // JupyterLab keeps the elements of views that were removed
   };
 }
 

@@ -18,8 +18,8 @@ from perfmon_widgets.views.text import format_value
 class Gauge(anywidget.AnyWidget):
     """A ring that fills from 0 to 100 %, with a label and a line of detail.
 
-    Drawn by the browser from the readings of its ``link``, those under its own label; greyed there, by the
-    browser's own clock, when three intervals pass without new ones.
+    The browser draws it from the readings of its ``link``, and finds its own by the label. It turns grey,
+    measured by the browser's clock, when three intervals pass without new readings.
     """
 
     _esm = script("shared.js", "gauge.js")
@@ -41,7 +41,7 @@ class Gauge(anywidget.AnyWidget):
 
 
 def in_json(reading: Reading) -> dict[str, Any]:
-    """What crosses to the browser in every tick, so only what is not usual."""
+    """Return a reading as it is sent with each sample: what is missing or usual is left out."""
     shown: dict[str, Any] = {"detail": reading.detail}
     if math.isfinite(reading.percent):
         shown["value"] = round(reading.percent, 1)

@@ -1,18 +1,33 @@
-// The model behind a panel: which of its messages go where, and what the kernel is told of this page.
+// The model behind a panel, which has no view. It sends what a person does to the kernel, and says how many
+// views of the panel this page has.
 
 const HINT_AFTER = 1000; // milliseconds without an answer
-const GONE_AFTER = 1000; // a view that is moved goes and comes
+const GONE_AFTER = 1000; // milliseconds; a view that is moved on the page is removed and added again
 
-// The kernel answers widget messages on its shell channel, which waits for the running cell, and (because
-// jupyter/requests.py asked it to) on its control channel, which does not. This sends a widget's messages there.
-function takeControlChannel(widget, manager, watch) {
+/** @param {WidgetManager | undefined} manager */
+function hasControlChannel(manager) {
+  return typeof manager?.kernel?.sendControlMessage === "function";
+}
+
+/**
+ * Send what a widget has to say on the kernel's control channel.
+ *
+ * The kernel answers widget messages on its shell channel, which waits for the running cell, and also on its
+ * control channel, which does not (jupyter/requests.py asks it to). Jupyter offers no setting for the channel, so the
+ * function that sends is replaced, once for each connection.
+ *
+ * @param {WidgetModel} widget
+ * @param {WidgetManager | undefined} manager
+ * @param {(callbacks: Callbacks | undefined) => Callbacks | undefined} watch used where there is only shell
+ */
+function useControlChannel(widget, manager, watch) {
   const comm = widget.comm;
   if (!comm || comm.perfmonSend) return;
-  comm.perfmonSend = comm.send; // kept: the mark that it is done, and the way where there is no other
+  const usual = (comm.perfmonSend = comm.send); // kept: it also shows that this was done
   comm.send = function (data, callbacks, metadata, buffers) {
     const kernel = manager?.kernel; // another one after a reconnection
-    if (typeof kernel?.sendControlMessage !== "function") {
-      return comm.perfmonSend.call(comm, data, watch(callbacks), metadata, buffers);
+    if (!kernel || !hasControlChannel(manager)) {
+      return usual.call(comm, data, watch(callbacks), metadata, buffers);
     }
     const message = {
       channel: "control",
@@ -41,19 +56,24 @@ function takeControlChannel(widget, manager, watch) {
   };
 }
 
-// Where a change goes the ordinary way, a person is told that it waits for the cell.
+/**
+ * Count the changes that wait for the running cell, so that the panel can say so.
+ *
+ * @param {WidgetModel} link
+ * @returns {(callbacks: Callbacks | undefined) => Callbacks}
+ */
 function watcher(link) {
   return (callbacks) => {
     let waits = false;
-    const count = (by) => {
-      known(link).waiting += by;
+    const count = (/** @type {number} */ by) => {
+      pageState(link).waiting += by;
       link.trigger("perfmon:waiting");
     };
     const timer = setTimeout(() => {
       waits = true;
       count(1);
     }, HINT_AFTER);
-    const status = (message) => {
+    const status = (/** @type {KernelMessage} */ message) => {
       if (message.content.execution_state === "idle") {
         clearTimeout(timer);
         if (waits) count(-1);
@@ -65,7 +85,12 @@ function watcher(link) {
   };
 }
 
-// The table of last values that is stored beside the panel is for those who do not see the panel.
+/**
+ * Hide or show the table of last values that is stored next to the panel: it is for pages without the panel.
+ *
+ * @param {WidgetModel} link
+ * @param {boolean} hidden
+ */
 function hideSnapshot(link, hidden) {
   const name = `perfmon-snapshot-${link.model_id}`;
   const style = document.getElementById(name);
@@ -78,35 +103,80 @@ function hideSnapshot(link, hidden) {
   }
 }
 
-function follow(link, manager) {
-  const state = known(link);
-  let told = { views: 0, at: 0 };
-  let leaving = null;
+/**
+ * Report the views of this page to the kernel: when the first is added, when the last is removed or the page
+ * is closed, and once in a heartbeat, since the kernel takes a silent page for one that has gone.
+ *
+ * @param {WidgetModel} link
+ * @param {WidgetManager | undefined} manager
+ * @param {() => void} connect called before each message
+ * @returns {() => void} ends it
+ */
+function reportViews(link, manager, connect) {
+  const state = pageState(link);
+  let reported = { views: 0, at: 0 };
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let leaving;
 
-  const listen = () => {
-    takeControlChannel(link, manager, (callbacks) => callbacks);
-    for (const reference of link.get("controls")) {
-      find(manager, typeof reference === "string" ? reference : reference.model_id).then(
-        (widget) => widget && takeControlChannel(widget, manager, watcher(link)),
-      );
-    }
-  };
-  const tell = () => {
-    listen(); // a connection that was made anew has channels of its own
+  const report = (/** @type {number} */ views) => {
+    connect();
     if (!link.comm_live) return;
-    told = { views: state.views, at: Date.now() };
-    link.send({ page: state.page, views: state.views });
+    reported = { views, at: Date.now() };
+    link.send({ page: state.page, views, whileBusy: hasControlChannel(manager) });
   };
   const count = () => {
     clearTimeout(leaving);
     if (state.views > 0) {
       hideSnapshot(link, true);
-      if (told.views === 0) tell();
+      if (reported.views === 0) report(state.views);
     } else {
       leaving = setTimeout(() => {
         hideSnapshot(link, false);
-        if (told.views > 0) tell();
+        if (reported.views > 0) report(0);
       }, GONE_AFTER);
+    }
+  };
+  const goodbye = () => {
+    if (reported.views > 0) report(0);
+  };
+  const beat = () => {
+    if (state.views > 0 && Date.now() - reported.at >= 1000 * link.get("heartbeat")) report(state.views);
+  };
+
+  count();
+  link.on("perfmon:views", count);
+  window.addEventListener("pagehide", goodbye);
+  window.addEventListener("pageshow", count); // a page that comes back from the browser's history
+  const clock = setInterval(beat, 1000);
+  return () => {
+    clearInterval(clock);
+    clearTimeout(leaving);
+    hideSnapshot(link, false);
+    link.off("perfmon:views", count);
+    window.removeEventListener("pagehide", goodbye);
+    window.removeEventListener("pageshow", count);
+  };
+}
+
+/**
+ * Connect a panel to its kernel, for as long as the model lives.
+ *
+ * @param {WidgetModel} link
+ * @param {WidgetManager | undefined} manager
+ * @returns {() => void} ends it
+ */
+function follow(link, manager) {
+  const state = pageState(link);
+  const kernel = manager?.kernel;
+
+  // A connection that was made anew has channels of its own.
+  const connect = () => {
+    useControlChannel(link, manager, (callbacks) => callbacks);
+    for (const reference of link.get("controls")) {
+      if (!manager) continue;
+      find(manager, typeof reference === "string" ? reference : reference.model_id).then(
+        (widget) => widget && useControlChannel(widget, manager, watcher(link)),
+      );
     }
   };
   const live = () => {
@@ -116,42 +186,32 @@ function follow(link, manager) {
     }
     link.trigger("perfmon:state");
   };
-  const kernelChanged = (_, status) => {
+  const kernelChanged = (/** @type {unknown} */ _, /** @type {string} */ status) => {
     if (["restarting", "autorestarting", "dead"].includes(status)) state.lost = true;
     link.trigger("perfmon:state");
   };
-  const seen = () => {
-    if (!document.hidden && state.views > 0 && Date.now() - told.at > 60_000) tell();
-  };
-  const kernel = manager?.kernel;
 
   live();
-  listen();
-  count();
+  connect();
+  const stopReporting = reportViews(link, manager, connect);
   link.on("comm_live_update", live);
-  link.on("change:controls", listen);
-  link.on("perfmon:views", count);
+  link.on("change:controls", connect);
   kernel?.statusChanged?.connect(kernelChanged);
-  document.addEventListener("visibilitychange", seen);
-  const beat = () => state.views > 0 && Date.now() - told.at >= 1000 * link.get("heartbeat") && tell();
-  const clock = setInterval(beat, 1000);
   return () => {
-    clearInterval(clock);
-    clearTimeout(leaving);
-    hideSnapshot(link, false);
-    document.removeEventListener("visibilitychange", seen);
+    stopReporting();
     kernel?.statusChanged?.disconnect(kernelChanged);
     link.off("comm_live_update", live);
-    link.off("change:controls", listen);
-    link.off("perfmon:views", count);
+    link.off("change:controls", connect);
   };
 }
 
+/** @param {{ model: WidgetModel }} context */
 function initialize({ model }) {
   const manager = model.widget_manager;
+  /** @type {(() => void) | null} */
   let stop = null;
   let gone = false;
-  // Not awaited: this model is not to be found before this function has returned.
+  // Not awaited: the model can be found only after this function has returned.
   const start = () => {
     if (stop || !model.get("own")) return;
     stop = () => {};

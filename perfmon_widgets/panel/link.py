@@ -14,18 +14,19 @@ _FOLDER = Path(__file__).parent
 
 
 def script(*names: str) -> str:
-    """The text of a widget's module, put together from files of this folder.
+    """Return the text of a widget's JavaScript module or style sheet, put together from files of this folder.
 
-    As text: for a path anywidget keeps every instance alive, to reload it when the file changes.
+    It is text, not a path: anywidget keeps every instance alive that it has a path for, to reload the file
+    when it changes.
     """
     return "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in names)
 
 
 class Link(anywidget.AnyWidget):
-    """A model without a view: the readings of all gauges, so that a tick is one message to the browser.
+    """A model without a view that holds the readings of all gauges, so that a tick is one message.
 
-    In the browser it puts the messages of the ``controls`` on the kernel's control channel, where the front
-    end has one, and says from there that somebody is looking.
+    In the browser it sends the changes of the ``controls`` on the kernel's control channel, where the front
+    end has one, and says how many views of the panel the page has.
     """
 
     _esm = script("shared.js", "link.js")
@@ -37,7 +38,7 @@ class Link(anywidget.AnyWidget):
     controls = traitlets.List(
         traitlets.Instance(ipywidgets.Widget), help="The widgets to be heard while a cell runs."
     ).tag(sync=True, **ipywidgets.widget_serialization)
-    heartbeat = traitlets.Float(300.0, help="Seconds between the words of a browser that is there.").tag(
+    heartbeat = traitlets.Float(help="Seconds after which a page says again that it shows the panel.").tag(
         sync=True
     )
 
@@ -45,14 +46,17 @@ class Link(anywidget.AnyWidget):
         super().__init__(**traits)
         self.own = self.model_id
 
-    def on_audience(self, callback: Callable[[str, int], object]) -> None:
-        """Call back when a page says how many views it has, with the page's name and that number."""
+    def on_viewers(self, callback: Callable[[str, int, bool], object]) -> None:
+        """Call ``callback(page, views, while_busy)`` when a page says how many views of the panel it has.
 
-        def said(_: Link, content: dict[str, Any], __: object) -> None:
+        ``while_busy`` is whether its messages reach a kernel that runs a cell.
+        """
+
+        def receive(_: Link, content: dict[str, Any], __: object) -> None:
             if "page" in content:
-                callback(str(content["page"]), int(content["views"]))
+                callback(str(content["page"]), int(content["views"]), bool(content.get("whileBusy")))
 
-        self.on_msg(said)
+        self.on_msg(receive)
 
     def __repr__(self) -> str:
         return "<Link>"

@@ -1,6 +1,14 @@
-// What the modules of the panel have in common; each of them is sent with this in front.
+// What the modules of the panel share. Each is sent to the browser with this text in front, by script() in
+// link.py. The types are declared in tests/browser/types.d.ts.
 
-// A page that is loaded again makes all models anew, in any order.
+/**
+ * Find a model by its name. A page that is loaded again makes all models anew, in any order, so it may not be
+ * there yet.
+ *
+ * @param {WidgetManager} manager
+ * @param {string} reference
+ * @returns {Promise<WidgetModel | null>} null if there is none after 10 s
+ */
 async function find(manager, reference) {
   const name = reference.replace("IPY_MODEL_", "");
   for (let attempt = 0; attempt < 50; attempt++) {
@@ -13,29 +21,43 @@ async function find(manager, reference) {
   return null;
 }
 
-// A number as short as metrics.py prints it.
+/**
+ * Format a number as views/text.py does: three digits at most.
+ *
+ * @param {number} value
+ */
 function threeDigits(value) {
   return Math.abs(value) >= 9.95 || Number.isInteger(value) ? value.toFixed(0) : value.toFixed(1);
 }
 
-// What this page knows of a panel, kept at the model of its link, which all its parts refer to.
-function known(link) {
+/**
+ * Return what this page knows about a panel. It is kept on the model of the link, which all parts refer to.
+ *
+ * @param {WidgetModel} link
+ * @returns {PageState}
+ */
+function pageState(link) {
   link.perfmon ??= {
     page: Math.random().toString(16).slice(2),
-    views: 0, // of any part of the panel
-    wasLive: false, // connected to a kernel at any time since the page was loaded
-    lost: false, // that kernel has gone
-    waiting: 0, // changes that wait for the cell to end
+    views: 0,
+    wasLive: false,
+    lost: false,
+    waiting: 0,
   };
   return link.perfmon;
 }
 
-// One view more, until the function that comes back is called.
+/**
+ * Count a view of any part of the panel.
+ *
+ * @param {WidgetModel} link
+ * @returns {() => void} call it when the view is removed
+ */
 function attend(link) {
-  known(link).views += 1;
+  pageState(link).views += 1;
   link.trigger("perfmon:views");
   return () => {
-    known(link).views -= 1;
+    pageState(link).views -= 1;
     link.trigger("perfmon:views");
   };
 }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from perfmon_widgets.core.monitor import PerformanceMonitor
+from perfmon_widgets.core.protocol import Monitor
 from perfmon_widgets.core.spans import Span
 from perfmon_widgets.jupyter import kernel
 from perfmon_widgets.metrics import Metric
@@ -61,7 +61,7 @@ class Snapshot:
 
     def __init__(
         self,
-        monitor: PerformanceMonitor,
+        monitor: Monitor,
         name: str,
         before: Callable[[], object],
         opened: Callable[[], str | None],

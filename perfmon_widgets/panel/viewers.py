@@ -1,4 +1,4 @@
-"""Viewers: who looks at a panel, and so how often it is sent anything."""
+"""Viewers: whether anybody looks at a panel; if nobody does, it is sent nothing."""
 
 from __future__ import annotations
 
@@ -6,55 +6,63 @@ import math
 import time
 from collections.abc import Callable
 
-# Seconds after which a browser that has said nothing is taken for a closed laptop, and between the updates
-# that it is sent from then on: the Jupyter server keeps every one in its memory until the laptop is opened.
-SILENCE = 900.0
-SLOW = 60.0
+HEARTBEAT = 300.0
+"""Seconds between the messages of a page that shows a panel: 12 messages an hour.
+
+A browser slows the timers of a hidden page down to one call a minute, so it is not late by more than that.
+"""
 
 
 class Viewers:
-    """The pages that show a panel, each with the time at which it last said that it is there.
+    """The pages that show a panel.
+
+    A page says how many views of the panel it has: when the first comes, when the last goes or the page is
+    closed, and once in a heartbeat. If it is silent for two heartbeats, as a closed laptop is, it counts as
+    gone: the Jupyter server would keep in memory all that it is sent. When it speaks again it is back.
 
     Args:
         clock: the monotonic time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.heartbeat = HEARTBEAT
         self._clock = clock
-        self._heard: dict[str, float] = {}
-        self._sent = -math.inf
-        self._pace = math.inf
+        self._until: dict[str, float] = {}  # when each page counts as gone, in monotonic seconds
+
+    @property
+    def present(self) -> bool:
+        """Whether anybody looks."""
+        now = self._clock()
+        return any(now < until for until in tuple(self._until.values()))
+
+    def heard(self, page: str, views: int, *, while_busy: bool = True) -> bool:
+        """Note how many views a page says that it has; returns True if it needs the present state.
+
+        ``while_busy``: whether its messages reach a kernel that runs a cell. If they do not, its silence
+        means nothing, since a cell may run for hours: then it stays until it says that it goes.
+        """
+        self._until.pop(_UNHEARD, None)
+        was_there = self._clock() < self._until.pop(page, -math.inf)
+        if views > 0:
+            self._until[page] = self._gone_at() if while_busy else math.inf
+        return views > 0 and not was_there
 
     def shown(self) -> None:
-        """The panel is the output of a cell; of its views may be heard only when that cell has ended."""
-        if not self._heard:
-            self._heard[""] = self._clock()
+        """Note that the panel became the output of a cell.
 
-    def heard(self, page: str, views: int) -> bool:
-        """A page says how many views of the panel it has; True if they are to be sent the present state."""
-        quiet = self.pace(0.0) > 0
-        self._heard.pop("", None)
-        if views > 0:
-            new = page not in self._heard
-            self._heard[page] = self._clock()
-            return new or quiet
-        self._heard.pop(page, None)
-        return False
+        It counts as seen though no page has said so: the page may be heard only when that cell has ended.
+        """
+        if not self._until:
+            self._until[_UNHEARD] = math.inf
 
-    def pace(self, interval: float) -> float:
-        """Seconds between updates where a sample is taken every ``interval``; infinity if nobody looks."""
-        if not self._heard:
-            return math.inf
-        silent = self._clock() - max(self._heard.values())
-        return max(interval, SLOW) if silent > SILENCE else interval
+    def cell_ended(self) -> None:
+        """Note that a cell has ended: a page that shows the panel is heard from within a heartbeat."""
+        if self._until.get(_UNHEARD) == math.inf:
+            self._until[_UNHEARD] = self._gone_at()
 
-    def is_due(self, interval: float) -> bool:
-        """Whether this sample is to be sent; if so it counts as sent."""
-        pace, before = self.pace(interval), self._pace
-        self._pace = pace
-        now = self._clock()
-        # A change of pace is sent at once, since it tells the browser how long a silence to expect.
-        due = pace <= interval or (pace < math.inf and (pace != before or now - self._sent >= pace))
-        if due:
-            self._sent = now
-        return due
+    def _gone_at(self) -> float:
+        return self._clock() + 2 * self.heartbeat
+
+
+# Stands for the pages that may show a new output and were not heard yet.
+_UNHEARD = ""

@@ -1,10 +1,9 @@
-"""What the gauges say of a sample: which gauges there are, and for each the number and the words."""
+"""What the gauges show of a sample: which gauges there are, and for each the number and the words."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePath
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from perfmon_widgets.metrics import Metric, Sample
@@ -12,7 +11,7 @@ from perfmon_widgets.views.text import MISSING, format_used, format_value
 
 
 class Reading(NamedTuple):
-    """One gauge's share of a sample."""
+    """What one gauge shows of a sample."""
 
     percent: float
     """0–100, NaN where it is missing."""
@@ -21,81 +20,84 @@ class Reading(NamedTuple):
     level: str = "normal"
     """``normal``, ``warning`` or ``critical``."""
     column: str = ""
-    """Where ``percent`` comes from, if it has a column."""
+    """The column that ``percent`` comes from; empty if there is none."""
+
+
+class _Row:
+    """A sample with what is known about its columns."""
+
+    def __init__(self, metrics: Sequence[Metric], sample: Sample | None, errors: Mapping[str, str]) -> None:
+        self.metrics = {metric.name: metric for metric in metrics}
+        self._values = sample.values if sample is not None else {}
+        self._errors = errors
+
+    def number(self, column: str) -> float:
+        """Return the value of a column; NaN where it is missing."""
+        return self._values.get(column, math.nan)
+
+    def used(self, prefix: str) -> str:
+        """Return how much of how many bytes is used, and who set the limit if it is not the machine's."""
+        limit = f"{prefix}_limit_bytes"
+        words = format_used(self.number(f"{prefix}_used_bytes"), self.number(limit), "bytes")
+        set_by = self.metrics[limit].set_by if limit in self.metrics else ""
+        return f"{words} ({set_by})" if set_by and words != MISSING else words
+
+    def reason(self, columns: Sequence[str], group: str, otherwise: str) -> str:
+        """Return why the numbers of these columns are missing.
+
+        A source that is broken as a whole may have no columns; it gives its reason for the group.
+        """
+        reasons = [self._errors[column] for column in columns if column in self._errors]
+        return reasons[0] if reasons else self._errors.get(group, otherwise)
 
 
 def readings(
     metrics: Sequence[Metric], sample: Sample | None, errors: Mapping[str, str]
 ) -> dict[str, Reading]:
-    """The reading of each gauge by its label: the GPUs in use, then CPU, RAM and disk where measured.
+    """Return the reading of each gauge by its label: the GPUs in use, then CPU, RAM and disk where measured.
 
-    Where no GPU has a number there is one gauge for it that says why.
+    Where no GPU has a number there is one gauge for it that says why. ``errors`` gives, by column or by
+    group, the reason why a number is missing, as ``monitor.errors`` does.
     """
-    values = sample.values if sample is not None else {}
-    known = {metric.name: metric for metric in metrics}
-
-    def number(name: str) -> float:
-        return values.get(name, math.nan)
-
-    shown = _gpus(metrics, number, errors)
-    if "cpu_percent" in known:
-        percent = number("cpu_percent")
-        own = number("process_cpu_percent")
+    row = _Row(metrics, sample, errors)
+    shown = _gpus(row)
+    if "cpu_percent" in row.metrics:
+        own = row.number("process_cpu_percent")
         detail = f"this kernel {format_value(own, 'percent')}" if math.isfinite(own) else ""
-        shown["CPU"] = Reading(percent, detail, _level(percent, warning=95), "cpu_percent")
+        shown["CPU"] = _reading(row, "cpu_percent", detail, warning=95)
     for label, name in (("RAM", "ram"), ("Disk", "disk")):
-        if f"{name}_percent" in known:
-            percent = number(f"{name}_percent")
-            detail = format_used(number(f"{name}_used_bytes"), number(f"{name}_limit_bytes"), "bytes")
-            limit = known.get(f"{name}_limit_bytes")
-            if limit is not None and detail != MISSING:
-                detail += _whose(limit.source)
-            level = _level(percent, warning=75, critical=90)
-            shown[label] = Reading(percent, detail, level, f"{name}_percent")
-    return {label: _explained(reading, label, errors) for label, reading in shown.items()}
+        if f"{name}_percent" in row.metrics:
+            shown[label] = _reading(row, f"{name}_percent", row.used(name), warning=75, critical=90)
+    return shown
 
 
-def _whose(source: str) -> str:
-    """Whose limit it is that was read there, where it is not the machine's."""
-    if source == "MEM_LIMIT":
-        return " (JupyterHub)"
-    return " (container)" if PurePath(source).name.startswith("memory.") else ""
+def _reading(row: _Row, column: str, detail: str, warning: float, critical: float = math.inf) -> Reading:
+    """Return the reading of a column; its detail is the reason where neither number nor amount is known."""
+    percent = row.number(column)
+    if math.isnan(percent) and detail in ("", MISSING):
+        detail = row.reason([column], row.metrics[column].group, "waiting for a second sample")
+    return Reading(percent, detail, _level(percent, warning, critical), column)
 
 
-def _gpus(
-    metrics: Sequence[Metric], number: Callable[[str], float], errors: Mapping[str, str]
-) -> dict[str, Reading]:
-    """A gauge for each GPU with a number: how busy it is, how full its memory, coloured by the latter."""
-    names: dict[str, list[str]] = {}
-    for metric in metrics:
+def _gpus(row: _Row) -> dict[str, Reading]:
+    """Return how busy each GPU with a number is, and how full its memory; the colour says the latter."""
+    columns: dict[str, list[str]] = {}
+    for metric in row.metrics.values():
         if metric.group == "gpu":
-            names.setdefault(metric.where, []).append(metric.name)
+            columns.setdefault(metric.where, []).append(metric.name)
     shown = {}
-    for where, columns in names.items():
-        if any(math.isfinite(number(column)) for column in columns):
-            label = "GPU" if len(names) == 1 else f"GPU {where.removeprefix('gpu')}"
-            detail = format_used(
-                number(f"{where}/memory_used_bytes"), number(f"{where}/memory_limit_bytes"), "bytes"
-            )
-            level = _level(number(f"{where}/memory_percent"), warning=90, critical=97)
-            column = f"{where}/utilization_percent"
-            shown[label] = Reading(number(column), detail, level, column if column in columns else "")
+    for where, names in columns.items():
+        if any(math.isfinite(row.number(name)) for name in names):
+            label = "GPU" if len(columns) == 1 else f"GPU {where.removeprefix('gpu')}"
+            level = _level(row.number(f"{where}/memory_percent"), warning=90, critical=97)
+            busy = f"{where}/utilization_percent"
+            column = busy if busy in names else ""
+            shown[label] = Reading(row.number(busy), row.used(f"{where}/memory"), level, column)
     if shown:
         return shown
-    reasons = [errors[column] for columns in names.values() for column in columns if column in errors]
-    reasons += [errors[name] for name in ("gpu", "NvidiaCollector", "AmdCollector") if name in errors]
-    reasons.append("none in use yet" if names else "none found on this machine")
-    return {"GPU": Reading(math.nan, reasons[0])}
-
-
-def _explained(reading: Reading, label: str, errors: Mapping[str, str]) -> Reading:
-    """The reading, with the reason for its detail if there is neither number nor amount."""
-    if math.isfinite(reading.percent) or reading.detail not in ("", MISSING):
-        return reading
-    reason = errors.get(f"{label.lower()}_percent") or errors.get(
-        "HostCollector", "waiting for a second sample"
-    )
-    return reading._replace(detail=reason)
+    all_names = [name for names in columns.values() for name in names]
+    otherwise = "none in use yet" if columns else "none found on this machine"
+    return {"GPU": Reading(math.nan, row.reason(all_names, "gpu", otherwise))}
 
 
 def _level(percent: float, warning: float, critical: float = math.inf) -> str:

@@ -32,7 +32,7 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
 def shown() -> Iterator[PerformancePanel]:
     """A panel over the collectors of this machine; with the rounds, the history has 90 to 150 rows."""
     panel = PerformancePanel(PerformanceMonitor())
-    panel._audience.heard("page", 1)  # nobody is sent nothing
+    panel._viewers.heard("page", 1)  # nobody is sent nothing
     for _ in range(90):
         panel.monitor.sample()
     yield panel

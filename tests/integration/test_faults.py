@@ -580,7 +580,7 @@ import weakref
 from perfmon_widgets import PerformanceMonitor, PerformancePanel, serve
 monitor = PerformanceMonitor(interval=0.01)
 panel = PerformancePanel(monitor)
-panel._audience.heard("page", 1)
+panel._viewers.heard("page", 1)
 panel.advanced.selected_index = 0
 server = serve(monitor)
 monitor.start()

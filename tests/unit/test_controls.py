@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import ipywidgets
@@ -11,15 +10,28 @@ import numpy as np
 import pytest
 from fakes.comm import Wire
 
+from perfmon_widgets import PerformanceMonitor
 from perfmon_widgets.core.csv_log import CsvLog
-from perfmon_widgets.panel import controls
-from perfmon_widgets.panel.controls import ExportButton, interval_choice, offer_interval, window_choice
+from perfmon_widgets.panel import panel
+from perfmon_widgets.panel.controls.export_csv import ExportButton, export_csv
+from perfmon_widgets.panel.controls.interval import interval as interval_control
+from perfmon_widgets.panel.controls.interval import offer
+from perfmon_widgets.panel.controls.log_to_csv import log_to_csv, state_of
+from perfmon_widgets.panel.controls.window import widest, window
 from perfmon_widgets.panel.link import Link
 
 
 @pytest.fixture
 def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
     return Wire(monkeypatch)
+
+
+def monitor_of(**arguments: float) -> PerformanceMonitor:
+    return PerformanceMonitor([], **arguments)
+
+
+def interval_choice(seconds: float) -> ipywidgets.Dropdown:
+    return interval_control(monitor_of(interval=seconds)).widget
 
 
 def options(choice: ipywidgets.Dropdown) -> dict[str, float]:
@@ -42,18 +54,18 @@ def log_of(rows: int) -> CsvLog:
 
 
 def test_the_checkbox_is_off():
-    assert controls.log_checkbox().value is False
+    assert log_to_csv(monitor_of()).widget.value is False
 
 
 def test_a_log_that_never_ran_says_nothing():
-    assert controls.log_state(log_of(0)) == ""
+    assert state_of(log_of(0)) == ""
 
 
 @pytest.mark.parametrize(("rows", "words"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows")])
 def test_a_log_that_runs_says_its_file_and_rows(folder, rows, words):
     log = log_of(rows)
     path = log.start("run.csv")
-    state = controls.log_state(log)
+    state = state_of(log)
     log.stop()
     assert f">run.csv: {words}<" in state
     assert f'title="{path}"' in state
@@ -63,7 +75,7 @@ def test_a_log_that_was_stopped_says_so(folder):
     log = log_of(2)
     log.start("run.csv")
     log.stop()
-    assert ">run.csv: 2 rows, closed<" in controls.log_state(log)
+    assert ">run.csv: 2 rows, closed<" in state_of(log)
 
 
 def test_a_log_that_failed_says_why(folder):
@@ -71,7 +83,7 @@ def test_a_log_that_failed_says_why(folder):
     path = log.start("run.csv")
     path.unlink()
     log.append(3, np.datetime64(3, "us"), [1.0])
-    state = controls.log_state(log)
+    state = state_of(log)
     assert "perfmon-error" in state
     assert 'role="alert"' in state
     assert "deleted" in state
@@ -80,14 +92,26 @@ def test_a_log_that_failed_says_why(folder):
 def test_a_file_name_is_text_and_not_html(folder):
     log = log_of(1)
     log.start('<b onclick="x">&.csv')
-    state = controls.log_state(log)
+    state = state_of(log)
     log.stop()
     assert "<b" not in state
     assert "&lt;b onclick=&quot;x&quot;&gt;&amp;.csv" in state
 
 
-def test_a_problem_is_text_and_not_html():
-    assert "<script" not in controls.problem("<script>alert(1)</script>")
+def test_the_checkbox_switches_the_log_and_shows_it(folder):
+    monitor = monitor_of()
+    control = log_to_csv(monitor)
+    control.act(True)
+    control.show()
+    assert monitor.log.running
+    assert control.widget.value is True
+    assert monitor.log.path.name in control.note.value
+    control.act(True)  # as it is already
+    control.act(False)
+    control.show()
+    assert not monitor.log.running
+    assert control.widget.value is False
+    assert [path.name for path in folder.glob("*.csv")] == [monitor.log.path.name]
 
 
 # -- the interval ------------------------------------------------------------------------------------------
@@ -113,7 +137,7 @@ def test_the_interval_that_is_shown_already_changes_nothing(wire):
     choice = interval_choice(0.3)
     wire.clear()
     seen = changes(choice)
-    offer_interval(choice, 0.3)
+    offer(choice, 0.3)
     assert seen == []
     assert wire.messages == []
 
@@ -124,7 +148,7 @@ def test_an_interval_is_offered_without_any_other_in_between(before, after):
     """Whoever listens sets the monitor's interval to what the choice becomes."""
     choice = interval_choice(before)
     seen = changes(choice)
-    offer_interval(choice, after)
+    offer(choice, after)
     assert seen == ([after] if before != after else [])
     assert choice.value == after
     assert set(options(choice).values()) == {5.0, 6.0, 7.0, before, after}
@@ -145,45 +169,56 @@ def test_an_interval_is_offered_without_any_other_in_between(before, after):
     ],
 )
 def test_the_windows_are_five_and_ten_minutes_as_far_as_they_are_kept(kept, offered):
-    choice = window_choice(kept)
+    monitor = monitor_of(window=kept)
+    choice = window(monitor, lambda _: None).widget
     assert options(choice) == offered
-    assert choice.value == max(offered.values())
+    assert choice.value == widest(monitor) == max(offered.values())
+
+
+def test_the_window_that_is_chosen_is_passed_on():
+    chosen: list[float] = []
+    window(monitor_of(), chosen.append).act(300.0)
+    assert chosen == [300.0]
 
 
 # -- the export --------------------------------------------------------------------------------------------
 
 
+def requests(button: ExportButton) -> list[str]:
+    """The requests that arrive from now on."""
+    seen: list[str] = []
+    button.observe(lambda change: seen.append(change["new"]), "request")
+    return seen
+
+
 def test_a_browser_that_asks_for_the_file_gets_it(wire):
-    button = ExportButton(link=Link())
-    button.on_export(lambda send: send(b"time,a\n"))
+    control = export_csv(PerformanceMonitor([]), Link())
     wire.clear()
-    wire.ask(button, export="17")
+    control.act("17")
     [message] = wire.messages
-    assert message.comm_id == button.comm.comm_id
+    assert message.comm_id == control.widget.comm.comm_id
     assert message.data["method"] == "custom"
     assert message.data["content"]["export"] == "17"  # by which the view that asked knows it
     assert re.fullmatch(r"perfmon-\d{8}-\d{6}\.csv", message.data["content"]["name"])
-    assert [bytes(buffer) for buffer in message.buffers] == [b"time,a\n"]
+    assert [bytes(buffer) for buffer in message.buffers] == [b"time\n"]
 
 
-def test_the_file_may_be_sent_later(wire):
-    asked: list[Callable[[bytes], None]] = []
-    button = ExportButton(link=Link())
-    button.on_export(asked.append)
-    wire.ask(button, export="1")
-    wire.ask(button, export="2")
+def test_each_request_is_one_use_of_the_button(wire):
+    control = export_csv(PerformanceMonitor([]), Link())
+    seen = requests(control.widget)
+    assert control.trait == "request"
     wire.clear()
-    for send in asked:
-        send(b"x")
-    assert [message.data["content"]["export"] for message in wire.messages] == ["1", "2"]
+    wire.ask(control.widget, export="1")
+    wire.ask(control.widget, export="2")
+    assert seen == ["1", "2"]
+    assert wire.messages == []  # a request is not sent back
 
 
-def test_another_message_is_not_answered(wire):
+def test_another_message_is_no_request(wire):
     button = ExportButton(link=Link())
-    button.on_export(lambda send: send(b""))
-    wire.clear()
+    seen = requests(button)
     wire.ask(button, something="else")
-    assert wire.messages == []
+    assert seen == []
 
 
 def test_the_controls_to_be_heard_are_named_to_the_browser(wire):
@@ -195,8 +230,10 @@ def test_the_controls_to_be_heard_are_named_to_the_browser(wire):
 
 
 def test_scripts_and_styles_are_files_of_the_package_and_need_no_network():
-    folder = Path(controls.__file__).parent
-    for path in (*folder.glob("*.js"), *folder.glob("*.css")):
+    folder = Path(panel.__file__).parent
+    paths = [*folder.rglob("*.js"), *folder.rglob("*.css")]
+    assert len(paths) >= 8
+    for path in paths:
         text = path.read_text()
         assert "http" not in text.replace("http://www.w3.org/2000/svg", ""), path
         assert "import(" not in text, path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -34,12 +35,9 @@ def read(
     return readings(metrics, Sample(0.0, filled), errors or {})
 
 
-def host(**sources: str) -> list[Metric]:
-    """The host's metrics, some of them with the file that they are read from."""
-    return [
-        Metric(each.name, each.unit, each.group, each.help, each.limit, sources.get(each.name, each.source))
-        for each in HOST
-    ]
+def host(**set_by: str) -> list[Metric]:
+    """The host's metrics, some of them limits that the machine has not itself."""
+    return [replace(each, set_by=set_by.get(each.name, "")) for each in HOST]
 
 
 # -- which gauges there are --------------------------------------------------------------------------------
@@ -92,20 +90,11 @@ def test_memory_and_disk_say_how_much_of_how_much():
 
 
 @pytest.mark.parametrize(
-    ("source", "whose"),
-    [
-        ("/sys/fs/cgroup/memory.max", " (container)"),
-        ("/sys/fs/cgroup/user.slice/memory.high", " (container)"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", " (container)"),
-        ("MEM_LIMIT", " (JupyterHub)"),
-        ("/proc/meminfo", ""),
-        ("", ""),
-    ],
+    ("set_by", "words"), [("container", " (container)"), ("Slurm", " (Slurm)"), ("", "")]
 )
-def test_memory_says_when_the_limit_is_not_the_machines(source, whose):
+def test_memory_says_who_set_the_limit_if_it_is_not_the_machines(set_by, words):
     values = {"ram_percent": 50.0, "ram_used_bytes": GIBIBYTE, "ram_limit_bytes": 2 * GIBIBYTE}
-    detail = read(host(ram_limit_bytes=source), values)["RAM"].detail
-    assert detail == f"1 of 2 GiB{whose}"
+    assert read(host(ram_limit_bytes=set_by), values)["RAM"].detail == f"1 of 2 GiB{words}"
 
 
 @pytest.mark.parametrize(
@@ -146,21 +135,32 @@ def test_a_rate_needs_a_second_sample():
     assert read(list(HOST), {})["CPU"].detail == "waiting for a second sample"
 
 
-def test_the_reason_for_a_missing_number_is_told():
-    shown = read(list(HOST), {}, {"HostCollector": "/proc is not mounted", "ram_percent": "no MemAvailable"})
+def test_the_reason_for_a_missing_number_is_that_of_its_column():
+    shown = read(list(HOST), {}, {"cpu_percent": "/proc is not mounted", "ram_percent": "no MemAvailable"})
     assert shown["CPU"].detail == "/proc is not mounted"
     assert shown["RAM"].detail == "no MemAvailable"
-    assert shown["Disk"].detail == "/proc is not mounted"
+    assert shown["Disk"].detail == "waiting for a second sample"
 
 
-def test_the_reason_is_told_in_a_container_too():
-    metrics = host(ram_limit_bytes="/sys/fs/cgroup/memory.max")
+def test_a_source_without_columns_gives_its_reason_for_the_group():
+    assert read(list(HOST), {}, {"disk": "statvfs is not there"})["Disk"].detail == "statvfs is not there"
+
+
+def test_no_gauge_knows_the_name_of_a_collector():
+    """A source of another vendor, or of the user's, is asked in the same way."""
+    errors = dict.fromkeys(("HostCollector", "NvidiaCollector", "AmdCollector"), "by the name of a class")
+    assert "by the name of a class" not in {each.detail for each in read(list(HOST), {}, errors).values()}
+    assert "by the name of a class" not in {each.detail for each in read(gpu("gpu0"), {}, errors).values()}
+
+
+def test_the_reason_is_shown_in_a_container_too():
+    metrics = host(ram_limit_bytes="container")
     assert (
         read(metrics, {}, {"ram_percent": "memory.current is gone"})["RAM"].detail == "memory.current is gone"
     )
 
 
-def test_an_amount_is_told_though_its_percentage_is_missing():
+def test_an_amount_is_shown_though_its_percentage_is_missing():
     assert read(list(HOST), {"ram_used_bytes": GIBIBYTE})["RAM"] == Reading(
         pytest.approx(math.nan, nan_ok=True), "1 GiB", "normal", "ram_percent"
     )
@@ -184,12 +184,13 @@ def test_gpus_that_nobody_uses_are_one_gauge_with_the_reason():
 
 
 def test_a_driver_that_fails_is_the_reason():
-    shown = read(list(HOST), {}, {"NvidiaCollector": "Driver/library version mismatch"})
+    shown = read(list(HOST), {}, {"gpu": "Driver/library version mismatch"})
     assert shown["GPU"].detail == "Driver/library version mismatch"
 
 
 def test_a_failure_of_another_source_is_not_the_gpus():
-    assert read(list(HOST), {}, {"HostCollector": "broken"})["GPU"].detail == "none found on this machine"
+    errors = {metric.name: "broken" for metric in HOST} | {"HostCollector": "broken"}
+    assert read(list(HOST), {}, errors)["GPU"].detail == "none found on this machine"
 
 
 def test_gpus_that_are_there_but_silent_are_not_called_absent():

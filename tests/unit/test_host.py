@@ -415,6 +415,9 @@ def test_memory_under_a_limit_is_the_working_set_of_the_group_that_carries_it(ma
     assert values["ram_percent"] == 25.0
     used = f"{pod / 'memory.current'} less inactive_file in memory.stat"
     assert sources(made)["ram_limit_bytes"] == str(pod / "memory.max")
+    assert {each.name: each.set_by for each in made.metrics if each.set_by} == {
+        "ram_limit_bytes": "container"
+    }
     assert sources(made)["ram_used_bytes"] == used
     assert sources(made)["ram_percent"] == f"{used} against {pod / 'memory.max'}"
 

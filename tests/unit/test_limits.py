@@ -394,7 +394,8 @@ values = made.collect()
 print(25 / (time.monotonic() - clock))  # 0.25 s of one CPU in percent
 print(values["ram_limit_bytes"], values["ram_used_bytes"], values["ram_percent"], values["cpu_percent"],
       values["host_ram_limit_bytes"] > values["ram_limit_bytes"], sep="\\n")
-print({metric.name: metric.source for metric in made.metrics}["ram_limit_bytes"])
+limit = {metric.name: metric for metric in made.metrics}["ram_limit_bytes"]
+print(limit.source, limit.set_by, sep="\\n")
 """
     server = """
 import subprocess, sys
@@ -412,8 +413,8 @@ subprocess.run([sys.executable, "-c", *sys.argv[1:]], check=True, env=os.environ
 """
     result = run_python(hub_itself, server, kernel)
     assert result.returncode == 0, result.stderr
-    expected, limit, used, percent, busy, host_is_more, source = result.stdout.splitlines()
-    assert (float(limit), source, host_is_more) == (1e9, "MEM_LIMIT", "True")
+    expected, limit, used, percent, busy, host_is_more, source, set_by = result.stdout.splitlines()
+    assert (float(limit), source, set_by, host_is_more) == (1e9, "MEM_LIMIT", "JupyterHub", "True")
     assert 300e6 < float(used) < 480e6  # the server and the kernel, and not the hub's 500 MB
     assert float(percent) == pytest.approx(float(used) / 1e7)
     assert float(busy) > float(expected)  # the server's other child works

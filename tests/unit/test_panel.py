@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import gc
+import importlib
 import os
 import re
+import sys
 import threading
 import time
 import weakref
@@ -25,9 +27,11 @@ from ipywidgets.widgets.widget import _instances
 
 from perfmon_widgets import Metric, PerformanceMonitor, PerformancePanel, read_csv
 from perfmon_widgets.collectors.linux.host import METRICS as HOST
+from perfmon_widgets.core.csv_log import CsvLog
 from perfmon_widgets.core.registry import registry
 from perfmon_widgets.jupyter.kernel import Cell
-from perfmon_widgets.metrics import Sample
+from perfmon_widgets.metrics import Sample, unit_of
+from perfmon_widgets.panel import former
 from perfmon_widgets.panel import panel as panel_module
 from perfmon_widgets.panel.gauge import Gauge
 from perfmon_widgets.panel.snapshot import charts
@@ -139,7 +143,7 @@ def panel(show: Callable[..., PerformancePanel], monitor: PerformanceMonitor) ->
 
 def look_at(wire: Wire, panel: PerformancePanel, *, page: str = "page", views: int = 1) -> None:
     """What a browser says of the views that it has."""
-    wire.ask(panel._link, page=page, views=views)
+    wire.ask(panel._link, page=page, views=views, whileBusy=True)
 
 
 def elsewhere(function: Callable[[], object]) -> None:
@@ -268,12 +272,29 @@ def test_a_missing_number_is_shown_as_missing_and_never_as_zero(panel, machine, 
     assert "value" not in reading
 
 
-def test_a_source_that_fails_is_named_where_its_numbers_are_missing(panel, machine, monitor):
-    machine.read = lambda: {}["no such key"]  # type: ignore[assignment]
+def test_the_reason_for_a_single_number_is_shown_where_it_is_missing(panel, machine, monitor):
+    machine.read = dict
     machine.errors = {"cpu_percent": "the counters are gone"}
     monitor.sample()
     assert gauges(panel)["CPU"].get("value") is None
     assert gauges(panel)["CPU"]["detail"] == "the counters are gone"
+
+
+@pytest.mark.parametrize("missing", ["cpu_percent", "ram_percent", "disk_percent"])
+def test_any_source_that_fails_is_the_reason_in_the_gauge_of_its_column(show, missing):
+    """Whatever its class is called."""
+
+    class Sensor(FakeCollector):
+        def collect(self) -> dict[str, float]:
+            raise RuntimeError("sensor unplugged")
+
+    metric = Metric(missing, "percent", "own", "Read by a sensor.")
+    monitor = PerformanceMonitor([Sensor(metrics=[metric])])
+    panel = show(monitor)
+    monitor.sample()
+    monitor.sample()
+    label = {"cpu": "CPU", "ram": "RAM", "disk": "Disk"}[missing.partition("_")[0]]
+    assert gauges(panel)[label] == {"detail": "sensor unplugged"}
 
 
 def test_the_representation_is_one_line_of_values(panel, machine, monitor):
@@ -309,7 +330,9 @@ def test_a_panel_does_not_start_the_monitor_that_it_is_given(show, monitor):
 
 def test_what_is_no_monitor_is_refused_and_leaves_nothing():
     before = set(_instances)
-    with pytest.raises(TypeError, match="monitor must be a PerformanceMonitor, not str"):
+    with pytest.raises(
+        TypeError, match="monitor must be a PerformanceMonitor, not str, which has no 'call_soon'"
+    ):
         PerformancePanel("gpu")
     gc.collect()  # an error in its end would be one of this test
     assert set(_instances) == before
@@ -322,6 +345,96 @@ def test_without_an_argument_it_is_the_shared_monitor_and_it_runs(show, monkeypa
     assert first.monitor is second.monitor is shared
     assert shared.running
     shared.stop()
+
+
+def test_without_an_argument_it_is_a_monitor_of_ones_own_if_only_that_runs(show, monitor, monkeypatch):
+    """As for %perfmon, %%perfmon, serve() and HTTP: one question has one answer."""
+    monkeypatch.setattr(registry, "shared", None)
+    monitor.start()
+    assert show().monitor is monitor
+    assert registry.shared is None
+
+
+def test_a_module_that_is_executed_again_brings_no_second_shared_monitor(show, monkeypatch):
+    """As by %autoreload after a change of that file."""
+    monkeypatch.setattr(registry, "shared", PerformanceMonitor([Machine()], interval=NEVER))
+    first = show()
+    names = [f"perfmon_widgets.core.{name}" for name in ("registry", "monitor", "shared")]
+    contents = {name: dict(vars(sys.modules[name])) for name in names}
+    try:
+        for name in names:
+            importlib.reload(sys.modules[name])
+        monkeypatch.setattr(panel_module, "default_monitor", sys.modules[names[-1]].default_monitor)
+        assert show().monitor is first.monitor
+    finally:
+        for name, content in contents.items():  # the other tests go on with the classes they have imported
+            vars(sys.modules[name]).update(content)
+        first.monitor.stop()
+
+
+class Replay:
+    """A monitor of no base class and without a thread: what a CSV says, one row after the other."""
+
+    interval = 1.0
+    window = 600.0
+    running = False
+
+    def __init__(self, path: Path) -> None:
+        self._all = read_csv(path)
+        self.metrics = [Metric(name, unit_of(name), "cpu", "Replayed.") for name in self._all.columns]
+        self.errors: dict[str, str] = {}
+        self.latest: Sample | None = None
+        self.history = self._all.iloc[:0]
+        self.log = CsvLog(list(self._all.columns), lambda: (0, [], []))
+        self._subscribers: list[Callable[[Sample], object]] = []
+
+    @property
+    def rows(self) -> Any:
+        return self.history.index.tz_localize(None).to_numpy(), self.history.to_numpy()
+
+    def replay(self) -> None:
+        for number, (moment, row) in enumerate(self._all.iterrows(), 1):
+            self.history = self._all.iloc[:number]
+            self.history.attrs["gaps"] = []
+            self.latest = Sample(moment.timestamp(), row.to_dict())
+            for callback in self._subscribers:
+                callback(self.latest)
+
+    def start(self) -> None:
+        raise AssertionError("a monitor that is given is not started")
+
+    def stop(self) -> None:
+        raise AssertionError("nor stopped")
+
+    def on_sample(self, callback: Callable[[Sample], object], remove: bool = False) -> None:
+        self._subscribers.remove(callback) if remove else self._subscribers.append(callback)
+
+    def on_state(self, callback: Callable[[bool], object], remove: bool = False) -> None:
+        pass
+
+    def call_soon(self, action: Callable[[], object], name: str = "") -> None:
+        action()
+
+    def newest_spans(self, most: int) -> list[Any]:
+        return []
+
+
+def test_anything_with_the_members_of_a_monitor_can_be_shown(show, monitor, wire, folder):
+    path = monitor.log.start("run.csv")
+    for _ in range(4):
+        monitor.sample()
+    monitor.log.stop()
+    replay = Replay(path)
+    panel = show(replay)
+    assert panel.monitor is replay
+    elsewhere(lambda: wire.set(panel.advanced, selected_index=0))
+    elsewhere(lambda: choose(wire, control(panel, "every"), 6.0))
+    assert replay.interval == 6.0
+    replay.replay()
+    assert gauges(panel)["CPU"]["value"] == monitor.latest.values["cpu_percent"]
+    assert panel.advanced.children[0].charts[0].marks[0].y.shape[-1] == 4
+    panel.close()
+    assert replay._subscribers == []
 
 
 def test_the_shared_monitor_is_made_where_there_is_none(show, monkeypatch):
@@ -496,30 +609,44 @@ def test_a_panel_is_shown_while_one_of_two_pages_shows_it(panel, monitor, wire):
     assert wire.count() == once(panel._link)
 
 
-def test_a_browser_that_is_silent_is_sent_one_update_a_minute(panel, monitor, wire, monkeypatch):
+def test_a_browser_that_is_silent_for_two_heartbeats_is_sent_nothing_until_it_speaks(panel, monitor, wire):
     """A closed laptop: the Jupyter server would keep every message in its memory."""
     wire.set(panel.advanced, selected_index=0)
-    monitor.interval = 5.0
-    monitor.sample()  # shows the new interval
     now = [time.monotonic()]
-    panel._audience._clock = lambda: now[0]
-    sent = Counter()
-    for second in range(0, 2 * 3600, 5):
-        wire.clear()
-        now[0] += 5
-        monitor.sample()
-        sent["early" if second < 800 else "late" if second > 1000 else "between"] += len(wire.messages)
-    # The gauges, a chart and the table; and once its axis with the ticks, when the fake counts beyond 100 %.
-    assert sent["early"] == 160 * 3 + 2
-    assert sent["late"] <= 3 * (7200 - 1000) / 60 + 3
-    assert panel._link.readings["interval"] >= 60  # so that the browser does not take it for a silence
-    wire.clear()
+    panel._viewers._clock = lambda: now[0]
     look_at(wire, panel)
-    assert wire.to(panel._link)
-    assert panel._link.readings["interval"] == monitor.interval
+    tick = once(panel._link, *drawn_by(panel.advanced.children[0]))
+    now[0] += 2 * panel._link.heartbeat - 1
     wire.clear()
     monitor.sample()
-    assert wire.count() == once(panel._link, *drawn_by(panel.advanced.children[0]))
+    assert wire.count() == tick
+    now[0] += 2
+    wire.clear()
+    for _ in range(3):
+        monitor.sample()
+    assert wire.messages == []
+    look_at(wire, panel)
+    assert wire.count() == tick
+    assert gauges(panel)["CPU"]["value"] == monitor.latest.values["cpu_percent"]
+    wire.clear()
+    monitor.sample()
+    assert wire.count() == tick
+
+
+def test_a_browser_that_only_an_idle_kernel_hears_stays_until_it_says_goodbye(panel, monitor, wire):
+    """Where there is no control channel, the heartbeats of a page wait for the end of a training of hours."""
+    now = [time.monotonic()]
+    panel._viewers._clock = lambda: now[0]
+    look_at(wire, panel, views=0)
+    wire.ask(panel._link, page="page", views=1, whileBusy=False)
+    now[0] += 8 * 3600
+    wire.clear()
+    monitor.sample()
+    assert wire.count() == once(panel._link)
+    wire.ask(panel._link, page="page", views=0, whileBusy=False)
+    wire.clear()
+    monitor.sample()
+    assert wire.messages == []
 
 
 def test_a_panel_that_is_an_output_is_sent_before_a_browser_was_heard(monitor, wire, in_kernel):
@@ -560,7 +687,7 @@ def test_the_table_is_made_anew_when_a_cell_has_ended(show, monitor, in_kernel):
 
 def test_the_charts_are_beside_it_with_those_that_are_open_unfolded(show, monitor, in_kernel):
     panel = show(monitor)
-    panel.advanced.selected_index = [*panel._groups].index("memory")
+    panel.advanced.selected_index = [*panel.advanced.titles].index("Memory")
     for _ in range(2):
         monitor.sample()
     panel._repr_mimebundle_()
@@ -640,8 +767,8 @@ def test_widgets_that_are_stored_without_a_browser_have_the_last_values(monitor,
     """As by nbconvert --execute, whose browser never comes."""
     panel = PerformancePanel(monitor)
     panel._repr_mimebundle_()
-    panel._audience.heard("a", 1)
-    panel._audience.heard("a", 0)
+    panel._viewers.heard("a", 1)
+    panel._viewers.heard("a", 0)
     monitor.sample()
     assert gauges(panel)["CPU"].get("value") is None
     [after_cell] = in_kernel.after_cell
@@ -969,42 +1096,48 @@ def test_the_interval_of_the_monitor_is_shown(show, seconds):
     assert panel.monitor.interval == seconds
 
 
+class Recording(PerformanceMonitor):
+    """A monitor that remembers the intervals that it was set to."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self.intervals: list[float] = []
+        super().__init__(*arguments, **named)
+
+    @property
+    def interval(self) -> float:
+        return super().interval
+
+    @interval.setter
+    def interval(self, seconds: float) -> None:
+        self.intervals.append(seconds)
+        if len(self.intervals) < 20:  # else two writers could go on for ever
+            PerformanceMonitor.interval.fset(self, seconds)
+
+
 @pytest.mark.parametrize("seconds", [0.3, 5.0, 6.0, 7.0, 10.0])
 @pytest.mark.parametrize("before", [0.5, 5.0, 6.0, 7.0])
 @pytest.mark.parametrize("thread", ["main", "other"])
-def test_an_interval_set_by_a_program_is_shown_at_the_next_tick(show, monkeypatch, seconds, before, thread):
-    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=before)
+def test_an_interval_set_by_a_program_is_shown_at_the_next_tick(show, seconds, before, thread):
+    monitor = Recording([FakeCollector("a_percent")], interval=before)
     panel = show(monitor)
-    asked: list[float] = []
-    monkeypatch.setattr(panel, "_set_interval", asked.append)  # the wish that a person would have
     monitor.interval = seconds
     monitor.sample() if thread == "main" else elsewhere(monitor.sample)
     assert control(panel, "every").value == seconds
-    assert [wish for wish in asked if wish != seconds] == []
+    assert monitor.intervals == [seconds]
 
 
 def test_an_interval_set_by_a_program_stays(show, machine):
     """Showing it must not be taken for a choice that a person made."""
-    monitor = PerformanceMonitor([machine], interval=6.0)
-    panel = show(monitor)
+    monitor = Recording([machine], interval=6.0)
+    show(monitor)
     samples = Samples()
     monitor.on_sample(samples)
-    seen: list[float] = []
-    original = panel._set_interval
-
-    def set_interval(seconds: float) -> None:
-        seen.append(seconds)
-        if len(seen) < 20:  # else it would go on for ever
-            original(seconds)
-
-    panel._set_interval = set_interval
     monitor.interval = FAST
     monitor.start()
     for _ in range(3):
         samples.next()
     monitor.stop()
-    assert monitor.interval == FAST
-    assert [wish for wish in seen if wish != FAST] == []
+    assert monitor.intervals == [FAST]
 
 
 # -- the log -----------------------------------------------------------------------------------------------
@@ -1071,17 +1204,18 @@ def test_the_thread_that_hears_the_browser_is_not_kept(panel, machine, monitor, 
     wait_until(lambda: csv_files(folder), "switching the log on")
 
 
-def test_a_click_during_a_tick_is_done_once(panel, machine, monitor, wire, folder):
-    """The tick ends with the log's old state, and the wish comes after it: the wish must win."""
-    original = panel._switch_log
-    switched: list[bool] = []
+def test_a_click_during_a_tick_is_done_once(panel, machine, monitor, wire, folder, monkeypatch):
+    """The tick ends with the log's old state, and the click comes after it: the click must win."""
+    switched: list[str] = []
+    start, stop = monitor.log.start, monitor.log.stop
 
-    def switch(wanted: bool) -> None:
-        switched.append(wanted)
+    def note(what: str, switch: Callable[[], object]) -> None:
+        switched.append(what)
         if len(switched) < 20:  # else it would go on for ever
-            original(wanted)
+            switch()
 
-    panel._switch_log = switch
+    monkeypatch.setattr(monitor.log, "start", lambda: note("start", start))
+    monkeypatch.setattr(monitor.log, "stop", lambda: note("stop", stop))
     numbers = machine.read()
 
     def clicked() -> Mapping[str, float]:
@@ -1092,12 +1226,12 @@ def test_a_click_during_a_tick_is_done_once(panel, machine, monitor, wire, folde
     machine.readings = 4
     machine.read = clicked
     monitor.start()
-    wait_until(lambda: True in switched)
+    wait_until(lambda: switched)
     time.sleep(0.05)
     seen = (monitor.log.running, panel.log_to_csv.value, len(csv_files(folder)))
+    assert switched == ["start"]
     monitor.stop()
     assert seen == (True, True, 1)
-    assert False not in switched
 
 
 def test_a_log_switched_on_elsewhere_is_shown_at_the_next_tick(panel, monitor, folder):
@@ -1412,7 +1546,24 @@ def test_a_click_whose_answer_cannot_be_sent_does_not_stop_the_sampling(panel, m
     wire.on_send = fail
     elsewhere(lambda: wire.ask(panel.export_csv, export="1"))
     wait_until(lambda: "broken" in monitor.errors.values(), "noting the error")
+    assert monitor.errors == {"Export CSV": "broken"}
     assert monitor.running
+
+
+def test_every_control_has_a_name_for_people(panel):
+    names = [each.name for each in panel._controls]
+    assert names == ["Log to CSV", "chart window", "interval", "Export CSV", "open section"]
+
+
+def test_on_the_main_thread_an_action_raises_where_it_was_asked_for(panel, monitor, wire):
+    def fail(_: Message) -> None:
+        raise RuntimeError("broken")
+
+    wire.on_send = fail
+    with pytest.raises(RuntimeError, match="broken"):
+        panel.advanced.selected_index = 0
+    wire.on_send = None
+    assert monitor.errors == {}
 
 
 def test_column_names_and_errors_are_text_and_not_html(show, wire):
@@ -1542,22 +1693,36 @@ def test_what_the_monitor_tells_after_close_draws_nothing(monitor, widgets_befor
     sample = monitor.sample() if sampled else Sample(time.time(), {})
     panel.close()
     wire.clear()
-    panel._show(sample)
+    panel._show_sample(sample)
     panel._show_all(sample)
     panel._show_state(running=True)
     panel._show_state(running=False)
-    panel._looked_at("another page", 1)
+    panel._looked_at("another page", 1, while_busy=True)
     assert left_since(widgets_before) == []
     assert wire.messages == []
 
 
-def test_a_wish_that_comes_after_close_is_no_error(panel, monitor, wire, folder):
-    switch, controls = panel._switch_log, panel._show_controls
+def test_a_click_that_is_carried_out_after_close_is_no_error(panel, machine, monitor, wire, folder):
+    """The reading that holds it up ends after the panel was closed."""
+    reading, go_on = threading.Event(), threading.Event()
+
+    def hang() -> dict[str, float]:
+        reading.set()
+        assert go_on.wait(10)
+        return {}
+
+    machine.read = hang
+    monitor.start()
+    assert reading.wait(10)
+    elsewhere(lambda: wire.set(panel.advanced, selected_index=0))
+    elsewhere(lambda: choose(wire, control(panel, "every"), 6.0))
     panel.close()
-    switch(False)
-    controls()
-    monitor.sample()
+    wire.clear()
+    go_on.set()
+    wait_until(lambda: monitor.interval == 6.0, "the action")
+    monitor.stop()
     assert monitor.errors == {}
+    assert wire.messages == []
 
 
 def test_a_closed_panel_still_has_a_representation(panel):
@@ -1572,7 +1737,7 @@ def test_a_child_that_is_forked_while_the_panel_is_drawn_samples_on_and_draws_no
     drawing, drawn = threading.Event(), threading.Event()
 
     def draw() -> None:
-        with panel._writing():
+        with panel._actions.writing():
             drawing.set()
             drawn.wait(60)
 
@@ -1599,7 +1764,7 @@ def test_a_child_that_is_forked_while_the_panel_is_drawn_samples_on_and_draws_no
 @pytest.fixture
 def cell(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     """Says which cell is running, for panels made from then on."""
-    monkeypatch.setattr(panel_module, "_former", {})
+    monkeypatch.setattr(former, "_newest", {})
 
     def run(identity: str, execution: str) -> None:
         monkeypatch.setattr(panel_module.kernel, "running_cell", lambda: Cell(identity, execution))

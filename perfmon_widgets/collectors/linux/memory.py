@@ -188,12 +188,15 @@ class Memory:
     def _describe(self) -> None:
         meminfo = f"{self._proc}/meminfo"
         limit = used = meminfo
+        set_by = {}
         if self._used is None:
             pass
         elif self._limit is not None:
             limit, used = self._limit.source, self._limit.usage_source
+            set_by = {"ram_limit_bytes": "container"}
         else:
             limit, used = jupyterhub.MEMORY, "processes of the notebook server"
+            set_by = {"ram_limit_bytes": "JupyterHub"}
         sources = {
             "ram_limit_bytes": limit,
             "ram_used_bytes": used,
@@ -201,7 +204,8 @@ class Memory:
             _PRESSURE.name: f"{self._pressure.path}, some" if self._pressure is not None else "",
         }
         self.metrics = tuple(
-            replace(metric, source=sources.get(metric.name, meminfo)) for metric in self._columns
+            replace(metric, source=sources.get(metric.name, meminfo), set_by=set_by.get(metric.name, ""))
+            for metric in self._columns
         )
 
     def collect(self) -> dict[str, float]:

@@ -1,5 +1,6 @@
-// The export button, and the hint beside the controls.
+// The export button, and the hint next to the controls.
 
+/** @param {{ model: WidgetModel, el: HTMLElement }} context */
 async function render({ model, el }) {
   const button = document.createElement("button");
   button.className = "jupyter-widgets jupyter-button widget-button perfmon-export";
@@ -11,20 +12,24 @@ async function render({ model, el }) {
   hint.setAttribute("role", "status");
   el.append(button, hint);
 
-  // Every open view hears the answer; only the one that asked saves it.
+  // The answer reaches every view that is open; only the one that asked saves it.
+  /** @type {string | null} */
   let asked = null;
   const click = () => {
     asked = Math.random().toString(16).slice(2);
     model.send({ export: asked });
   };
-  const save = (answer, buffers) => {
-    if (asked === null || answer?.export !== asked) return;
+  const save = (
+    /** @type {{ export?: string, name: string } | undefined} */ answer,
+    /** @type {BlobPart[]} */ buffers,
+  ) => {
+    if (!answer || asked === null || answer.export !== asked) return;
     asked = null;
     const address = URL.createObjectURL(new Blob(buffers, { type: "text/csv" }));
-    const link = document.createElement("a");
-    link.href = address;
-    link.download = answer.name;
-    link.click();
+    const download = document.createElement("a");
+    download.href = address;
+    download.download = answer.name;
+    download.click();
     setTimeout(() => URL.revokeObjectURL(address), 60_000);
   };
   button.addEventListener("click", click);
@@ -33,7 +38,7 @@ async function render({ model, el }) {
   const link = await find(model.widget_manager, model.get("link"));
   if (!link) return () => model.off("msg:custom", save);
   const draw = () => {
-    hint.textContent = known(link).waiting > 0 ? "applies when the cell ends" : "";
+    hint.textContent = pageState(link).waiting > 0 ? "applies when the cell ends" : "";
   };
   draw();
   link.on("perfmon:waiting", draw);

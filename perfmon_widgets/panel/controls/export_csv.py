@@ -1,0 +1,56 @@
+"""The button that downloads the history as a CSV file."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import ipywidgets
+import traitlets
+
+from perfmon_widgets.panel.controls import Control
+from perfmon_widgets.panel.link import Link, script
+
+if TYPE_CHECKING:
+    from perfmon_widgets.core.protocol import Monitor
+
+
+class ExportButton(anywidget.AnyWidget):
+    """A button that saves the history as a file of the browser's, with a hint next to it.
+
+    The hint says when changes of the controls wait for the running cell to end, because the front end has no
+    other way to the kernel.
+    """
+
+    _esm = script("shared.js", "controls/export_csv.js")
+    _css = script("panel.css")  # of the whole panel, which always has this button
+
+    link = traitlets.Instance(Link, help="The link of the panel that it belongs to.").tag(
+        sync=True, **ipywidgets.widget_serialization
+    )
+    request = traitlets.Unicode(help="The newest request for the file: a name that the browser made up.")
+
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(**traits)
+        self.on_msg(self._receive)
+
+    def _receive(self, _: ExportButton, content: dict[str, Any], __: object) -> None:
+        if "export" in content:
+            self.request = str(content["export"])
+
+    def send_file(self, request: str, data: bytes) -> None:
+        """Send the file to the browser, where the view that made the request saves it."""
+        name = f"perfmon-{datetime.now():%Y%m%d-%H%M%S}.csv"
+        self.send({"export": request, "name": name}, buffers=[data])
+
+    def __repr__(self) -> str:
+        return "<ExportButton>"
+
+
+def export_csv(monitor: Monitor, link: Link) -> Control:
+    """Return a button that sends the rows of the window, as a log would hold them."""
+    button = ExportButton(link=link)
+    return Control(
+        "Export CSV", button, "request", lambda request: button.send_file(request, monitor.log.export())
+    )

@@ -1,0 +1,76 @@
+"""Gauges: the row of gauges, and how their readings are sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets
+
+from perfmon_widgets.panel.gauge import Gauge, in_json
+from perfmon_widgets.panel.link import Link
+from perfmon_widgets.views.gauges import Reading, readings
+
+if TYPE_CHECKING:
+    from perfmon_widgets.core.protocol import Monitor
+
+
+class Gauges(ipywidgets.HBox):
+    """A gauge for each reading of the monitor's newest sample; one message carries the readings of all."""
+
+    children: tuple[Gauge, ...]  # ipywidgets has no types
+
+    def __init__(self, monitor: Monitor, link: Link) -> None:
+        self._monitor = monitor
+        self._link = link
+        self._by_label: dict[str, Gauge] = {}  # all there ever were: a GPU may be used again
+        super().__init__(
+            layout={
+                "display": "grid",  # rows below one another stay in line
+                "grid_template_columns": "repeat(auto-fill, minmax(148px, 1fr))",
+                "overflow": "visible",
+            }
+        )
+
+    def readings(self) -> dict[str, Reading]:
+        """Return the reading of each gauge by its label."""
+        return readings(self._monitor.metrics, self._monitor.latest, self._monitor.errors)
+
+    def show(self) -> None:
+        """Send the readings of the newest sample, and make gauges for those that have none."""
+        sample, running = self._monitor.latest, self._monitor.running
+        found = self.readings()
+        for label in found:
+            if label not in self._by_label:
+                self._by_label[label] = Gauge(label=label, link=self._link, layout={"width": "auto"})
+        if sample is None:
+            why = "starting…" if running else "monitor is stopped"
+            gauges: dict[str, Any] = {label: {"detail": why} for label in found}
+        else:
+            gauges = {label: in_json(reading) for label, reading in found.items()}
+        self._link.readings = {
+            "state": "live" if sample is not None or running else "stopped",
+            # Differs from the last one though no number changed, so that it is sent: the browser takes
+            # silence for a kernel that does not answer.
+            "time": sample.time if sample is not None else None,
+            "interval": self._monitor.interval,
+            "gauges": gauges,
+        }
+        shown = tuple(self._by_label[label] for label in found)
+        if shown != self.children:
+            self.children = shown
+
+    def show_state(self, running: bool) -> None:
+        """Say that the monitor was started or stopped; the numbers stay."""
+        if self._monitor.latest is None:
+            self.show()
+        else:
+            self._link.readings = {**self._link.readings, "state": "live" if running else "stopped"}
+
+    def all_parts(self) -> tuple[Gauge, ...]:
+        """Return every gauge that was made, those that are not shown now among them."""
+        return tuple(self._by_label.values())
+
+    def release(self) -> None:
+        """Let go of all gauges."""
+        self.children = ()
+        self._by_label.clear()

@@ -1,0 +1,109 @@
+"""Sections: the accordion with a section of charts for each group of metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import ipywidgets
+
+from perfmon_widgets.metrics import RECORDED, Sample
+from perfmon_widgets.panel.link import Link
+from perfmon_widgets.panel.parts import parts_of
+from perfmon_widgets.panel.section import Section
+from perfmon_widgets.views.columns import groups, title_of
+from perfmon_widgets.views.stretches import MAX_STRETCHES
+
+if TYPE_CHECKING:
+    from perfmon_widgets.core.protocol import Monitor
+
+# Seconds by which a time in the history, rounded to microseconds, may differ from that of its sample.
+_ROUNDED = 1e-5
+
+
+class Sections(ipywidgets.Accordion):
+    """A section for each group of metrics; only the open one is drawn, and all closed is the basic view.
+
+    Args:
+        monitor: whose history is drawn.
+        link: the link of the panel.
+        window: seconds of the history that the charts show at first.
+    """
+
+    def __init__(self, monitor: Monitor, link: Link, window: float) -> None:
+        self._monitor = monitor
+        self._link = link
+        self._window = window
+        self._window_is_new = False  # since the open section was drawn
+        self._groups = groups(monitor.metrics)
+        self._sections = {name: self._section(name) for name in self._groups}
+        super().__init__(
+            children=tuple(self._sections.values()),
+            titles=[title_of(name) for name in self._groups],
+            selected_index=None,
+        )
+        self.add_class("perfmon-advanced")
+
+    def _section(self, group: str) -> Section:
+        return Section(group, self._monitor.metrics, self._window, self._link)
+
+    @property
+    def open_group(self) -> str | None:
+        """The group whose section is open; None if all are closed."""
+        place = self.selected_index
+        return None if place is None else list(self._groups)[place]
+
+    def _open_section(self) -> Section | None:
+        # A program may have given the accordion children of its own.
+        place, sections = self.selected_index, self.children
+        found = sections[place] if place is not None and place < len(sections) else None
+        return found if isinstance(found, Section) else None
+
+    def is_due(self, sample: Sample) -> bool:
+        """Return whether this sample moves the lines of the open section, or is the last for now."""
+        section = self._open_section()
+        return section is not None and (
+            not self._monitor.running or section.is_due(sample.time, self._monitor.interval)
+        )
+
+    def show(self) -> None:
+        """Draw the open section."""
+        section = self._open_section()
+        if section is not None and self._monitor.latest is not None:
+            self._window_is_new = False
+            spans = self._monitor.newest_spans(MAX_STRETCHES)
+            section.show(self._monitor.history, self._monitor.errors, spans)
+
+    def show_rest(self) -> None:
+        """Draw the open section if it does not show the newest sample, or another window than is wanted."""
+        section, latest = self._open_section(), self._monitor.latest
+        if section is None or latest is None:
+            return
+        if self._window_is_new or abs(section.newest - latest.time) > _ROUNDED:
+            self.show()
+
+    def show_recorded(self) -> None:
+        """Make a section for the series that ``record()`` added, anew each time that there are more."""
+        recorded = [metric for metric in self._monitor.metrics if metric.group == RECORDED]
+        if len(recorded) == len(self._groups.get(RECORDED, ())):
+            return
+        former = self._sections.get(RECORDED)
+        self._groups[RECORDED] = recorded
+        self._sections[RECORDED] = self._section(RECORDED)
+        with self.hold_sync():
+            self.children = tuple(self._sections.values())
+            self.titles = [title_of(name) for name in self._groups]
+        if former is not None:
+            for widget in parts_of(former) - parts_of(self):
+                widget.close()
+
+    def set_window(self, seconds: float) -> None:
+        """Show the last ``seconds`` of the history in every section, from the next drawing on."""
+        self._window = seconds
+        self._window_is_new = True
+        for section in self._sections.values():
+            section.set_window(seconds)
+
+    def release(self) -> None:
+        """Let go of all sections."""
+        self.children = ()
+        self._sections.clear()

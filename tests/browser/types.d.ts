@@ -1,0 +1,84 @@
+// What the scripts of the panel use of Jupyter's widgets and kernels, for the type check of tsconfig.json.
+
+/** A model of ipywidgets, which is one of Backbone, in a browser. */
+interface WidgetModel {
+  readonly model_id: string;
+  readonly widget_manager: WidgetManager;
+  /** Whether the model is connected to a kernel. */
+  readonly comm_live: boolean;
+  comm?: WidgetComm;
+  /** Kept here by pageState(), on the model of a link only. */
+  perfmon?: PageState;
+  get(name: string): any;
+  send(content: object): void;
+  on(event: string, callback: (...values: any[]) => void): void;
+  off(event: string, callback: (...values: any[]) => void): void;
+  trigger(event: string): void;
+}
+
+interface WidgetManager {
+  get_model(name: string): Promise<WidgetModel>;
+  /** JupyterLab and Notebook have it, other front ends may not. */
+  kernel?: Kernel;
+}
+
+/** The connection of one model to the kernel. */
+interface WidgetComm {
+  readonly comm_id: string;
+  send: Send;
+  /** The function `send` that was replaced by useControlChannel(). */
+  perfmonSend?: Send;
+}
+
+type Send = (data: object, callbacks?: Callbacks, metadata?: object, buffers?: ArrayBuffer[]) => string;
+
+interface Callbacks {
+  iopub?: Record<string, ((message: KernelMessage) => void) | undefined>;
+}
+
+interface KernelMessage {
+  header: { msg_type: string };
+  content: { execution_state?: string };
+}
+
+/** A kernel's connection as JupyterLab has it. */
+interface Kernel {
+  readonly clientId: string;
+  readonly username?: string;
+  readonly isDisposed: boolean;
+  readonly status: string;
+  readonly connectionStatus?: string;
+  readonly statusChanged?: {
+    connect(callback: (kernel: unknown, status: string) => void): void;
+    disconnect(callback: (kernel: unknown, status: string) => void): void;
+  };
+  sendControlMessage(
+    message: object,
+    expectReply: boolean,
+    disposeOnDone: boolean,
+  ): { onIOPub: (message: KernelMessage) => void };
+}
+
+/** What a page knows about a panel. */
+interface PageState {
+  /** A name of the page that it made up itself. */
+  page: string;
+  /** How many views it has of any part of the panel. */
+  views: number;
+  /** Whether it was connected to a kernel at any time since it was loaded. */
+  wasLive: boolean;
+  /** Whether that kernel has gone. */
+  lost: boolean;
+  /** How many changes wait for the running cell to end. */
+  waiting: number;
+}
+
+/** What panel/gauges.py sends with each sample. */
+interface Readings {
+  state: "live" | "stopped";
+  /** Unix seconds; null before the first sample. */
+  time: number | null;
+  /** Seconds. */
+  interval: number;
+  gauges?: Record<string, { value?: number; detail?: string; level?: string }>;
+}
