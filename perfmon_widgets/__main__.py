@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from perfmon_widgets.command import Result
     from perfmon_widgets.core.monitor import PerformanceMonitor
     from perfmon_widgets.metrics import Metric
-    from perfmon_widgets.views.totals import Totals
+    from perfmon_widgets.views.statistics import Totals
 
 _DESCRIPTION = """\
 Run a command and sample from outside what it and its children use: the columns process_* are theirs, and the
@@ -86,7 +86,7 @@ def _run(words: Sequence[str], csv: str | None, interval: float) -> int:
     command = Command(words)
     from perfmon_widgets.collectors import default_collectors  # noqa: PLC0415
     from perfmon_widgets.core.monitor import PerformanceMonitor  # noqa: PLC0415
-    from perfmon_widgets.views.totals import Totals  # noqa: PLC0415
+    from perfmon_widgets.views.statistics import Totals  # noqa: PLC0415
 
     monitor = PerformanceMonitor(default_collectors(root=command.pid), interval=interval)
     totals = Totals()

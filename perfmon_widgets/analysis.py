@@ -1,4 +1,4 @@
-"""``summary`` and ``by_span`` of a history, or of a log that was read back: a name that stays."""
+"""``summary`` and ``by_span`` of a history or of a log that was read back: their public home."""
 
 from perfmon_widgets.views.report import by_span, summary
 

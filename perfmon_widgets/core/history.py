@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 # Rows at first; the ring grows when the window holds more.
 _ROWS = 128
-# The first numbers of a row: its time in Unix seconds, its monotonic time, and whether samples are missing
-# before it. The values follow.
-_TIME, _ARRIVED, _AFTER_GAP, _VALUES = range(4)
+# What stands before the values in a row: its time in Unix seconds, the same moment on the monotonic clock,
+# and whether samples are missing before it.
+_TIME, _TAKEN, _AFTER_GAP, _VALUES = range(4)
 
 
 class History:
@@ -60,26 +60,30 @@ class History:
         # In one statement: an interrupt leaves all of them as they were.
         self._rows, self._row, self._numbers, self._first = rows, row, numbers, 0
 
-    def append(self, time: float, values: Sequence[float], after_gap: bool = False) -> int:
+    def append(
+        self, time: float, values: Sequence[float], after_gap: bool = False, taken: float | None = None
+    ) -> int:
         """Add a row, drop those that have left the window, and return the number of the new row.
 
         ``time`` is in Unix seconds, ``values`` are in the order of the columns. ``after_gap`` says whether
-        samples are missing between this row and the one before.
+        samples are missing between this row and the one before. ``taken`` is the same moment as ``time`` on
+        the monotonic clock; by default now.
         """
         now = self._clock()
         with self._lock:
-            while self._length and now - self._numbers[self._first, _ARRIVED] > self.window:
+            while self._length and now - self._numbers[self._first, _TAKEN] > self.window:
                 self._length -= 1
                 self._first = (self._first + 1) % len(self._rows)
             if self._length == len(self._rows):
                 self._move(2 * len(self._rows))
             at = (self._first + self._length) % len(self._rows)
+            taken = now if taken is None else taken
             # Five times as fast as an assignment, which would convert the row to an array first.
-            self._row.pack_into(self._numbers, at * self._row.size, time, now, after_gap, *values)
+            self._row.pack_into(self._numbers, at * self._row.size, time, taken, after_gap, *values)
             self._length += 1
             self.count += 1
             if self.count > self._length:
-                self.oldest = self._numbers[self._first, _ARRIVED]
+                self.oldest = self._numbers[self._first, _TAKEN]
             return self.count
 
     def add_columns(self, columns: Sequence[str]) -> None:
@@ -115,6 +119,12 @@ class History:
             values = self._oldest_first(self._rows[:, _VALUES:])
         times = np.rint(1e6 * stamps[:, _TIME]).astype(np.int64).astype("datetime64[us]")
         return count, times, stamps[:, _AFTER_GAP].astype(bool), values
+
+    def read_monotonic(self) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+        """A copy of the window: the times on the monotonic clock, which rows follow a gap, the values."""
+        with self._lock:
+            rows = self._oldest_first(self._rows)
+        return rows[:, _TAKEN], rows[:, _AFTER_GAP].astype(bool), rows[:, _VALUES:]
 
     def frame(self) -> pd.DataFrame:
         """Return a copy of the window as a DataFrame: index ``time`` (UTC), one float64 column per metric.

@@ -19,7 +19,7 @@ from perfmon_widgets.core.registry import registry
 from perfmon_widgets.core.sampler import Sampler
 from perfmon_widgets.core.sources import Sources
 from perfmon_widgets.core.span_log import SpanLog
-from perfmon_widgets.core.spans import CELL, MARK, SPAN, Span, Spans, watchers
+from perfmon_widgets.core.spans import CELL, MARK, SPAN, Span, Spans, frame, watchers
 from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.metrics import Metric, Sample
 
@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 # How many seconds a span waits, from when it is due, for the sample that shows the numbers at its start or
 # end: several times what one takes. It goes on without, rather than be kept by a driver that does not answer.
 _FOR_A_SAMPLE = 0.005
-# What lasted so many seconds has a sample at its end; one that is so young will do for the start of the next.
-_WORTH_A_SAMPLE = 0.1
+# A sample that is at most this many seconds old also shows the start of a span. Below statistics.RIGHT_BEFORE
+# by the time that a slow reading takes.
+_FRESH = 0.05
 
 
 class PerformanceMonitor:
@@ -75,7 +76,6 @@ class PerformanceMonitor:
         self._log = CsvLog(self._columns, self._rows)
         self._spans = Spans(lambda: self._history.oldest)
         self._span_log = SpanLog(self._log, self._spans)
-        self._unseen = False  # whether a span has ended since the newest sample without one of its own
         self._latest: Sample | None = None
         self.started = 0.0
         """When the last start() began to sample, in monotonic seconds; 0 before the first."""
@@ -187,14 +187,13 @@ class PerformanceMonitor:
             new = self._recorded.new
             if new:
                 self._add_columns(new)
-            self._unseen = False
             at = time.time()
             after_gap |= self._clock_was_set(at)
             values = self._missing.copy()
             self._sources.read_into(values, with_timeout=with_timeout)
             sample = Sample(at, values)
             row = tuple(values.values())
-            number = self._history.append(at, row, after_gap)
+            number = self._history.append(at, row, after_gap, at - self._clocks_differ)
             self._latest = sample
             if self._log.running:  # otherwise a start of the log will write this row
                 self._log.append(number, microseconds(at), row)
@@ -243,16 +242,16 @@ class PerformanceMonitor:
     # -- what the user adds ----------------------------------------------------------------------------
 
     def mark(self, label: str) -> None:
-        """Put a labelled mark at this moment; raises TypeError or ValueError for a label that is none."""
+        """Add a labelled mark at this moment; raises TypeError or ValueError for an unusable label."""
         self._spans.mark(label)
         self._write_spans()
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
-        """``with monitor.span("validation"):`` is a stretch of time with a name; spans may be nested.
+        """``with monitor.span("validation"):`` names what happens in it; spans may be nested.
 
-        A sample is taken at its start and, if it lasted at least 0.1 s, at its end; where many follow each
-        other, at most ten a second. Raises TypeError or ValueError for a name that is none.
+        A sample is taken at its start and at its end; where many spans follow each other, only at some, ten
+        a second at most. Raises TypeError or ValueError for an unusable name.
         """
         span = self.begin(SPAN, name)
         try:
@@ -263,22 +262,20 @@ class PerformanceMonitor:
         self.end(span)
 
     def begin(self, kind: str, name: str, execution_count: int | None = None) -> Span:
-        """Start a span, or a cell, which end() ends: for what cannot be put into a ``with``."""
+        """Start a span or cell, which end() ends: for code that cannot use ``with``."""
         sampler = self._running_sampler()
-        if sampler is not None and (self._unseen or time.monotonic() - sampler.newest >= _WORTH_A_SAMPLE):
+        if sampler is not None and time.monotonic() - sampler.newest >= _FRESH:
             sampler.sample_soon(_timeout(sampler))
         span = self._spans.begin(kind, name, execution_count)
         self._write_spans()
         return span
 
     def end(self, span: Span, *, raised: bool = False) -> None:
-        """End what begin() started; nothing if it has ended."""
+        """End a span or cell that begin() started; does nothing if it has ended."""
         self._spans.end(span, raised=raised)
         sampler = self._running_sampler()
-        if span.seconds < _WORTH_A_SAMPLE:
-            self._unseen = True
-        elif sampler is not None:
-            sampler.sample_soon(_timeout(sampler))  # so that what is freed next counts as the span's no more
+        if sampler is not None:
+            sampler.sample_soon(_timeout(sampler))  # before the caller frees or allocates more
         self._write_spans()
 
     def record(self, **values: float) -> None:
@@ -293,23 +290,24 @@ class PerformanceMonitor:
 
     @property
     def marks(self) -> pd.DataFrame:
-        """The marks in the window: index ``time`` (UTC), column ``label``; a copy of its own."""
+        """The marks in the window: index ``time`` (UTC), column ``label``; a copy."""
         return self._spans.frame(MARK)
 
     @property
     def spans(self) -> pd.DataFrame:
-        """The spans in the window: ``name``, ``start``, ``end`` (UTC), ``duration_seconds``, ``raised``.
+        """The spans in the window, one row each; a copy.
 
-        A copy of its own. While a span goes on, its end is NaT and its duration NaN.
+        Columns ``name``, ``start`` and ``end`` (UTC), ``duration_seconds`` (monotonic clock), ``cpu_seconds``
+        (CPU time of this process, all its threads, without its children), ``raised``. While a span goes on,
+        its end is NaT and its duration and CPU time are NaN.
         """
         return self._spans.frame(SPAN)
 
     @property
     def cells(self) -> pd.DataFrame:
-        """The executed cells in the window: ``start``, ``end``, ``duration_seconds``, ``raised``, ``source``.
+        """The executed cells in the window, one row each; a copy. There are none outside IPython.
 
-        A copy of its own, index ``execution_count``; times are UTC, ``source`` is the first line. While a
-        cell runs, its end is NaT and its duration NaN. There are none outside IPython.
+        Index ``execution_count``; the columns of ``spans``, but instead of a name ``source``, the first line.
         """
         return self._spans.frame(CELL)
 
@@ -322,27 +320,40 @@ class PerformanceMonitor:
     def summary(self, since: datetime | float | None = None) -> pd.DataFrame:
         """One row per column: ``unit``, ``now``, ``mean``, ``min``, ``max``, ``p95``; see analysis.summary.
 
-        ``since``: a time with a zone, or so many seconds before the newest row; by default the window.
+        ``since``: a time with a zone, or a number of seconds before the newest row; by default the window.
         """
         from perfmon_widgets.views.report import summary  # noqa: PLC0415 - a program that only samples never pays
 
         return summary(self.history, since)
 
     def by_cell(self) -> pd.DataFrame:
-        """What each cell cost: below ``cell`` what ``cells`` has, below each metric its mean, max and change.
+        """What each cell cost: below ``cell`` the columns of ``cells``, below each metric mean, max, change.
 
-        ``by_cell()["process_ram_bytes"]`` is a table of these three; see analysis.by_span for what they are.
+        ``by_cell()["process_ram_bytes"]`` is a table of these three; see analysis.by_span for their meaning.
+        The rows of a cell are found on the monotonic clock, so that setting the computer's clock moves none.
         """
-        return self._by("cell", self.cells)
+        return self._by("cell", CELL)
 
     def by_span(self) -> pd.DataFrame:
-        """What each span cost: the same as by_cell(), with the table of ``spans`` below ``span``."""
-        return self._by("span", self.spans)
+        """What each span cost: the same as by_cell(), with the columns of ``spans`` below ``span``."""
+        return self._by("span", SPAN)
 
-    def _by(self, name: str, stretches: pd.DataFrame) -> pd.DataFrame:
-        from perfmon_widgets.views.report import beside, by_span  # noqa: PLC0415
+    def _by(self, name: str, kind: str) -> pd.DataFrame:
+        from perfmon_widgets.views.report import join_costs, span_costs  # noqa: PLC0415
 
-        return beside(name, stretches, by_span(self.history, stretches))
+        spans = self._spans.all(kind)
+        table = frame(kind, spans)
+        times, after_gap, values = self._history.read_monotonic()
+        costs = span_costs(
+            times,
+            after_gap,
+            values,
+            starts=[span.began for span in spans],
+            ends=[span.ended for span in spans],
+            units={metric.name: metric.unit for metric in self.metrics[: values.shape[1]]},
+            index=table.index,
+        )
+        return join_costs(name, table, costs)
 
     # -- the sampling thread ---------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
-"""SpanLog: cells, spans and marks on disk, beside the log of the rows; read_spans reads them back.
+"""SpanLog: cells, spans and marks in a file next to the log of the rows; read_spans() reads them back.
 
-One line when something starts and another when it has ended, so that the file also tells in which cell a
-process was killed. As in the log of the rows, what is known is written by one call, and stays.
+One line is written when a span starts and another when it has ended, so that the file also shows in which
+cell a process was killed. Lines are only ever appended, all new ones in one call, as in the log of the rows.
 """
 
 from __future__ import annotations
@@ -25,23 +25,25 @@ from perfmon_widgets.forks import renew_after_fork
 if TYPE_CHECKING:
     import pandas as pd
 
-_COLUMNS = ("number", "kind", "name", "start", "end", "execution_count", "raised")
+_FIRST_COLUMNS = ("number", "kind", "name", "start", "end", "execution_count", "raised")
+"""All columns of a file that an older version wrote."""
+_COLUMNS = (*_FIRST_COLUMNS, "duration_seconds", "cpu_seconds")
 
 
 class SpanLog:
-    """What ``spans`` has, beside ``log`` as long as that is running: run.spans.csv beside run.csv.
+    """Writes ``spans`` next to ``log`` while that is running: run.spans.csv next to run.csv.
 
-    There is no file before there is something to write. What goes wrong ends it for that log, see ``error``,
-    and nothing else. To be used from any thread.
+    The file is made when there is something to write. An error ends the file of that log, see ``error``, and
+    nothing else. Safe to use from any thread.
     """
 
     def __init__(self, log: CsvLog, spans: Spans) -> None:
         self.error: str | None = None
-        """Why the file is not, or no longer, written."""
+        """Why the file is not written, or not any further; None if all is well."""
         self._log = log
         self._spans = spans
-        self._beside: Path | None = None  # the log beside which the file lies
-        self._made = self._over = False
+        self._path: Path | None = None  # of the log that the file belongs to
+        self._made = self._over = False  # whether the file exists; whether nothing is written to it any more
         self._lock = threading.Lock()
         log.ending = self.end
         renew_after_fork(self)
@@ -49,10 +51,10 @@ class SpanLog:
     def write(self) -> None:
         """Write what is new. Never raises."""
         if self._log.path is None:
-            self._spans.news()  # which a log that starts later has from all that there are
+            self._spans.news()  # dropped: a log that starts later begins with all spans there are
             return
-        # Not waited for: who holds it may be what a signal handler, which puts a mark, has interrupted. They
-        # look for more themselves when they have let go of it.
+        # Not blocking: the lock may be held by the very code that a signal handler, which adds a mark, has
+        # interrupted. Whoever holds the lock looks for more after releasing it.
         while self._behind() and self._lock.acquire(blocking=False):
             try:
                 self._write()
@@ -60,10 +62,10 @@ class SpanLog:
                 self._lock.release()
 
     def _behind(self) -> bool:
-        return self._spans.has_news or self._log.path is not self._beside
+        return self._spans.has_news or self._log.path is not self._path
 
     def end(self) -> None:
-        """Write what is new, the last beside this log. Never raises, nor waits for a write that hangs."""
+        """Write what is new for the last time. Never raises; gives up on a write that hangs."""
         if self._lock.acquire(timeout=TIMEOUT):
             try:
                 self._write()
@@ -74,8 +76,8 @@ class SpanLog:
     def _write(self) -> None:
         path = self._log.path
         news = self._spans.news()
-        if path is not self._beside:  # each start makes one of its own: a name may come again
-            self._beside, self._made, self._over, self.error = path, False, False, None
+        if path is not self._path:  # compared as objects, because two logs may have had the same name
+            self._path, self._made, self._over, self.error = path, False, False, None
             news = self._spans.all(CELL, SPAN, MARK)
         if path is not None and news and not self._over:
             try:
@@ -95,24 +97,25 @@ class SpanLog:
         try:
             size = os.fstat(descriptor).st_size
             if os.write(descriptor, content) < len(content):
-                os.ftruncate(descriptor, size)  # so that the file ends with a whole line
+                os.ftruncate(descriptor, size)  # the file must end with a whole line
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)
 
     def renew_after_fork(self) -> None:
         """In a forked child: leave the file to the parent."""
-        self._lock = threading.Lock()  # the parent's may have been held when the fork happened
-        self._beside, self._over = self._log.path, True  # the parent may not have come to write to it yet
+        self._lock = threading.Lock()  # a thread of the parent may have held the old one
+        self._path, self._over = self._log.path, True  # also if the parent has not made the file yet
 
 
 def read_spans(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """The cells, spans and marks beside a log: of ``run.csv`` those in ``run.spans.csv``.
+    """The cells, spans and marks of a log as a DataFrame: of ``run.csv`` those in ``run.spans.csv``.
 
     Columns ``kind`` (cell, span or mark), ``name``, ``start`` and ``end`` (UTC; NaT for what was going on
-    when the process ended), ``duration_seconds``, ``execution_count``, ``raised``; in the order of their
-    starts, none if none were written. Raises OSError if the log cannot be read and ValueError for another
-    file.
+    when the process ended), ``duration_seconds``, ``cpu_seconds`` (of the process), ``execution_count`` and
+    ``raised``, one row each, in the order of their starts. In a file of an older version durations are
+    ``end - start`` and CPU times NaN. Raises OSError if the log cannot be read and ValueError for a file of
+    another kind.
     """
     path = Path(path)
     try:
@@ -120,12 +123,12 @@ def read_spans(path: str | os.PathLike[str]) -> pd.DataFrame:
     except OSError as error:
         if error.errno not in {errno.ENOENT, errno.ENAMETOOLONG}:
             raise
-        path.stat()  # without the log itself, its name is wrong
+        path.stat()  # raises if there is no log either: then the name is wrong
         return table([])
     rows = csv.reader(io.StringIO(content[: content.rfind(b"\n") + 1].decode(), newline=""))
     try:
-        if tuple(next(rows, ())) != _COLUMNS:
-            raise ValueError("its first line is another one")
+        if tuple(next(rows, ())) not in {_COLUMNS, _FIRST_COLUMNS}:
+            raise ValueError("its first line does not name the columns of such a file")
         # The line at the end of a span replaces the one at its start.
         spans = {span.number: span for span in map(_span, rows)}
     except (ValueError, TypeError, csv.Error) as error:
@@ -134,14 +137,16 @@ def read_spans(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def _fields(span: Span) -> tuple[object, ...]:
-    name = " ".join(span.name.splitlines())  # a line that was torn can be told only if it is one
+    name = " ".join(span.name.splitlines())  # one line for each, so that a torn last line is recognized
     return (
-        span.number, span.kind, name, _time(span.start), _time(span.end), span.execution_count, span.raised
-    )  # fmt: skip
+        *(span.number, span.kind, name, _time(span.start), _time(span.end)),
+        *(span.execution_count, span.raised, _number(span.seconds), _number(span.cpu_seconds)),
+    )
 
 
 def _span(fields: list[str]) -> Span:
-    number, kind, name, start, end, count, raised = fields
+    number, kind, name, start, end, count, raised, *measured = fields
+    seconds, cpu_seconds = measured or ("", "")
     return Span(
         int(number),
         kind,
@@ -150,7 +155,13 @@ def _span(fields: list[str]) -> Span:
         _seconds(end),
         raised == "True",
         int(count) if count else None,
+        float(seconds or "nan"),
+        float(cpu_seconds or "nan"),
     )
+
+
+def _number(seconds: float) -> str:
+    return "" if math.isnan(seconds) else f"{seconds:.6f}"
 
 
 def _time(seconds: float) -> str:

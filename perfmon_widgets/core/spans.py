@@ -1,7 +1,7 @@
-"""Named stretches of time (a cell, a span of the user's own) and marks, as long as they lie in the window.
+"""Spans: named spans of time (cells, the user's own) and marks, kept as long as the rows of their time.
 
-A moment is kept twice: in Unix seconds, for people and to be laid beside the rows, and by a clock that nobody
-sets, by which it is told what has left the window.
+Each moment is kept on two clocks: as time of day (Unix seconds), which says when it was, and on the monotonic
+clock, which gives durations, finds the rows of a span, and says what has left the window.
 """
 
 from __future__ import annotations
@@ -22,54 +22,61 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CAP = 10_000
-"""How many of each kind are kept at most: of more than that in one window, the oldest are dropped."""
+"""The most of each kind that are kept; beyond that the oldest are dropped."""
 LONGEST_NAME = 200
-"""Characters of a name that are kept."""
+"""The characters of a name that are kept."""
 
 CELL, SPAN, MARK = "cell", "span", "mark"
 
-# What no text file can hold: control characters but white space, and halves of a character, as in the name
-# of a file that is not UTF-8.
+# What a text file cannot hold: control characters except white space, and lone surrogates, which stand for
+# bytes that are not UTF-8, for example in a file name.
 _UNWRITABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
 watchers: list[Callable[[Any, bool], object]] = []
-"""Called with each monitor as it starts (True) and after it stopped (False): by this the core, which knows no
-IPython, lets kernel.py tell it of the cells."""
+"""Called with each monitor after it started (True) and before it stops (False). By this jupyter/kernel.py
+reports cells, although the core does not import IPython."""
 
 
 @dataclass(eq=False, slots=True)
 class Span:
-    """A stretch of time with a name; a mark is one that ends where it starts."""
+    """A named span of time; a mark is a span without length."""
 
     number: int
-    """Counts all of them, in the order in which they started."""
+    """Counts all spans and marks, in the order in which they started."""
     kind: str
     """``cell``, ``span`` or ``mark``."""
     name: str
-    """What it was called; of a cell the first line of its source."""
+    """The name that was given; of a cell the first line of its source."""
     start: float
     """Unix seconds (UTC)."""
     end: float = math.nan
-    """Unix seconds (UTC); NaN while it goes on."""
+    """Unix seconds (UTC); NaN while it goes on. Not before ``start``, even if the clock was set back."""
     raised: bool = False
     """Whether an exception, or an interrupt, ended it."""
     execution_count: int | None = None
-    """Of a cell."""
-    left: float = math.nan
-    """When it ended, by the clock that nobody sets."""
+    """That of a cell."""
+    seconds: float = math.nan
+    """How long it lasted on the monotonic clock; NaN while it goes on. By default ``end - start``."""
+    cpu_seconds: float = math.nan
+    """CPU time that this process used meanwhile, in all its threads; NaN while it goes on."""
+    began: float = math.nan
+    """When it started, in monotonic seconds; NaN if it was read from a file."""
+    ended: float = math.nan
+    """When it ended, in monotonic seconds; NaN while it goes on."""
+    cpu_began: float = math.nan
+    """CPU time of this process at its start."""
 
-    @property
-    def seconds(self) -> float:
-        """How long it lasted; NaN while it goes on."""
-        return self.end - self.start
+    def __post_init__(self) -> None:
+        if math.isnan(self.seconds):
+            self.seconds = self.end - self.start
 
 
 class Spans:
-    """The spans, cells and marks of one monitor; to be used from any thread.
+    """The spans, cells and marks of one monitor; safe to use from any thread.
 
-    ``clock`` counts monotonic seconds, as the history's, and ``oldest`` tells when by it the window begins.
-    At most CAP of each kind are kept, and CAP that have not ended, so that a loop which makes a million of
-    them costs no more memory than one that makes a few.
+    ``oldest`` returns the monotonic time of the oldest row of the window, and ``clock`` the monotonic time
+    now. At most CAP of each kind are kept, and CAP that have not ended, so that a loop that makes a million
+    costs no more memory than one that makes a few.
     """
 
     def __init__(self, oldest: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
@@ -83,16 +90,19 @@ class Spans:
         renew_after_fork(self)
 
     def renew_after_fork(self) -> None:
-        """In a forked child: the parent's lock may have been held when the fork happened."""
-        # Reentrant: a signal handler may put a mark while the thread that it interrupts holds it. So lists
-        # are made by one call, in the midst of which no handler runs.
+        """In a forked child: replace the lock, which a thread of the parent may have held."""
+        # Reentrant: a signal handler may add a mark while the thread that it interrupts holds the lock. For
+        # the same reason lists are copied by one call, during which no handler runs.
         self._lock = threading.RLock()
         self._trimming = False
+        for span in self._open.values():
+            span.cpu_began = math.nan  # the CPU time of a child begins at 0
 
     def begin(self, kind: str, name: str, execution_count: int | None = None) -> Span:
-        """A span that starts now; raises TypeError or ValueError for a name that is none."""
-        span = Span(next(self._numbers), kind, _checked(kind, name), time.time())
+        """Start a span now and return it; raises TypeError or ValueError for an unusable name."""
+        span = Span(next(self._numbers), kind, _checked(kind, name), math.nan)
         span.execution_count = execution_count
+        span.start, span.began, span.cpu_began = time.time(), self._clock(), time.process_time()
         with self._lock:
             if len(self._open) >= CAP:
                 self._open.pop(next(iter(self._open)), None)
@@ -101,46 +111,48 @@ class Spans:
         return span
 
     def end(self, span: Span, *, raised: bool = False) -> None:
-        """It ends now; nothing if it has ended already."""
+        """End the span now; does nothing if it has ended."""
+        now, ended, cpu = time.time(), self._clock(), time.process_time()
         with self._lock:
             if not math.isnan(span.end):
                 return
-            # A clock that was set back meanwhile makes no span of negative length.
-            span.end, span.left, span.raised = max(time.time(), span.start), self._clock(), raised
+            span.ended, span.seconds, span.cpu_seconds = ended, ended - span.began, cpu - span.cpu_began
+            # A table or figure has no use for an end before the start, where the clock was set back.
+            span.end, span.raised = max(now, span.start), raised
             self._open.pop(span.number, None)
             self._trim()
             self._ended[span.kind].append(span)
             self._news.append(span)
 
     def mark(self, label: str) -> None:
-        """A mark at this moment; raises TypeError or ValueError for a label that is none."""
-        at = time.time()
-        span = Span(next(self._numbers), MARK, _checked(MARK, label), at, at, left=self._clock())
+        """Add a mark now; raises TypeError or ValueError for an unusable label."""
+        at, now = time.time(), self._clock()
+        span = Span(next(self._numbers), MARK, _checked(MARK, label), at, at, began=now, ended=now)
         with self._lock:
             self._trim()
             self._ended[MARK].append(span)
             self._news.append(span)
 
     def _trim(self) -> None:
-        """Drop those that ended before the oldest row; not with every row, whose cost is counted."""
-        if self._trimming:  # by what this signal handler interrupted
+        """Drop what ended before the oldest row. Not called for each row: that would make samples dearer."""
+        if self._trimming:  # by the code that this signal handler interrupted
             return
         self._trimming = True
         try:
             oldest = self._oldest()
             for spans in self._ended.values():
-                while spans and spans[0].left < oldest:
+                while spans and spans[0].ended < oldest:
                     spans.popleft()
         finally:
             self._trimming = False
 
     @property
     def has_news(self) -> bool:
-        """Whether news() has any."""
+        """Whether news() would return any."""
         return bool(self._news)
 
     def news(self) -> list[Span]:
-        """Those that started or ended since the last call, each once, in the order of their starts."""
+        """What started or ended since the last call, each once, in the order of their starts."""
         if not self._news:
             return []
         with self._lock:
@@ -156,7 +168,7 @@ class Spans:
         return sorted(found, key=_number)
 
     def newest(self, most: int) -> list[Span]:
-        """The newest of each kind, so many at most, in the order of their starts."""
+        """The newest ``most`` of each kind, in the order of their starts."""
         with self._lock:
             self._trim()
             found = [span for spans in self._ended.values() for span in list(spans)[-most:]]
@@ -164,12 +176,15 @@ class Spans:
         return sorted(found, key=_number)
 
     def frame(self, kind: str) -> pd.DataFrame:
-        """Those of one kind as a DataFrame of its own, in the order of their starts; see the monitor."""
+        """Those of one kind as a new DataFrame, in the order of their starts."""
         return frame(kind, self.all(kind))
 
 
 def frame(kind: str, spans: Sequence[Span]) -> pd.DataFrame:
-    """Spans as a DataFrame: cells by their execution count, marks by their time, spans numbered from 0."""
+    """Spans of one kind as a DataFrame, in their order.
+
+    The index of cells is their execution count, of marks their time, of spans 0, 1, 2 …
+    """
     import pandas as pd  # noqa: PLC0415 - a program that only samples never pays for it
 
     start = _times(span.start for span in spans)
@@ -180,6 +195,7 @@ def frame(kind: str, spans: Sequence[Span]) -> pd.DataFrame:
         "start": start,
         "end": end,
         "duration_seconds": pd.array([span.seconds for span in spans], dtype="float64"),
+        "cpu_seconds": pd.array([span.cpu_seconds for span in spans], dtype="float64"),
         "raised": pd.array([span.raised for span in spans], dtype="bool"),
     }
     if kind == SPAN:
@@ -192,7 +208,7 @@ def frame(kind: str, spans: Sequence[Span]) -> pd.DataFrame:
 def _table(columns: dict[str, Any], index: Any) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415
 
-    # As arrays: a column that has an index of its own would be laid out by that.
+    # As arrays: pandas would align a column that has an index of its own by that index.
     table: pd.DataFrame = pd.DataFrame(
         {name: getattr(column, "array", column) for name, column in columns.items()}, index=index
     )
@@ -200,12 +216,12 @@ def _table(columns: dict[str, Any], index: Any) -> pd.DataFrame:
 
 
 def table(spans: Sequence[Span]) -> pd.DataFrame:
-    """Spans of all kinds as a DataFrame, numbered from 0; the columns are those of ``read_spans``."""
+    """Spans of all kinds as a DataFrame with the columns of ``read_spans``, numbered from 0."""
     import pandas as pd  # noqa: PLC0415
 
     every = frame(SPAN, spans)
     every.insert(0, "kind", [span.kind for span in spans])
-    every.insert(5, "execution_count", pd.Series([span.execution_count for span in spans], dtype="Int64"))
+    every.insert(6, "execution_count", pd.Series([span.execution_count for span in spans], dtype="Int64"))
     return every
 
 
@@ -225,6 +241,7 @@ def _number(span: Span) -> int:
 
 
 def _checked(kind: str, name: object) -> str:
+    """The name as it is kept; raises TypeError or ValueError for one that is unusable."""
     what = {CELL: "the source of a cell", SPAN: "the name of a span", MARK: "the label of a mark"}[kind]
     if not isinstance(name, str):
         raise TypeError(f"{what} must be a string, not {type(name).__name__}")

@@ -1,4 +1,4 @@
-"""What one cell cost: the monitor at a finer interval while it runs, then a line of text."""
+"""Measurement: what one cell cost, sampled more often while it runs, as a line of text and a picture."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ import time
 from typing import TYPE_CHECKING
 
 from perfmon_widgets.metrics import Sample
+from perfmon_widgets.views.statistics import Totals
 from perfmon_widgets.views.text import format_change, format_duration, format_value
-from perfmon_widgets.views.totals import Totals
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from perfmon_widgets.core.monitor import PerformanceMonitor
 
-# Seconds between samples if nothing else is asked for.
-_FINER = 0.2
-# A row that is this young will do for the start, in seconds.
-_FRESH = 0.1
-# How long to wait for a row that the sampling thread is about to take, in seconds.
+# Seconds between samples, unless the user chooses another number or the monitor samples more often anyway.
+_DEFAULT_INTERVAL = 0.2
+# Seconds since the newest row within which it also shows the start.
+_MAX_AGE = 0.1
+# Seconds to wait for a row that the sampling thread is about to take.
 _TIMEOUT = 0.02
 # The most points of a line in the picture.
-_POINTS = 400
+_MAX_POINTS = 400
 
 
 class Measurement:
-    """Has a monitor sample at a finer interval from now to ``end()``, which takes everything back.
+    """Has a monitor sample more often from now until ``end()``, which restores its interval.
 
-    A monitor that does not run is started, and stopped again unless somebody else has started it meanwhile,
-    such as a panel. Raises ValueError for an interval that makes no sense, RuntimeError where there are no
-    more threads; whatever is raised, an interrupt too, changes nothing.
+    A monitor that does not run is started, and ``end()`` stops it again unless something else, such as a
+    panel, has started it meanwhile. Raises ValueError for an interval that is not a number above 0, and
+    RuntimeError if no thread can be started. If anything is raised, an interrupt too, nothing has changed.
     """
 
     def __init__(self, monitor: PerformanceMonitor, interval: float | None = None) -> None:
         self._monitor = monitor
         self._before = monitor.interval
-        self._during = min(_FINER, self._before) if interval is None else interval
+        self._during = min(_DEFAULT_INTERVAL, self._before) if interval is None else interval
         self._starts_it = not monitor.running
         self._starts = monitor.starts + self._starts_it
         self._totals = Totals()
         self.seconds = math.nan
-        """How long it lasted."""
+        """How long it lasted, on a monotonic clock; NaN before the end."""
         self.cpu_seconds = math.nan
-        """CPU time of this process, and of its children that have ended."""
+        """CPU time of this process, and of its children that have ended; NaN before the end."""
         self.rows: pd.DataFrame | None = None
-        """The samples that were taken meanwhile, as far as they lie in the window; None before the end."""
+        """The samples taken meanwhile that are still in the window; None before the end."""
         try:
             monitor.interval = self._during
             if self._starts_it:
                 monitor.start()
-            have_row(monitor, since=time.time() - (0 if self._starts_it else _FRESH))
+            have_row(monitor, since=time.time() - (0 if self._starts_it else _MAX_AGE))
             monitor.on_sample(self._totals.add)
             if monitor.latest is not None:
                 self._totals.add(monitor.latest)
@@ -64,14 +64,14 @@ class Measurement:
             raise
 
     def end(self) -> None:
-        """Take the last sample and give the monitor back as it was; what has been set meanwhile stays."""
+        """Take the last sample and restore the monitor; an interval that was set meanwhile stays."""
         try:
             self.seconds = time.perf_counter() - self._clock
             self.cpu_seconds = _cpu_seconds() - self._cpu
             have_row(self._monitor, since=time.time())
         finally:
             self._give_back()
-        # By their number, since the time may have been set; the first only tells where the time begins.
+        # By their number, since the computer's clock may have been set. The first only marks the start.
         self.rows = self._monitor.history.tail(max(self._totals.count - 1, 0))
 
     def _give_back(self) -> None:
@@ -118,13 +118,13 @@ class Measurement:
         gpus = [name for name in rows.columns if re.fullmatch(r"gpu\d+/utilization_percent", name)]
         known = rows.known()
         names = [name for name in ("process_cpu_percent", "ram_percent", *gpus) if name in known]
-        figures = [fill(figure, rows, points=_POINTS) for figure in chosen(names, self._monitor.metrics)]
+        figures = [fill(figure, rows, points=_MAX_POINTS) for figure in chosen(names, self._monitor.metrics)]
         start, end = float(rows.times.min()), float(rows.times.max())
         return picture(figures, min(self._started, start), end) if figures else ""
 
 
 def _amount(totals: Totals, column: str) -> str:
-    """The peak of an amount of bytes, and by how much the amount has changed."""
+    """The peak of an amount of bytes, and its change."""
     peak, change = totals.peak(column), totals.change(column)
     return f"{format_value(peak, 'bytes')} ({format_change(change, 'bytes')})"
 
@@ -135,7 +135,10 @@ def _cpu_seconds() -> float:
 
 
 def have_row(monitor: PerformanceMonitor, since: float) -> None:
-    """See to it that there is a row that was taken since then: the sampling thread's, or else one more."""
+    """Make sure that there is a row taken at ``since`` (Unix seconds) or later.
+
+    Waits a moment for the sampling thread to take one, and takes a sample otherwise.
+    """
     taken = threading.Event()
 
     def notice(sample: Sample) -> None:

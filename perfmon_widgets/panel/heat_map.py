@@ -9,6 +9,7 @@ import numpy as np
 
 from perfmon_widgets.panel.axes import layout_of_figures, make_axis, show_times
 from perfmon_widgets.views.figures import Figure, Rows
+from perfmon_widgets.views.statistics import means_by_place
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,12 +72,7 @@ class HeatMap(bqplot.Figure):
         inside = (times > -self._window) & (times <= 0)
         place = np.ceil((times[inside] / self._window + 1) * self._count).astype(int) - 1
         values = rows.of(names)[inside]
-        known = np.isfinite(values)
-        total, number = np.zeros((2, self._count, len(names)))
-        np.add.at(total, place, np.where(known, values, 0.0))
-        np.add.at(number, place, known)
-        with np.errstate(invalid="ignore"):
-            means: NDArray[np.float32] = (total / number).astype(np.float32).T
+        means = means_by_place(values, rows.seconds[inside], place, self._count).astype(np.float32).T
         self._map.color = np.nan_to_num(_joined(means, place), nan=_MISSING)
 
 

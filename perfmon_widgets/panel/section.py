@@ -65,7 +65,8 @@ class Section(ipywidgets.VBox):
             for chart in self.charts:
                 chart.show(rows, now)
             values = rows.of(self._columns)
-            self.table.show(_with_last_values(values) if self._holds_values else values, now, errors)
+            newest = _last_values(values) if self._holds_values else values[-1]
+            self.table.show(values, rows.seconds, newest, now, errors)
         if not self._row.children:  # after there is something to draw
             self._row.children = self.charts
         if len(history) > 1:  # else there is no line yet
@@ -111,11 +112,11 @@ class Section(ipywidgets.VBox):
             chart.set_window(seconds)
 
 
-def _with_last_values(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The rows with the newest value of each column in the last: it holds until another is recorded."""
-    filled: NDArray[np.float64] = values.copy()
-    for column in filled.T:
-        known = np.flatnonzero(np.isfinite(column))
+def _last_values(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The newest value of each column, which holds until another is recorded."""
+    last = np.full(values.shape[1], np.nan)
+    for place, column in enumerate(values.T):
+        known = column[np.isfinite(column)]
         if len(known):
-            column[-1] = column[known[-1]]
-    return filled
+            last[place] = known[-1]
+    return last

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from perfmon_widgets.metrics import Metric
 from perfmon_widgets.panel.link import Link, script
+from perfmon_widgets.views import statistics
 from perfmon_widgets.views.figures import Figure
 from perfmon_widgets.views.text import format_value
 
@@ -73,23 +74,26 @@ class Table(anywidget.AnyWidget):
         with self.hold_sync():
             self.figures, self.lines = list(charts), lines
 
-    def show(self, values: NDArray[np.float64], time: float, errors: Mapping[str, str]) -> None:
-        """Show these rows of the history (rows × metrics); ``time`` (Unix seconds) is that of the last row.
+    def show(
+        self,
+        values: NDArray[np.float64],
+        seconds: NDArray[np.float64],
+        now: NDArray[np.float64],
+        time: float,
+        errors: Mapping[str, str],
+    ) -> None:
+        """Show ``now`` (one number per metric), and mean and peak of rows of the history, up to ``time``.
 
-        ``errors``: by column why its number is missing.
+        ``values`` has the shape (rows, metrics); ``seconds`` says how many seconds each row stands for.
         """
-        with np.errstate(over="ignore"):  # the mean of a user's series may be too large for a float
-            cells = [_cells(values[:, at], metric.unit) for at, metric in enumerate(self._metrics)]
+        numbers = np.column_stack([now, statistics.mean(values, seconds), statistics.maximum(values)])
+        cells = [
+            [format_value(value, metric.unit) for value in row]
+            for metric, row in zip(self._metrics, numbers.tolist(), strict=True)
+        ]
         reasons = {metric.name: errors[metric.name] for metric in self._metrics if metric.name in errors}
         labels = [chart.drawn.axis.label for chart in self.figures]
         self.values = {"time": time, "cells": cells, "reasons": reasons, "labels": labels}
 
     def __repr__(self) -> str:
         return "<Table>"
-
-
-def _cells(values: NDArray[np.float64], unit: str) -> list[str]:
-    """Now, mean and peak as text."""
-    known = values[np.isfinite(values)]
-    mean, peak = (known.mean(), known.max()) if len(known) else (np.nan, np.nan)
-    return [format_value(float(value), unit) for value in (values[-1], mean, peak)]

@@ -18,6 +18,7 @@ import numpy as np
 from perfmon_widgets.metrics import RECORDED, Metric
 from perfmon_widgets.views.columns import is_part, title_of, without_limits
 from perfmon_widgets.views.palette import looks
+from perfmon_widgets.views.statistics import row_seconds, thin
 from perfmon_widgets.views.text import scale_for
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ class Rows(NamedTuple):
     """Of shape (rows, columns)."""
     gaps: NDArray[np.bool_]
     """For each row whether samples are missing before it."""
+    seconds: Floats
+    """How many seconds each row stands for; see statistics.row_seconds."""
 
     def of(self, names: Iterable[str]) -> Floats:
         """A copy of the values of some columns, of shape (rows, names)."""
@@ -126,7 +129,13 @@ class Rows(NamedTuple):
         Rows later than ``end`` were taken before the computer's clock was set back.
         """
         inside: NDArray[np.bool_] = (self.times >= start) & (self.times <= end)
-        return Rows(self.columns, self.times[inside], self.values[inside], self.gaps[inside])
+        return Rows(
+            self.columns,
+            self.times[inside],
+            self.values[inside],
+            self.gaps[inside],
+            self.seconds[inside],
+        )
 
     def known(self) -> set[str]:
         """The columns that have a value in any row."""
@@ -142,7 +151,7 @@ def rows_of(history: pd.DataFrame) -> Rows:
     times = index.as_unit("us").asi8 / 1e6
     gaps = np.isin(times, history.attrs.get("gaps", ()))
     columns = {name: at for at, name in enumerate(history.columns)}
-    return Rows(columns, times, history.to_numpy(dtype=float), gaps)
+    return Rows(columns, times, history.to_numpy(dtype=float), gaps, row_seconds(times, gaps))
 
 
 def section(group: str, metrics: Sequence[Metric]) -> list[Figure]:
@@ -254,24 +263,3 @@ def _round_up(value: float) -> float:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in _ROUND if step * power >= value)
-
-
-def thin(
-    times: Floats, values: Floats, gaps: NDArray[np.bool_], points: int, window: float
-) -> tuple[Floats, Floats]:
-    """At most about ``points`` rows of the ``window`` (seconds), and a row of NaN before each gap.
-
-    Of rows that fall together the highest value and the last time are kept. Which rows do is decided by their
-    times alone, so that a line keeps its shape while it moves.
-    """
-    if len(times) > points:
-        # A window that is being filled has at least half as many points: they lie closer by a power of two.
-        filled = np.ptp(times) / window
-        closer = 2.0 ** max(0, math.floor(-math.log2(filled))) if filled > 0 else 1.0
-        places = np.floor(times * closer * (points - 1) / window)
-        ends = np.flatnonzero(np.diff(places, append=math.inf))
-        starts = np.concatenate([[0], ends[:-1] + 1])
-        times, values = times[ends], np.fmax.reduceat(values, starts, axis=0)
-        gaps = np.logical_or.reduceat(gaps, starts)
-    before = np.flatnonzero(gaps)
-    return np.insert(times, before, times[before]), np.insert(values, before, np.nan, axis=0)

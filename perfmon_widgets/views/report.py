@@ -1,13 +1,11 @@
-"""What a stretch of history amounts to: summaries, and what each span cost. DataFrame in, DataFrame out.
+"""Summaries of a history, and what each span cost, as tables. DataFrame in, DataFrame out.
 
-**Time-weighted** means: a row's value stands for the time since the row before. That is exact for rates and
-shares (the collectors measure them over just that time) and close for amounts. The first row, and a row
-before which samples are missing (``attrs["gaps"]``), stand for the usual time between two rows: nothing is
-known of what lies before. A missing number (NaN) counts neither as a value nor as time.
+The numbers are computed in statistics.py, which says what they mean.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,25 +13,26 @@ import numpy as np
 import pandas as pd
 
 from perfmon_widgets.metrics import unit_of
+from perfmon_widgets.views import statistics
 from perfmon_widgets.views.text import format_value
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 STATISTICS = ("now", "mean", "min", "max", "p95")
 PER_SPAN = ("mean", "max", "change")
 
 
 class Report(pd.DataFrame):
-    """A table whose numbers are printed for people, with their units; otherwise a DataFrame as any other.
+    """A DataFrame that prints its numbers with their units.
 
     What is selected or computed from it is a plain DataFrame.
     """
 
     def formatted(self) -> pd.DataFrame:
-        """What is printed: a table of texts, without the column ``unit``; of a long one its ends.
+        """The table of texts that is printed, without the column ``unit``; of a long one its two ends.
 
-        One row more than pandas prints, so that it says itself that something is left out.
+        It keeps one row more than pandas prints, so that pandas marks where rows are left out.
         """
         units: dict[Any, str] = self.attrs["units"]
         table: pd.DataFrame = pd.DataFrame(self)
@@ -50,7 +49,7 @@ class Report(pd.DataFrame):
             else:
                 continue
             table.isetitem(place, words)
-        if table.columns.nlevels == 1:  # else it is a series
+        if table.columns.nlevels == 1:  # with two levels, "unit" is a series of the user's
             table = table.drop(columns="unit", errors="ignore")
         return table
 
@@ -64,16 +63,26 @@ class Report(pd.DataFrame):
 def summary(history: pd.DataFrame, since: datetime | float | None = None) -> Report:
     """One row per column of a history: ``unit``, then ``now``, ``mean``, ``min``, ``max`` and ``p95``.
 
-    ``now`` is the value in the newest row. ``mean`` and ``p95`` are time-weighted: for 95 % of the time the
-    value was at or below ``p95``. ``since``: a time with a zone, or so many seconds before the newest row;
-    by default all rows. Takes ``PerformanceMonitor.history`` or what ``read_csv`` returns. Raises ValueError
-    for a time without zone and seconds not above 0, TypeError for what is neither.
+    ``history`` is ``PerformanceMonitor.history`` or what ``read_csv`` returns. ``since`` is a time with a
+    zone, or a number of seconds before the newest row; by default all rows count. ``now`` is the value in
+    the newest row. ``mean`` and ``p95`` are time-weighted: for 95 % of the time the value was at or below
+    ``p95``. Raises ValueError for a time without zone and for seconds not above 0, TypeError for another
+    type.
     """
-    part = history if since is None else history[_later(history, since)]
-    values = part.to_numpy(dtype=float)
-    weights = _seconds(history)[len(history) - len(part) :]
-    statistics = [_statistics(values[:, column], weights) for column in range(values.shape[1])]
-    table = np.array(statistics, dtype=float).reshape(len(statistics), len(STATISTICS))
+    seconds = statistics.row_seconds(_unix(history.index), _after_gap(history))
+    rows = slice(None) if since is None else _later(history, since)
+    values, seconds = history.to_numpy(dtype=float)[rows], seconds[rows]
+    known = np.isfinite(values).any(axis=0)
+    newest = np.where(known, values[-1], np.nan) if len(values) else np.full(values.shape[1], np.nan)
+    table = np.column_stack(
+        [
+            newest,
+            statistics.mean(values, seconds),
+            statistics.minimum(values),
+            statistics.maximum(values),
+            statistics.percentile_95(values, seconds),
+        ]
+    )
     index = pd.Index(history.columns, name="metric")
     report: Report = Report(table, index=index, columns=list(STATISTICS))
     report.attrs["units"] = _units(history)
@@ -84,96 +93,72 @@ def summary(history: pd.DataFrame, since: datetime | float | None = None) -> Rep
 def by_span(history: pd.DataFrame, spans: pd.DataFrame) -> Report:
     """What each span cost: one row per row of ``spans``, columns (metric, statistic).
 
-    ``spans`` has the columns ``start`` and ``end`` (no end: up to the newest row). For each metric, ``mean``
-    is time-weighted over the part of each row's time that lies in the span, ``max`` is that of the rows in
-    the span, ``change`` is the value at its end minus that at its start. The value at the start is that of
-    the last row before it (else of the first after it), at the end that of the first row after it (else of
-    the newest). NaN where no row's time overlaps the span. Where the computer's time was set back, all rows
-    of a time that came twice count.
+    ``history`` is ``PerformanceMonitor.history`` or what ``read_csv`` returns. ``spans`` has the columns
+    ``start`` and ``end``, and may have ``duration_seconds``; one without an end lasts up to the newest row.
+    The statistics are ``mean`` (time-weighted), ``max`` and ``change``; NaN for a span that no row belongs
+    to. Which rows belong to a span: see statistics.span_statistics.
+
+    Rows and spans are matched by their times of day. Where the computer's clock was set back, all rows of a
+    time that came twice count; where it was set back during a span, only those before that.
     """
     times = _unix(history.index)
-    values = history.to_numpy(dtype=float)
-    since = times - _seconds(history)
     starts = _unix(spans["start"])
-    ends = np.where(spans["end"].isna(), times[-1] if len(times) else np.inf, _unix(spans["end"]))
-    table = np.full((len(spans), values.shape[1], len(PER_SPAN)), np.nan)
+    ends = _unix(spans["end"])
+    if "duration_seconds" in spans:  # the end is no later than the start if the clock was set back
+        ends = np.fmax(ends, starts + spans["duration_seconds"].to_numpy(dtype=float))
+    values = history.to_numpy(dtype=float)
+    return span_costs(
+        times,
+        _after_gap(history),
+        values,
+        starts=starts,
+        ends=ends,
+        units=_units(history),
+        index=spans.index,
+    )
+
+
+def span_costs(
+    times: NDArray[np.float64],
+    after_gap: NDArray[np.bool_],
+    values: NDArray[np.float64],
+    *,
+    starts: ArrayLike,
+    ends: ArrayLike,
+    units: Mapping[str, str],
+    index: pd.Index[Any],
+) -> Report:
+    """The table of by_span(), from rows and spans whose times are of any one clock.
+
+    ``units`` has the unit of each column of ``values``. An end that is NaN is that of the newest row.
+    """
+    seconds = statistics.row_seconds(times, after_gap)
+    starts, ends = np.asarray(starts, dtype=float), np.asarray(ends, dtype=float)
+    ends = np.where(np.isnan(ends), times[-1] if len(times) else np.nan, ends)
+    table = np.full((len(starts), len(units), len(PER_SPAN)), np.nan)
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        table[number] = _cost(times, since, values, start, end)
-    columns = pd.MultiIndex.from_product([history.columns, PER_SPAN], names=["metric", "statistic"])
-    flat = table.reshape(len(spans), len(columns))
-    costs: Report = Report(flat, index=spans.index, columns=columns)
-    costs.attrs["units"] = _units(history)
+        table[number] = statistics.span_statistics(times, seconds, values, start, end)
+    columns = pd.MultiIndex.from_product([list(units), PER_SPAN], names=["metric", "statistic"])
+    costs: Report = Report(table.reshape(len(starts), len(columns)), index=index, columns=columns)
+    costs.attrs["units"] = dict(units)
     return costs
 
 
-def beside(name: str, spans: pd.DataFrame, costs: Report) -> Report:
-    """The spans, under ``name``, and what each cost in one table."""
+def join_costs(name: str, spans: pd.DataFrame, costs: Report) -> Report:
+    """One table of the spans, whose columns come first and under ``name``, and of what each cost."""
     columns = pd.MultiIndex.from_product([[name], spans.columns], names=costs.columns.names)
     joined: Report = Report(pd.concat([spans.set_axis(columns, axis=1), costs], axis=1))
     joined.attrs = dict(costs.attrs)
     return joined
 
 
-def _cost(
-    times: NDArray[np.float64],
-    since: NDArray[np.float64],
-    values: NDArray[np.float64],
-    start: float,
-    end: float,
-) -> NDArray[np.float64]:
-    """Mean, max and change of every column over one span, of shape (columns, 3)."""
-    overlap = np.minimum(times, end) - np.maximum(since, start)
-    touched = np.flatnonzero(overlap > 0)
-    if not len(touched):
-        return np.full((values.shape[1], len(PER_SPAN)), np.nan)
-    part, weights, at = values[touched], overlap[touched], times[touched]
-    # A row after the end also tells of what came after the span: it counts if most of it is the span's.
-    inside = (at <= end) | (weights >= 0.5 * (at - since[touched]))
-    largest = _max(part[inside] if inside.any() else part)
-    # By the order of the rows, since times are not in order where the computer's time was set back.
-    before = max(touched[0] - 1, 0)
-    over = touched[at >= end]
-    after = over[0] if len(over) else min(touched[-1] + 1, len(times) - 1)
-    return np.column_stack([_mean(part, weights), largest, values[after] - values[before]])
-
-
-def _statistics(values: NDArray[np.float64], weights: NDArray[np.float64]) -> list[float]:
-    known = np.isfinite(values)
-    if not known.any():
-        return [np.nan] * len(STATISTICS)
-    now = float(values[-1])
-    values, weights = values[known], weights[known]
-    order = np.argsort(values)
-    share = np.cumsum(weights[order])
-    p95 = values[order][np.searchsorted(share, 0.95 * share[-1])]
-    return [now, float(np.average(values, weights=weights)), values.min(), values.max(), p95]
-
-
-def _mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    known = np.isfinite(values)
-    time = weights @ known
-    total = weights @ np.where(known, values, 0.0)
-    with np.errstate(invalid="ignore"):
-        mean: NDArray[np.float64] = total / time
-    return mean
-
-
-def _max(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    largest = np.max(values, axis=0, initial=-np.inf, where=np.isfinite(values))
-    return np.where(np.isneginf(largest), np.nan, largest)
-
-
-def _seconds(history: pd.DataFrame) -> NDArray[np.float64]:
-    """How many seconds each row stands for."""
-    times = _unix(history.index)
-    seconds = np.diff(times, prepend=np.nan)
-    seconds[np.isin(times, history.attrs.get("gaps", ()))] = np.nan
-    known = seconds > 0  # not where the computer's time was set back
-    usual = float(np.median(seconds[known])) if known.any() else 1.0
-    return np.where(known, seconds, usual)
+def _after_gap(history: pd.DataFrame) -> NDArray[np.bool_]:
+    """For each row, whether samples are missing before it; a history read from a file does not say."""
+    return np.isin(_unix(history.index), history.attrs.get("gaps", ()))
 
 
 def _later(history: pd.DataFrame, since: datetime | float) -> NDArray[np.bool_]:
+    """For each row, whether it was taken after ``since``."""
     if isinstance(since, datetime):
         if since.tzinfo is None:
             raise ValueError(f"since: {since} has no time zone; use for example datetime.now(timezone.utc)")
@@ -183,20 +168,22 @@ def _later(history: pd.DataFrame, since: datetime | float) -> NDArray[np.bool_]:
             raise ValueError(f"since: must be a number of seconds greater than 0, not {since}")
         if not len(history):
             return np.zeros(0, dtype=bool)
-        begin = history.index[-1] - timedelta(seconds=since)
+        newest = history.index[-1]
+        # Rows of a later time were taken before the computer's clock was set back.
+        return np.asarray((history.index > newest - timedelta(seconds=since)) & (history.index <= newest))
     else:
         raise TypeError(f"since: must be a time with a zone or a number of seconds, not {since!r}")
     return np.asarray(history.index > begin)
 
 
 def _unix(times: Any) -> NDArray[np.float64]:
-    """Times as Unix seconds."""
-    seconds: NDArray[np.float64] = pd.DatetimeIndex(times).as_unit("us").asi8 / 1e6
-    return seconds
+    """Times as Unix seconds; NaN for none."""
+    index = pd.DatetimeIndex(times).as_unit("us")
+    return np.where(index.isna(), np.nan, index.asi8 / 1e6)
 
 
 def _units(history: pd.DataFrame) -> dict[str, str]:
-    """The unit of each column: as the monitor declared it, or of a log read back as its name says."""
+    """The unit of each column, as the monitor declared it; of a file read back, as its name ends."""
     declared = history.attrs
     columns = map(str, history.columns)
     return {column: declared[column]["unit"] if column in declared else unit_of(column) for column in columns}

@@ -70,7 +70,7 @@ int(last.name), start, end, float(last.duration_seconds), last.source, str(last.
 """)
     assert noted[0] == number
     assert before <= noted[1] <= noted[2] <= after
-    assert noted[3] == pytest.approx(noted[2] - noted[1], abs=1e-5)
+    assert noted[3] == pytest.approx(noted[2] - noted[1], abs=0.02)  # measured on another clock
     assert 0.2 <= noted[3] < 0.2 + DEADLINE
     assert noted[4:] == ("# wait a little", "UTC")
 

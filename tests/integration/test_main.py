@@ -26,7 +26,7 @@ from perfmon_widgets.__main__ import _table
 from perfmon_widgets.collectors.linux import jupyterhub, limits
 from perfmon_widgets.command import Command
 from perfmon_widgets.metrics import Metric, Sample
-from perfmon_widgets.views.totals import Totals
+from perfmon_widgets.views.statistics import Totals
 
 MIB = 2**20
 RUN = (sys.executable, "-W", "error", "-m", "perfmon_widgets", "run")
@@ -317,7 +317,7 @@ def test_the_table_has_the_command_the_machine_and_the_gpus_without_missing_colu
         for name, (unit, group, _) in columns.items()
     ]
     totals, clocks = Totals(), Clocks()
-    monkeypatch.setattr("perfmon_widgets.views.totals.time", clocks)
+    monkeypatch.setattr("perfmon_widgets.views.statistics.time", clocks)
     for clocks.passed, row in enumerate(range(-1, 2)):
         values = {name: float(numbers[row]) for name, (_, _, numbers) in columns.items()}
         totals.add(Sample(clocks.time(), values))

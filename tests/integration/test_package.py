@@ -179,7 +179,7 @@ HOMES = {
         *("core/monitor.py", "core/protocol.py", "jupyter/measurement.py", "magic_actions.py", "panel/*.py"),
     ],
     "numpy": [
-        *("views/report.py", "views/svg.py", "core/history.py", "core/csv_*.py", "core/spans.py"),
+        *("views/*.py", "core/history.py", "core/csv_*.py", "core/spans.py"),
         *("core/monitor.py", "core/protocol.py", "jupyter/measurement.py", "panel/*.py"),
     ],
     "ipywidgets": ["panel/*.py"],

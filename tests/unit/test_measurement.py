@@ -16,8 +16,8 @@ from perfmon_widgets import PerformanceMonitor
 from perfmon_widgets.jupyter import measurement
 from perfmon_widgets.jupyter.measurement import Measurement, have_row
 from perfmon_widgets.metrics import Metric, unit_of
+from perfmon_widgets.views.statistics import Totals
 from perfmon_widgets.views.text import format_change
-from perfmon_widgets.views.totals import Totals
 
 NEVER = 3600.0
 MIB = 2**20

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from perfmon_widgets.core.spans import SPAN, Span, frame
-from perfmon_widgets.views.report import beside, by_span, summary
+from perfmon_widgets.views.report import by_span, join_costs, summary
 
 START = datetime(2023, 11, 14, 22, 13, 20, tzinfo=timezone.utc)
 NAN = math.nan
@@ -27,6 +27,7 @@ def history(times: Sequence[float], gaps: Sequence[float] = (), **columns: Seque
 
 
 def spans(*moments: tuple[float, float]) -> pd.DataFrame:
+    """Spans from and to this many seconds after START."""
     begin = START.timestamp()
     return frame(SPAN, [Span(n, SPAN, f"span {n}", begin + a, begin + b) for n, (a, b) in enumerate(moments)])
 
@@ -155,19 +156,66 @@ def test_what_a_span_with_a_row_at_either_end_cost():
 
 def test_a_row_counts_by_the_share_of_its_time_that_lies_in_the_span():
     rows = history([0, 10, 20], a=[0, 10, 40])
-    # 4 s of the first row's time, 2 s of the second's; most of the last row's time is not the span's.
-    assert cost(rows, 6, 12) == [(4 * 10 + 2 * 40) / 6, 10, 40]
+    # 6 s of the row at 10 and all of the row at 20. No row shows the start: the change is that of the rest.
+    assert cost(rows, 4, 20) == [(6 * 10 + 10 * 40) / 16, 40, 30]
 
 
-def test_a_span_between_two_rows_has_the_numbers_of_the_row_after_it():
+def test_a_row_most_of_whose_time_lies_outside_the_span_does_not_count():
+    """Its number is about what ran before the span, although it was taken in it."""
+    rows = history([0, 10, 20, 25], a=[0, 99, 40, 70])
+    assert cost(rows, 6, 20) == [40, 40, -59]
+    assert cost(rows, 6, 12) == pytest.approx([NAN] * 3, nan_ok=True)
+
+
+def test_a_span_between_two_rows_has_no_numbers():
+    """Those of the row after it are about what came after it."""
     rows = history([0, 10, 20], a=[5, 10, 40])
-    assert cost(rows, 12, 14) == [40, 40, 30]
+    assert np.isnan(cost(rows, 12, 14)).all()
 
 
-def test_a_row_shortly_after_the_end_is_the_spans():
-    """As the sample that is taken at the end is."""
+def test_a_row_right_after_the_end_belongs_to_the_span():
+    """The sample that is taken at the end is such a row."""
     rows = history([0, 1.999, 4.001], a=[5, 10, 40])
     assert cost(rows, 2, 4) == pytest.approx([40, 40, 30], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("length", "late", "belongs"),
+    [(0.05, 0.019, True), (0.05, 0.021, False), (2, 0.09, True), (2, 0.11, False), (600, 25, True)],
+)
+def test_right_after_is_within_20_ms_or_a_twentieth_of_the_span(length, late, belongs):
+    rows = history([99.999, 100 + length + late], a=[1, 5])
+    expected = [5, 5, 4] if belongs else [NAN] * 3
+    assert cost(rows, 100, 100 + length) == pytest.approx(expected, nan_ok=True)
+
+
+def test_of_the_rows_after_the_end_only_the_first_belongs_to_the_span():
+    rows = history([0, 2.005, 2.01, 2.015], a=[1, 3, 9, 9])
+    assert cost(rows, 0, 2.001) == [3, 3, 2]
+
+
+def test_a_short_span_is_not_charged_with_what_happens_after_it():
+    """50 ms, then 458 MiB are allocated outside, and the next row is a regular one."""
+    rows = history([0, 1, 6], a=[31, 31, 489])
+    assert np.isnan(cost(rows, 1.001, 1.051)).all()
+
+
+def test_the_change_of_a_short_span_is_known_where_rows_were_taken_right_at_its_ends():
+    """As when cells follow each other: half of the row's time lies between the cells."""
+    rows = history([0, 0.008, 0.036], a=[5, 5, 1])
+    assert cost(rows, 0.018, 0.028) == pytest.approx([NAN, NAN, -4], nan_ok=True)
+
+
+def test_a_row_long_before_the_start_does_not_show_the_value_at_the_start():
+    rows = history([0, 0.85, 3, 4], a=[0, 10, 30, 31])
+    assert cost(rows, 1, 4)[2] == 31 - 10
+    assert cost(rows, 1.1, 4)[2] == 31 - 30
+
+
+def test_the_mean_of_a_span_lies_between_the_values_of_its_rows():
+    """The row at 0.6 s lies mostly after the span: it counts for none of the statistics."""
+    rows = history([0, 0.01, 0.6], a=[1e8, 1e8, 5e8])
+    assert cost(rows, 0.005, 0.02)[:2] == [1e8, 1e8]
 
 
 def test_what_came_before_or_after_all_rows_has_no_numbers():
@@ -214,7 +262,7 @@ def test_a_span_after_a_clock_was_set_back_has_the_numbers_of_its_own_rows():
 def test_a_span_before_a_clock_was_set_back_has_the_numbers_of_its_own_rows():
     rows = history(SET_BACK, gaps=[-3300], a=RISES)
     assert cost(rows, 20, 50) == [10, 10, 0]
-    assert cost(rows, 280, 299) == [10, 10, 90]
+    assert cost(rows, 280, 299) == [10, 10, 0]
 
 
 def test_a_span_after_and_before_all_rows_has_no_numbers_though_a_clock_was_set_back():
@@ -228,10 +276,22 @@ def test_where_a_clock_was_set_back_into_a_span_the_rows_of_both_count():
     assert cost(rows, 5, 15)[:2] == [50, 90]
 
 
+def test_a_span_during_which_a_clock_was_set_has_rows_by_its_duration():
+    """Read from a file, rows and spans have only times of day; the span's duration is on the other clock."""
+    # Set back by an hour 1 s after the start of a span of 2 s; its end is therefore its start.
+    rows = history([9, 10, 11, -3588, -3587], a=[1, 2, 3, 9, 9])
+    back = Span(0, SPAN, "back", START.timestamp() + 10, START.timestamp() + 10, seconds=2.0)
+    assert by_span(rows, frame(SPAN, [back]))["a"].iloc[0].tolist() == [3, 3, 1]
+    # Set forward by an hour: all rows between its start and its end.
+    rows = history([9, 10, 11, 3612, 3613], a=[1, 2, 3, 9, 50])
+    forward = Span(0, SPAN, "forward", START.timestamp() + 10, START.timestamp() + 3612, seconds=2.0)
+    assert by_span(rows, frame(SPAN, [forward]))["a"].iloc[0].tolist()[1:] == [9, 7]
+
+
 def test_spans_keep_their_index_and_stand_beside_their_costs():
     rows = history([0, 1, 2], a=[1, 2, 3], b=[3, 2, 1])
     stretches = spans((0, 1), (1, 2)).set_index(pd.Index([7, 9], name="execution_count"))
-    told = beside("cell", stretches, by_span(rows, stretches))
+    told = join_costs("cell", stretches, by_span(rows, stretches))
     assert told.index.tolist() == [7, 9]
     assert told["cell"]["name"].tolist() == ["span 0", "span 1"]
     assert told["cell"]["start"].dtype == stretches["start"].dtype
@@ -243,7 +303,7 @@ def test_spans_keep_their_index_and_stand_beside_their_costs():
 def test_no_spans_are_a_table_without_rows():
     told = by_span(history([0, 1], a=[1, 2]), spans())
     assert told.shape == (0, 3)
-    assert beside("span", spans(), told).shape == (0, 8)
+    assert join_costs("span", spans(), told).shape == (0, 9)
 
 
 def test_of_very_many_spans_the_ends_are_printed(monkeypatch):
@@ -262,7 +322,7 @@ def test_costs_are_printed_with_units():
     rows = history([0, 1], ram_used_bytes=[0, 2**31])
     told = by_span(rows, spans((0, 1)))
     assert "2 GiB" in repr(told)
-    assert "<td>2 GiB</td>" in beside("span", spans((0, 1)), told)._repr_html_()
+    assert "<td>2 GiB</td>" in join_costs("span", spans((0, 1)), told)._repr_html_()
 
 
 @pytest.mark.parametrize("name", ["cell", "unit", "mean", "start"])
@@ -271,7 +331,7 @@ def test_a_series_may_have_any_name(name):
     stretches = spans((0, 1))
     costs = by_span(rows, stretches)
     assert "0.75" in repr(costs)
-    printed = beside("cell", stretches, costs)
+    printed = join_costs("cell", stretches, costs)
     assert "<td>0.75</td>" in printed._repr_html_()
     assert "2023-11-14 22:13:20" in repr(printed)
 

@@ -12,13 +12,20 @@ import pandas as pd
 import pytest
 from fakes.collectors import metric
 from fakes.comm import Wire
+from hypothesis import given
 from test_chart import GIBIBYTE, NOW, figure, history, in_bytes, show, vertical
+from test_statistics import ROWS
+from test_statistics import history as history_of
 
 from perfmon_widgets import Metric
 from perfmon_widgets.panel.chart import Chart
 from perfmon_widgets.panel.heat_map import HeatMap
 from perfmon_widgets.panel.link import Link
 from perfmon_widgets.panel.section import Section
+from perfmon_widgets.panel.table import Table
+from perfmon_widgets.views.figures import rows_of
+from perfmon_widgets.views.report import summary
+from perfmon_widgets.views.text import format_value
 
 
 @pytest.fixture
@@ -55,9 +62,38 @@ def test_the_table_says_now_mean_and_peak():
     assert shown.table.values["time"] == NOW
 
 
+def test_the_mean_is_that_of_the_summary():
+    """5 % for 8 s sampled each second, then 95 % for 2 s sampled at 20 Hz."""
+    ago = [*np.arange(10, 1.5, -1), *np.arange(1.95, -0.01, -0.05)]
+    rows = history(ago, {"a_percent": [5.0] * 9 + [95.0] * 40, "b_percent": [math.nan] * 49})
+    shown = section([metric("a_percent"), metric("b_percent")])
+    shown.show(rows, {})
+    mean = summary(rows).loc["a_percent", "mean"]
+    assert mean == pytest.approx((8.05 * 5 + 2 * 95) / 10.05)
+    assert cells(shown) == {"a_percent": ["95%", f"{mean:.0f}%", "95%"], "b_percent": ["–", "–", "–"]}
+
+
+@given(ROWS)
+def test_the_numbers_of_the_table_are_those_of_the_summary(rows):
+    table, made = Table([Metric("a", "", "cpu", "About it.")], Link()), history_of([(1.0, 1.0, False), *rows])
+    values = made.to_numpy()
+    table.show(values, rows_of(made).seconds, values[-1], NOW, {})
+    expected = summary(made).loc["a", ["now", "mean", "max"]]
+    assert table.values["cells"] == [[format_value(number, "") for number in expected]]
+
+
+def test_the_mean_of_a_recorded_series_is_that_of_the_summary():
+    """Its last value holds until the next one, but is recorded once."""
+    rows = history([15, 10, 5, 0], {"loss": [4, 1, math.nan, math.nan]})
+    shown = Section("recorded", [Metric("loss", "", "recorded", "About it.")], 600.0, Link())
+    shown.show(rows, {})
+    assert summary(rows).loc["loss", "mean"] == 2.5
+    assert cells(shown) == {"loss": ["1", "2.5", "4"]}
+
+
 def test_the_table_is_about_the_window():
     shown = section([metric("a_percent")], 300)
-    rows = history([400, 5, 0], {"a_percent": [100, 10, 20]})
+    rows = history([400, 5, 0], {"a_percent": [100, 10, 20]}, gaps=[5])
     shown.show(rows, {})
     assert cells(shown) == {"a_percent": ["20%", "15%", "20%"]}
     shown.set_window(600)
@@ -72,10 +108,10 @@ def test_the_table_is_not_about_rows_of_a_time_that_is_yet_to_come():
     assert cells(shown) == {"a_percent": ["20%", "15%", "20%"]}
 
 
-def test_a_number_that_is_too_large_for_a_mean_prints_nothing():
+def test_numbers_whose_sum_is_too_large_have_a_mean():
     shown = section([metric("loss")])
     shown.show(history([10, 5, 0], {"loss": [1, 1.7e308, 1.7e308]}), {})
-    assert cells(shown) == {"loss": ["1.7e+308", "–", "1.7e+308"]}
+    assert cells(shown) == {"loss": ["1.7e+308", "1.133e+308", "1.7e+308"]}
 
 
 def test_the_table_has_a_dash_for_what_is_missing():
@@ -236,12 +272,12 @@ def test_more_are_a_map_beside_the_line_of_all(count):
 
 def test_the_map_has_the_mean_of_each_stretch_of_time():
     shown = map_of(metric("core0/cpu_percent"), metric("core1/cpu_percent"))
-    ago = [4.9, 2.5, 0]  # the last stretch is of 5 s
+    ago = [4.8, 2.4, 0]  # the last stretch is of 5 s
     values = {"core0/cpu_percent": [10, 20, 60], "core1/cpu_percent": [1, math.nan, 3]}
     show(shown, history(ago, values), NOW)
     [cells] = shown.marks
     assert cells.color.shape == (2, 120)
-    assert cells.color[:, -1].tolist() == [30, 2]
+    assert cells.color[:, -1].tolist() == pytest.approx([30, 2])
     assert missing(cells.color[:, :-1]).all()
     assert cells.x[-1] == -2.5
     assert cells.x[0] == -597.5
@@ -282,8 +318,10 @@ def test_rows_of_a_time_that_is_yet_to_come_are_not_in_the_map(back):
     values = [*[100] * 20, 7]
     show(shown, history(ago, dict.fromkeys(columns(shown), values)), NOW)
     [cells] = shown.marks
+    # The last row stands for the 3 s since the one before it, where that was not taken at a later time.
     before = [value for seconds, value in zip(ago, values, strict=True) if 0 <= seconds < 5]
-    assert cells.color[:, -1].tolist() == pytest.approx([np.mean(before)] * 2)
+    mean = (5 * 100 + 3 * 7) / 8 if back == 1 else np.mean(before)
+    assert cells.color[:, -1].tolist() == pytest.approx([mean] * 2)
 
 
 @pytest.mark.parametrize(("count", "most"), [(9, 8_000), (64, 12_000), (256, 30_000)])

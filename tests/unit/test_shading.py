@@ -344,5 +344,5 @@ def test_the_table_of_recorded_series_has_the_last_value_as_now():
     section = Section(RECORDED, metrics, WINDOW, Link())
     rows = history([10, 5, 0], {"loss": [4, 2, NAN], "accuracy": [NAN, NAN, NAN]})
     section.show(rows, {})
-    assert section.table.values["cells"] == [["2", "2.667", "4"], ["–", "–", "–"]]
+    assert section.table.values["cells"] == [["2", "3", "4"], ["–", "–", "–"]]
     assert math.isnan(rows["loss"].iloc[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -46,9 +47,11 @@ def test_what_was_there_and_what_comes_stand_beside_the_log(monitor, folder):
     assert spans["start"].tolist() == monitor.spans["start"].tolist()
     assert spans["end"].tolist() == monitor.spans["end"].tolist()
     assert marks["start"].tolist() == monitor.marks.index.tolist()
-    assert told["duration_seconds"].tolist() == pytest.approx(
-        (told["end"] - told["start"]).dt.total_seconds().tolist(), abs=2e-6
+    assert spans["duration_seconds"].tolist() == pytest.approx(
+        monitor.spans["duration_seconds"].tolist(), abs=1e-6
     )
+    assert spans["cpu_seconds"].tolist() == pytest.approx(monitor.spans["cpu_seconds"].tolist(), abs=1e-6)
+    assert marks["duration_seconds"].tolist() == [0, 0]
     assert names(folder) == ["run.csv", "run.spans.csv"]
 
 
@@ -272,9 +275,37 @@ def test_a_log_without_spans_reads_as_none(monitor, folder):
         "start",
         "end",
         "duration_seconds",
+        "cpu_seconds",
         "execution_count",
         "raised",
     ]
+
+
+def test_a_file_of_an_older_version_is_read_too(folder):
+    """It has no durations: they are differences of times of day."""
+    (folder / "run.csv").write_text("time\n")
+    (folder / "run.spans.csv").write_text(
+        "number,kind,name,start,end,execution_count,raised\n"
+        "1,cell,train(),2030-01-31T12:00:00.000000Z,,7,False\n"
+        "2,span,on,2030-01-31T12:00:01.000000Z,,,False\n"
+        "1,cell,train(),2030-01-31T12:00:00.000000Z,2030-01-31T12:00:02.500000Z,7,True\n"
+    )
+    told = read_spans("run.csv")
+    assert told["name"].tolist() == ["train()", "on"]
+    assert told["duration_seconds"].tolist() == pytest.approx([2.5, math.nan], nan_ok=True)
+    assert told["cpu_seconds"].isna().all()
+    assert told["raised"].tolist() == [True, False]
+
+
+def test_the_duration_of_a_span_is_kept_though_the_clock_was_set_meanwhile(monitor, folder, monkeypatch):
+    path = monitor.log.start("run.csv")
+    time_of_day = time.time
+    with monitor.span("a"):
+        monkeypatch.setattr(time, "time", lambda: time_of_day() - 3600)
+    monitor.stop()
+    told = read_spans(path)
+    assert told["start"].tolist() == told["end"].tolist()
+    assert 0 < told["duration_seconds"][0] < 60
 
 
 def test_a_log_that_is_not_there_is_an_error_that_names_it(folder):
@@ -288,6 +319,7 @@ def test_a_log_that_is_not_there_is_an_error_that_names_it(folder):
         "a,b\n1,2\n",
         "\n",
         "number,kind,name,start,end,execution_count,raised\n1,mark\n",
+        "number,kind,name,start,end,execution_count,raised,mood\n",
         "number,kind,name,start,end,execution_count,raised\nx,mark,a,2020-01-01T00:00:00Z,,,False\n",
     ],
 )
