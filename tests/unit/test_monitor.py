@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -1082,6 +1082,44 @@ def test_a_child_forked_in_the_middle_of_a_sample_can_sample(forked):
 
         assert forked(child) == 2.0
         go_on.set()
+
+
+def test_a_child_forked_while_another_thread_holds_every_lock_works_on_its_own(forked, folder):
+    """Another thread, since the main one could enter its own reentrant locks."""
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
+    parts = [
+        *(monitor._history, monitor._log, monitor._spans, monitor._span_log, monitor._recorded),
+        *(monitor._sample_subscribers, monitor._state_subscribers),
+    ]
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with ExitStack() as locks:
+            for lock in [monitor._sampling, monitor._starting, *(part._lock for part in parts)]:
+                locks.enter_context(lock)
+            held.set()
+            go_on.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(30)
+
+    def child() -> list[float]:
+        samples = Samples()
+        monitor.on_sample(samples)
+        monitor.on_state(lambda _: None)
+        monitor.log.start("child.csv")
+        monitor.mark("a")
+        monitor.record(loss=1)
+        with monitor:
+            samples.next()
+        return read_csv("child.csv")["loss"].tolist()
+
+    try:
+        assert forked(child) == [1.0]
+    finally:
+        go_on.set()
+        holder.join()
 
 
 def test_a_forked_child_does_not_close_what_its_parent_reads(forked):
