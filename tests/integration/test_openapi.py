@@ -18,10 +18,8 @@ import perfmon_widgets
 from perfmon_widgets import PerformanceMonitor, PerformanceServer, serve
 from perfmon_widgets.web import api
 
-ROOT = Path(__file__).parents[2]
-DESCRIPTION: dict[str, Any] = json.loads(
-    (Path(perfmon_widgets.__file__).parent / "web/openapi.json").read_text()
-)
+WEB = Path(perfmon_widgets.__file__).parent / "web"
+DESCRIPTION: dict[str, Any] = json.loads((WEB / "openapi.json").read_text())
 TOKEN = "a-token-for-tests"
 
 schema = schemathesis.openapi.from_dict(DESCRIPTION)
@@ -64,14 +62,23 @@ def test_it_describes_every_route_and_no_other() -> None:
     assert described == {path: set(methods) for path, methods in api.ROUTES.items()}
 
 
-def test_the_readme_has_every_route_and_links_to_it() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert "perfmon_widgets/web/openapi.json" in readme
+def test_the_readme_beside_it_has_every_route_and_every_status() -> None:
+    readme = (WEB / "README.md").read_text()
+    assert "(openapi.json)" in readme
     commands = re.findall(r"^curl .*$", readme, re.MULTILINE)
     for path, methods in api.ROUTES.items():
         for method in methods:
+            assert f"| `{method} {path}` |" in readme
             lines = [line for line in commands if re.search(rf"{path}([?'\"\s]|$)", line)]
             assert [line for line in lines if ("--json " in line) == (method == "POST")], (method, path)
+    statuses = {
+        status
+        for methods in DESCRIPTION["paths"].values()
+        for method in methods.values()
+        for status in method["responses"]
+    }
+    table = readme.partition("## Errors")[2].partition("\n## ")[0]
+    assert set(re.findall(r"\b[45]\d\d\b", table)) == statuses - {"200"} | {"405"}
 
 
 @schema.parametrize()
