@@ -85,7 +85,7 @@ class ExecutedCells:
             cell.begin(monitor)
 
     def remove(self, monitor: Any) -> None:
-        """End the spans of the cells that are running, and begin no more."""
+        """End the spans of the running cells in a monitor, and begin none after that."""
         with self._lock:
             self._monitors.pop(monitor, None)
             running = tuple(self._running.values())
