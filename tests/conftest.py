@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from parallel import pytest_collection_modifyitems, pytest_runtest_protocol  # noqa: F401
 
 OPEN_FILES = Path("/proc/self/fd")
 

@@ -31,8 +31,10 @@ CALL_FAILED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """What test_matrix.py finds may be wanted in the README."""
-    parser.addoption("--write-matrix", action="store_true", help="put the matrix of this run into the README")
+    """Add --write-matrix."""
+    parser.addoption(
+        "--write-matrix", action="store_true", help="run test_matrix.py with every pair and write its table"
+    )
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,19 +1,23 @@
-"""The README's table of front ends, Jupyter kernels and behaviours, as a run of test_matrix.py found them."""
+"""The table in README.md in this folder: front ends, Jupyter kernels and what test_matrix.py found."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 
 from ipykernels import NEWEST, OLDER
-from servers import LAB, LAB_4_3, NOTEBOOK, REPOSITORY, VOILA, FrontEnd
+from servers import LAB, LAB_4_3, NOTEBOOK, VOILA, FrontEnd
 
-README = REPOSITORY / "README.md"
+README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- matrix: written by a test, see below -->\n", "<!-- end of matrix -->\n"
 
 FRONT_ENDS = (LAB, LAB_4_3, NOTEBOOK, VOILA)
 KERNELS = (*OLDER, NEWEST)
+ALL = [(front_end, kernel) for front_end in FRONT_ENDS for kernel in KERNELS]
+USUAL = [(front_end, kernel) for front_end, kernel in ALL if front_end is LAB or kernel == NEWEST]
+"""What each change is tested with: every front end and every kernel, but not every pair of them."""
 BEHAVIOURS = (
     "gauges move",
     "*Log to CSV* → file",
@@ -33,19 +37,18 @@ def table(found: Mapping[tuple[FrontEnd, str], Found]) -> str:
     head = ["front end", "ipykernel", *BEHAVIOURS]
     rows = [
         [front_end.name, kernel_name(kernel), *(_cell(found[front_end, kernel][each]) for each in BEHAVIOURS)]
-        for front_end in FRONT_ENDS
-        for kernel in KERNELS
+        for front_end, kernel in ALL
     ]
     return "".join(f"| {' | '.join(row)} |\n" for row in [head, ["---"] * len(head), *rows])
 
 
 def kernel_name(kernel: str) -> str:
-    """What the README calls a version of ipykernel: the newest one is another one next month."""
+    """The name of a version of ipykernel in the table. The newest one changes from month to month."""
     return "newest" if kernel == NEWEST else kernel
 
 
 def write(found: Mapping[tuple[FrontEnd, str], Found], versions: Mapping[str, str]) -> None:
-    """Put the table and the versions of that run in the place of the README's last ones."""
+    """Replace the table and the versions in README.md."""
     text = README.read_text()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
@@ -55,7 +58,7 @@ def write(found: Mapping[tuple[FrontEnd, str], Found], versions: Mapping[str, st
 
 
 def written() -> tuple[list[str], set[tuple[str, str]]]:
-    """The behaviours and the combinations of front end and kernel that the README has now."""
+    """The behaviours and the pairs of front end and kernel that README.md has now."""
     lines = re.findall(
         r"^\| (.*) \|$", README.read_text().partition(BEGIN)[2].partition(END)[0], re.MULTILINE
     )

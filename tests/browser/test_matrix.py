@@ -1,6 +1,7 @@
 """Live and steerable while the kernel is busy: each front end with each Jupyter kernel, in a real browser.
 
-`python -m pytest tests/browser/test_matrix.py --write-matrix` puts what it found into the README.
+`python -m pytest tests/browser/test_matrix.py --write-matrix` tries every pair and writes README.md.
+Otherwise each front end runs with the newest ipykernel, and JupyterLab with the older ones, too.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from voila_page import VoilaNotebook, behind_buttons
 
 from perfmon_widgets import read_csv
 
-# Milliseconds in which a control takes effect. The goal is asked for where the README is written, which wants
-# a machine with nothing else to do; the limit otherwise, which is less than the time to the next sample.
+# Milliseconds in which a control takes effect. The goal holds where the table is written, on a machine with
+# nothing else to do; otherwise the limit, which is less than the time to the next sample.
 GOAL, LIMIT = 1000, 6000
 
 # The panel, and a thread that writes down when what the controls steer has changed in the kernel: whether a
@@ -83,7 +84,16 @@ LOG = "(document.querySelector('.perfmon-log')?.textContent ?? '')"
 FOUND: dict[tuple[FrontEnd, str], matrix.Found] = {}
 
 
-@pytest.fixture(scope="module", params=matrix.FRONT_ENDS, ids=lambda front_end: front_end.name)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the usual pairs of front end and kernel, or all of them where the table is written."""
+    if "kernel" in metafunc.fixturenames:
+        is_written = metafunc.config.getoption("write_matrix", default=False)
+        pairs = matrix.ALL if is_written else matrix.USUAL
+        names = [f"{front_end.name}-{kernel}" for front_end, kernel in pairs]
+        metafunc.parametrize(("server", "kernel"), pairs, ids=names, indirect=["server"], scope="module")
+
+
+@pytest.fixture(scope="module")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of that front end that knows the kernels of all versions."""
     folder = tmp_path_factory.mktemp("server")
@@ -95,17 +105,16 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             yield server
 
 
-@pytest.fixture(scope="module")
-def notebooks(server: Server) -> dict[str, Path]:
-    """A notebook for each version, whose kernels are started all at once where the server can do that."""
+@pytest.fixture
+def path(server: Server, kernel: str) -> Path:
+    """A notebook for that kernel, which is started at once; Voilà starts one for each visit."""
     cells = [PANEL, *(BUSY.format(phase=phase, work=work) for phase, work in WORK.items())]
     if server.front_end is VOILA:
         cells = behind_buttons(cells)
-    paths = {each: write_notebook(cells, server.root, server.kernels[each]) for each in matrix.KERNELS}
-    if server.front_end is not VOILA:  # which starts a kernel for each visit
-        for each, path in paths.items():
-            server.start_kernel(path, each)
-    return paths
+    path = write_notebook(cells, server.root, server.kernels[kernel])
+    if server.front_end is not VOILA:
+        server.start_kernel(path, kernel)
+    return path
 
 
 def seen(notebook: Notebook) -> dict[str, Any]:
@@ -208,12 +217,11 @@ def load_again(notebook: Notebook, server: Server) -> None:
     heard(notebook, logging=not was)
 
 
-@pytest.mark.parametrize("kernel", matrix.KERNELS)
-def test_live_and_steerable_while_the_kernel_is_busy(request, server, notebooks, kernel, chromium, opened):
+def test_live_and_steerable_while_the_kernel_is_busy(request, server, path, kernel, chromium, opened):
     page_object = VoilaNotebook if server.front_end is VOILA else Notebook
     # JupyterLab 4.3 hides a cell that is out of sight, as the first one is when it has scrolled to the last.
     context = chromium.new_context(viewport={"width": 1280, "height": 1600})
-    notebook = page_object(context, server, notebooks[kernel])
+    notebook = page_object(context, server, path)
     opened.append(notebook)
     notebook.page.add_init_script(NOTE_ACTS)
     notebook.open()
@@ -248,7 +256,7 @@ def test_live_and_steerable_while_the_kernel_is_busy(request, server, notebooks,
     print(found)  # with pytest -rP
 
 
-def test_the_readme_has_the_matrix_of_these_tests(request):
+def test_the_table_has_every_pair_and_every_behaviour(request):
     if request.config.getoption("write_matrix", default=False):
         packages = {
             "JupyterLab": "jupyterlab",
@@ -259,8 +267,4 @@ def test_the_readme_has_the_matrix_of_these_tests(request):
         matrix.write(FOUND, {name: version(package) for name, package in packages.items()})
     behaviours, combinations = matrix.written()
     assert behaviours == list(matrix.BEHAVIOURS)
-    assert combinations == {
-        (front_end.name, matrix.kernel_name(kernel))
-        for front_end in matrix.FRONT_ENDS
-        for kernel in matrix.KERNELS
-    }
+    assert combinations == {(front_end.name, matrix.kernel_name(kernel)) for front_end, kernel in matrix.ALL}

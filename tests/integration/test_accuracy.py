@@ -240,3 +240,6 @@ def test_the_command_of_the_readme_compares_every_tool_that_is_installed(monkeyp
     installed = {tool for tool in ("free", "df", "vmstat", "mpstat", "top") if shutil.which(tool)}
     assert {tool for tool in installed if f" {tool} " in lines} == installed
     assert "agree" in lines
+
+
+pytestmark = pytest.mark.alone

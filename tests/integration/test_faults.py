@@ -396,10 +396,6 @@ print("all", told)
 """
 
 
-def test_a_kill_at_two_hundred_moments_never_loses_a_row(folder):
-    assert ended(program(KILLED, 200, random.randrange(10**9), cwd=folder)).startswith("all")
-
-
 def test_a_program_that_ends_itself_at_once_has_its_rows_on_disk(folder):
     code = """
 import os
@@ -851,6 +847,7 @@ def test_without_sys_only_the_traffic_of_the_disk_is_missing(usually_missing):
     assert unexplained(missing - usually_missing, errors) == set()
 
 
+@pytest.mark.other_user
 def test_where_the_processes_of_others_are_hidden_nothing_is_missing(usually_missing, other_python):
     missing, _ = hidden("mount -t proc -o hidepid=2 proc /proc", user="nobody")
     assert missing - usually_missing == set()
@@ -901,6 +898,7 @@ def test_a_file_of_proc_that_is_empty_costs_what_is_read_from_it(usually_missing
 
 
 @costs
+@pytest.mark.other_user
 def test_a_file_of_proc_that_may_not_be_read_costs_what_is_read_from_it(
     usually_missing, other_python, file, prefixes
 ):
@@ -916,3 +914,41 @@ def test_a_file_of_proc_that_may_not_be_read_costs_what_is_read_from_it(
     news = missing - usually_missing
     assert all(name.startswith(prefixes or ("nothing",)) for name in news)
     assert unexplained(news, errors) == set()
+
+
+def test_a_kill_at_any_of_many_moments_never_loses_a_row(folder):
+    assert ended(program(KILLED, 60, random.randrange(10**9), cwd=folder)).startswith("all")
+
+
+KILLED_IN_A_SPAN = """
+import os, signal, sys
+from perfmon_widgets import PerformanceMonitor
+monitor = PerformanceMonitor()
+monitor.log.start("run.csv")
+monitor.mark("begun")
+with monitor.span("what killed it"):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_file_tells_in_which_span_a_process_was_killed(folder):
+    done = subprocess.run([sys.executable, "-c", KILLED_IN_A_SPAN], cwd=folder, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    told = read_spans(folder / "run.csv")
+    assert told["name"].tolist() == ["begun", "what killed it"]
+    assert told["end"].isna().tolist() == [False, True]
+
+
+def test_an_interpreter_that_ends_while_the_thread_runs_ends_cleanly(run_python):
+    ended = run_python(
+        "from perfmon_widgets import PerformanceMonitor\n"
+        "import threading, pathlib\n"
+        "monitor = PerformanceMonitor(interval=0.001)\n"
+        "told = threading.Event()\n"
+        "monitor.on_sample(lambda sample: told.set())\n"
+        "monitor.start()\n"
+        "monitor.log.start('run.csv')\n"
+        "told.wait(10)\n"
+        "print(monitor.running)\n"
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "True\n", "")

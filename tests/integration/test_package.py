@@ -282,10 +282,11 @@ def test_skips():
 @pytest.mark.parametrize("ci", [False, True])
 def test_what_a_test_leaves_behind_fails_it_and_on_ci_so_does_a_skip(tmp_path, ci):
     here = Path(__file__).parents[1]
-    shutil.copy(here / "conftest.py", tmp_path)
+    for name in ("conftest.py", "parallel.py"):
+        shutil.copy(here / name, tmp_path)
     shutil.copytree(here / "fakes", tmp_path / "fakes", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "test_leaking.py").write_text(LEAKING)
-    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTEST_ADDOPTS")}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # quicker
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "test_leaking.py"],
@@ -306,3 +307,27 @@ def test_what_a_test_leaves_behind_fails_it_and_on_ci_so_does_a_skip(tmp_path, c
         assert "no_such_module" in output
     else:
         assert "4 passed, 2 skipped, 3 errors" in output
+
+
+def test_reports_load_no_widgets(run_python):
+    done = run_python(
+        "import sys\n"
+        "from perfmon_widgets import PerformanceMonitor\n"
+        "with PerformanceMonitor() as monitor:\n"
+        "    with monitor.span('a'):\n"
+        "        monitor.mark('b')\n"
+        "        monitor.record(loss=1)\n"
+        "assert 'pandas' not in sys.modules\n"
+        "print(monitor.summary(), monitor.by_span(), monitor.marks)\n"
+        "assert not {'IPython', 'ipywidgets', 'bqplot', 'tornado'} & set(sys.modules)\n"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_api_loads_neither_numpy_nor_pandas(run_python):
+    """The Jupyter server loads it too."""
+    code = (
+        "import sys, perfmon_widgets.web.api;"
+        "print({'numpy', 'pandas', 'psutil', 'tornado', 'prometheus_client', 'IPython'} & set(sys.modules))"
+    )
+    assert run_python(code).stdout.strip() == "set()"

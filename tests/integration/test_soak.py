@@ -25,6 +25,7 @@ def readings(**rises: int) -> list[Reading]:
     ]
 
 
+@pytest.mark.alone
 def test_a_short_run_loses_nothing():
     ran = subprocess.run(
         # Of a few seconds the growth means nothing: that is what the long run is for.

@@ -600,12 +600,3 @@ def test_what_nobody_foresaw_is_logged_and_not_told(
     monkeypatch.setitem(api.ROUTES, CURRENT, {"GET": fail})
     assert "secret" not in message(get(monitor, CURRENT), 500)
     assert "secret" in caplog.text
-
-
-def test_the_api_loads_neither_numpy_nor_pandas(run_python: Any) -> None:
-    """The Jupyter server loads it too."""
-    code = (
-        "import sys, perfmon_widgets.web.api;"
-        "print({'numpy', 'pandas', 'psutil', 'tornado', 'prometheus_client', 'IPython'} & set(sys.modules))"
-    )
-    assert run_python(code).stdout.strip() == "set()"

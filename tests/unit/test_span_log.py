@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -339,25 +336,6 @@ def test_costs_can_be_told_from_the_files_alone(folder):
     assert told["process_ram_bytes"]["mean"].notna().all()
     live = monitor.by_span()["process_ram_bytes"]
     assert told["process_ram_bytes"]["max"].tolist() == live["max"].tolist()
-
-
-KILLED = """
-import os, signal, sys
-from perfmon_widgets import PerformanceMonitor
-monitor = PerformanceMonitor()
-monitor.log.start("run.csv")
-monitor.mark("begun")
-with monitor.span("what killed it"):
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_the_file_tells_in_which_span_a_process_was_killed(folder):
-    done = subprocess.run([sys.executable, "-c", KILLED], cwd=folder, timeout=60, check=False)
-    assert done.returncode == -signal.SIGKILL
-    told = read_spans("run.csv")
-    assert told["name"].tolist() == ["begun", "what killed it"]
-    assert told["end"].isna().tolist() == [False, True]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -587,21 +587,6 @@ def test_the_rows_of_a_span_are_its_own_though_the_clock_is_set_meanwhile(monkey
     assert 0.04 <= monitor.spans["duration_seconds"][0] < 60
 
 
-def test_reports_load_no_widgets(run_python):
-    done = run_python(
-        "import sys\n"
-        "from perfmon_widgets import PerformanceMonitor\n"
-        "with PerformanceMonitor() as monitor:\n"
-        "    with monitor.span('a'):\n"
-        "        monitor.mark('b')\n"
-        "        monitor.record(loss=1)\n"
-        "assert 'pandas' not in sys.modules\n"
-        "print(monitor.summary(), monitor.by_span(), monitor.marks)\n"
-        "assert not {'IPython', 'ipywidgets', 'bqplot', 'tornado'} & set(sys.modules)\n"
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 # -- a forked child ----------------------------------------------------------------------------------------
 
 
