@@ -3,6 +3,10 @@
 A child of ``os.fork`` (``multiprocessing`` with the start method ``fork``) begins with a copy of this
 process's memory, but with one thread only. A lock that another thread held stays held for ever, a thread
 object has no thread, and files and sockets belong to both.
+
+Python calls what is registered here in every child that it forks itself. A child that C code forks, and that
+then runs Python, is not renewed. Comparing process ids would notice such a child, at the price of a check in
+every call; but Python's own locks and threads are broken there, so it cannot use this package anyway.
 """
 
 from __future__ import annotations

@@ -29,8 +29,9 @@ where: nothing for the whole machine, `core3`, `gpu0`. Prometheus gets `perfmon_
 `gpu0/power_watts`.
 
 - **Units** are base units. A percentage goes from 0 to 100.
-- **A missing number** is NaN, never 0, and `monitor.errors[column]` says why. The first sample has no rates
-  and no shares of time, because these need two readings.
+- **A missing number** is NaN, never 0, and `monitor.errors[column]` says why. A number that cannot be true,
+  such as 65535 % or less than 0 bytes, is missing. The first sample has no rates and no shares of time,
+  because these need two readings.
 - **The index** `time` is the true time of the reading in UTC. Late samples are skipped and never invented.
 - **On this machine**: `monitor.metrics` has the columns with the source of each, and so has
   `history.attrs[column]`. The tables below list all columns there can be.

@@ -69,6 +69,23 @@ def metric(collector: NvidiaCollector, name: str) -> nvidia.Metric:
 # What is read
 
 
+@pytest.mark.parametrize("garbage", [2619, 808334905, 4294967295])
+def test_a_utilization_that_cannot_be_true_is_missing_until_the_driver_returns_sense(
+    machine: Machine, garbage: int
+) -> None:
+    """DCGM#199, dcgm-exporter#418."""
+    state = machine(fakes.gpu(0, utilization=garbage))
+    collector = NvidiaCollector([0])
+    values = collector.collect()
+    assert math.isnan(values["gpu0/utilization_percent"])
+    assert "more than 100" in collector.errors["gpu0/utilization_percent"]
+    assert values["gpu0/power_watts"] == 150
+    state.set({"gpu0.utilization": 40})
+    assert collector.collect()["gpu0/utilization_percent"] == 40
+    assert "gpu0/utilization_percent" not in collector.errors
+    collector.close()
+
+
 def test_every_missing_number_has_a_reason(machine: Machine) -> None:
     machine(fakes.gpu(0), fakes.gpu(1))
     collector = NvidiaCollector(search=in_use(1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from perfmon_widgets.collectors.amd.gpus import Gpu
 from perfmon_widgets.collectors.amd.metrics import METRICS
 from perfmon_widgets.collectors.linux.system_file import SystemFile
+from perfmon_widgets.collectors.plausible import impossible
 from perfmon_widgets.collectors.reasons import NOT_IN_USE
 from perfmon_widgets.metrics import Metric, place_label
 
@@ -39,6 +39,9 @@ _READINGS = (
     ("clock_hertz", ("freq1_input",), 1.0),
     ("memory_clock_hertz", ("freq2_input",), 1.0),
 )
+
+
+_UNITS = {metric.name: metric.unit for metric in METRICS}
 
 
 class Device:
@@ -82,19 +85,32 @@ class Device:
                 errors[column] = _ASLEEP
                 continue
             try:
-                values[column] = factor * self._first(name, files)
+                value = factor * self._first(name, files)
             except OSError as error:
                 errors[column] = _REASONS.get(error.errno or 0) or f"the driver reports: {error.strerror}"
             except ValueError:
                 errors[column] = _UNSUPPORTED  # some chips print a word instead of a number
-        used, total = (
-            values.get(f"{self.where}/memory_{which}_bytes", math.nan) for which in ("used", "limit")
+            else:  # and some 65535 for "not available"
+                if reason := impossible(_UNITS[name], value):
+                    errors[column] = reason
+                else:
+                    values[column] = value
+        self._add_percent(values, errors)
+
+    def _add_percent(self, values: dict[str, float], errors: dict[str, str]) -> None:
+        """Fill the percentage of the memory from its two other columns."""
+        percent, used, total = (
+            f"{self.where}/memory_{what}" for what in ("percent", "used_bytes", "limit_bytes")
         )
-        column = f"{self.where}/memory_percent"
-        if total > 0 and not math.isnan(used):
-            values[column] = 100 * used / total
+        if not values.get(total):
+            errors[percent] = errors.get(used, _UNSUPPORTED)
+        elif used not in values:
+            errors[percent] = errors[used]
+        elif reason := impossible("bytes", values[used], limit=values[total]):
+            del values[used]
+            errors.update(dict.fromkeys((used, percent), reason))
         else:
-            errors[column] = errors.get(f"{self.where}/memory_used_bytes", _UNSUPPORTED)
+            values[percent] = 100 * values[used] / values[total]
 
     def _is_asleep(self) -> bool:
         """Return whether it sleeps: reading a sensor would wake it on Linux before 6.15."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from perfmon_widgets.collectors.linux.limits import Allowed
 from perfmon_widgets.collectors.linux.mountinfo import mounts
 from perfmon_widgets.collectors.linux.system_file import SystemFile
+from perfmon_widgets.collectors.plausible import impossible
 from perfmon_widgets.collectors.rate import Rate
 from perfmon_widgets.collectors.timeout_thread import NoAnswerError, TimeoutThread
 from perfmon_widgets.metrics import Metric
@@ -70,6 +72,7 @@ METRICS = (
         source="/sys/dev/block/<device>/stat",
     ),
 )
+_SPACE = tuple(metric.name for metric in METRICS if metric.unit != "bytes_per_second")
 _TRAFFIC = tuple(metric.name for metric in METRICS if metric.unit == "bytes_per_second")
 
 
@@ -97,13 +100,9 @@ class Disk:
         """
         space, device = self._look()
         used = float(space.f_blocks - space.f_bfree) * space.f_frsize
-        limit = used + float(space.f_bavail) * space.f_frsize
-        values = {"disk_used_bytes": used, "disk_limit_bytes": limit}
-        if limit:
-            values["disk_percent"] = 100 * used / limit
-            self.errors.pop("disk_percent", None)
-        else:
-            self.errors["disk_percent"] = "this file system has no size (it exists only in memory)"
+        # Below 0 where the reserve of root is in use too: then nothing is free.
+        limit = used + float(max(space.f_bavail, 0)) * space.f_frsize
+        values = self._space_in_use(used, limit)
         if device != self._device:
             self._device = device
             self._open(device)
@@ -113,6 +112,18 @@ class Disk:
             values["disk_read_bytes_per_second"] = self._read.update(int(fields[2]) * _SECTOR, clock)
             values["disk_write_bytes_per_second"] = self._written.update(int(fields[6]) * _SECTOR, clock)
         return values
+
+    def _space_in_use(self, used: float, limit: float) -> dict[str, float]:
+        """Return the columns of the space; none if a network file system reports more free than it has."""
+        for name in _SPACE:
+            self.errors.pop(name, None)
+        if reason := impossible("bytes", used) or impossible("bytes", limit):
+            self.errors.update(dict.fromkeys(_SPACE, reason))
+            return dict.fromkeys(_SPACE, math.nan)
+        if not limit:
+            self.errors["disk_percent"] = "this file system has no size (it exists only in memory)"
+            return {"disk_used_bytes": used, "disk_limit_bytes": limit}
+        return {"disk_percent": 100 * used / limit, "disk_used_bytes": used, "disk_limit_bytes": limit}
 
     def _look(self) -> tuple[os.statvfs_result, int]:
         """Return the space of the file system and the number of its device."""

@@ -60,8 +60,8 @@ class HostCollector:
         for kind, metrics in ((memory.Memory, memory.METRICS), (cpu.Cpu, cpu.METRICS)):
             try:
                 self._parts.insert(0, kind(proc, allowed, environment))
-            except OSError as error:
-                self._parts.insert(0, _Unreadable(metrics, str(error)))
+            except Exception as error:  # noqa: BLE001 - an unknown format must not cost the other parts
+                self._parts.insert(0, _Unreadable(metrics, _text(error)))
         self._failed: dict[str, str] = {}
 
     @property
@@ -97,12 +97,16 @@ class HostCollector:
                 if allowed is not before:
                     part.refresh(allowed)
                 values.update(part.collect())
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - as above
                 # The limit may have moved to another group: search again the next time.
                 self._limits.expire()
                 self._allowed = None
-                failed.update({metric.name: str(error) for metric in part.metrics})
+                failed.update({metric.name: _text(error) for metric in part.metrics})
         self._failed = failed
         if not values:
             raise OSError(f"nothing can be read: {min(failed.values())}")
         return values
+
+
+def _text(error: Exception) -> str:
+    return str(error) if isinstance(error, OSError) else f"the format is not known ({error!r})"

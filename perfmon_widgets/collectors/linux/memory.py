@@ -15,6 +15,7 @@ from perfmon_widgets.collectors.linux import jupyterhub
 from perfmon_widgets.collectors.linux.limits import Allowed, MemoryLimit, WorkingSet
 from perfmon_widgets.collectors.linux.system_file import SystemFile
 from perfmon_widgets.collectors.linux.tree import Tree
+from perfmon_widgets.collectors.plausible import impossible
 from perfmon_widgets.collectors.rate import Rate, percent
 from perfmon_widgets.metrics import Metric
 
@@ -219,6 +220,8 @@ class Memory:
             self.refresh(self._allowed)
         if available > total:  # an old lxcfs: the total is the container's, but not what is available
             available = _bytes(content, b"MemFree:")
+        if not total or available > total:
+            raise OSError(f"/proc/meminfo says that {available:g} of {total:g} bytes are free")
         host = total - available
         limit, used = total, host
         if self._used is not None:
@@ -234,16 +237,23 @@ class Memory:
             microseconds = int(self._pressure.read().partition(b"total=")[2].split(None, 1)[0])
             waited = self._waiting.update(microseconds / 1e6, time.monotonic())
             values[_PRESSURE.name] = percent(waited, 1.0)
-        swap = _bytes(content, b"SwapTotal:")
-        used = swap - _bytes(content, b"SwapFree:")
-        values["swap_used_bytes"] = used
+        self._collect_swap(content, values)
+        return values
+
+    def _collect_swap(self, meminfo: bytes, values: dict[str, float]) -> None:
+        swap = _bytes(meminfo, b"SwapTotal:")
+        used = swap - _bytes(meminfo, b"SwapFree:")
         values["swap_limit_bytes"] = swap
+        self.errors = {}
+        if reason := impossible("bytes", used):  # lxcfs: more is free than there is
+            values["swap_used_bytes"] = values["swap_percent"] = math.nan
+            self.errors = dict.fromkeys(("swap_used_bytes", "swap_percent"), reason)
+            return
+        values["swap_used_bytes"] = used
         if swap:
             values["swap_percent"] = 100 * used / swap
-            self.errors.pop("swap_percent", None)
         else:
             self.errors["swap_percent"] = "this machine has no swap space"
-        return values
 
 
 def _bytes(meminfo: bytes, name: bytes) -> float:

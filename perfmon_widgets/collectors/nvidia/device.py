@@ -32,7 +32,10 @@ from perfmon_widgets.collectors.nvidia.readings import (
     Reading,
     SliceActivity,
 )
+from perfmon_widgets.collectors.plausible import impossible
 from perfmon_widgets.metrics import Metric, place_label
+
+_UNITS = {metric.name: metric.unit for metric in METRICS}
 
 # GPUs without memory of their own, by a word in their name.
 _INTEGRATED = ("GB10", "Orin", "Thor", "Xavier", "Tegra")
@@ -123,8 +126,12 @@ class Device:
     def _take(self, reading: Reading, now: float, values: dict[str, float]) -> None:
         """Take one reading, or note why it is missing and when to try again."""
         try:
-            values.update(zip(self._columns_of(reading), reading.take(), strict=True))
-            reading.reason = ""
+            numbers = reading.take()
+            # Some drivers return garbage now and then, such as 4294967295 % (DCGM#199).
+            reasons = map(impossible, map(_UNITS.__getitem__, reading.names), numbers)
+            reading.reason = next(filter(None, reasons), "")
+            if not reading.reason:
+                values.update(zip(self._columns_of(reading), numbers, strict=True))
         except Missing as missing:
             reading.reason, reading.due = str(missing), now + missing.wait
         except self._nvml.NVMLError as error:

@@ -1,0 +1,21 @@
+"""The one place that decides which numbers cannot be true: they are missing, with the reason given here."""
+
+from __future__ import annotations
+
+import math
+
+# Values in these units are never higher. Counters that wrap, and drivers that return garbage, are far above.
+_CEILINGS = {"percent": 100.0, "bytes": 2.0**60, "hertz": 1e11, "watts": 1e5}
+
+
+def impossible(unit: str, value: float, limit: float = math.inf) -> str:
+    """Return why a value in this unit cannot be true; empty if it can be, and for NaN.
+
+    No unit of this package allows values below 0. ``limit`` is the most it can be here, if that is known.
+    """
+    most = min(_CEILINGS.get(unit, math.inf), limit)
+    if value < 0:
+        return f"the value read is {value:g}, which cannot be less than 0"
+    if value > most:
+        return f"the value read is {value:g}, which cannot be more than {most:g}"
+    return ""
