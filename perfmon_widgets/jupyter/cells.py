@@ -60,7 +60,7 @@ class ExecutedCells:
     def __init__(self) -> None:
         self._shell: Any = None
         self._lock = threading.Lock()
-        self._monitors: dict[Any, float] = {}  # and since when (Unix seconds) each is to have cells
+        self._monitors: dict[Any, float] = {}  # and since when (monotonic seconds) each notes cells
         self._running: dict[int, _RunningCell] = {}  # by the id() of their info
         renew_after_fork(self)
 
@@ -79,7 +79,7 @@ class ExecutedCells:
             if not self._monitors:
                 self._register(shell)
                 self._find_running()
-            self._monitors[monitor] = time.time()
+            self._monitors[monitor] = time.monotonic()
             running = tuple(self._running.values())
         for cell in running:
             cell.begin(monitor)
@@ -147,7 +147,7 @@ class ExecutedCells:
                 # the body of %%capture: that one was found running instead.
                 for monitor, since in monitors.items():
                     span = monitor.begin(spans.CELL, _first_line(result.info), result.execution_count)
-                    span.start = since
+                    span.start -= time.monotonic() - since
                     monitor.end(span, raised=not result.success)
 
     def _take_ended(self, result: Any) -> _RunningCell | None:
