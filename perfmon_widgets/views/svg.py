@@ -126,12 +126,13 @@ def _line(line: Line, across: Place, up: Place) -> str:
     """The known points of a line, and strokes between those that follow each other."""
     times, values = line.points
     known = np.isfinite(values)
-    begins = known & ~np.concatenate(([False], known[:-1]))
-    x, y = across(times[known]).tolist(), up(values[known]).tolist()
-    # A point without neighbours is a stroke without length, which round ends make a dot.
+    begins = known & ~np.append(False, known[:-1])
+    # A point without neighbours is a short dash.
+    dash = np.where(begins & ~np.append(known[1:], False), 3, 0)
+    x, y = (across(times) - dash / 2)[known].tolist(), up(values[known]).tolist()
     path = "".join(
-        f"M{at:.1f},{high:.1f}h0" if begin else f"L{at:.1f},{high:.1f}"
-        for at, high, begin in zip(x, y, begins[known].tolist(), strict=True)
+        f"M{at:.1f},{high:.1f}h{width}" if begin else f"L{at:.1f},{high:.1f}"
+        for at, high, begin, width in zip(x, y, begins[known].tolist(), dash[known].tolist(), strict=True)
     )
     return (
         f'<path d="{path}" fill="none" stroke="{line.color}"{_style(line)} '
