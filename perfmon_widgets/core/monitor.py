@@ -139,9 +139,9 @@ class PerformanceMonitor:
     def errors(self) -> dict[str, str]:
         """What goes wrong at present, by the name of the part; a copy.
 
-        Why a number is missing stands under the name of its column. A collector that failed as a whole is
-        listed under its own name too, and its error is the reason for each of its columns. Other parts are
-        subscribers, queued actions, ``log`` and ``span log``.
+        The reason why a number is missing has the name of its column. A collector that failed as a whole is
+        listed under its own name too, and its error is the reason for each of its columns that has no other.
+        Other parts are subscribers, queued actions, ``log`` and ``span log``.
         """
         errors = dict(self._errors.texts)
         log_error = self._log.error or self._log.columns_error

@@ -48,17 +48,17 @@ class Sources:
     def reasons(self) -> dict[str, str]:
         """Why numbers are missing, by column.
 
-        A collector may give the reason for a single column in its ``errors``. If its last reading failed as a
-        whole, that error is the reason for each of its columns.
+        If the last reading of a collector failed as a whole, that error is the reason for each of its
+        columns, except those for which the collector gives one of its own in its ``errors``.
         """
         reasons: dict[str, str] = {}
         for name, collector in self._collectors.items():
-            own = getattr(collector, "errors", None)
-            if isinstance(own, Mapping):
-                reasons.update(own)
             failed = self._errors.texts.get(name)
             if failed is not None:
                 reasons.update((metric.name, failed) for metric in collector.metrics)
+            own = getattr(collector, "errors", None)
+            if isinstance(own, Mapping):
+                reasons.update(own)
         return reasons
 
     def read_into(self, values: dict[str, float], *, with_timeout: bool) -> None:
