@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -45,7 +47,12 @@ def test_a_file_that_is_kept_open_is_read_anew_each_time_however_long_it_has_bec
 
 
 def test_a_process_that_has_ended_says_so():
-    child = os.posix_spawn("/bin/sleep", ["sleep", "60"], {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12, where threads are running
+        child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
     file = SystemFile(Path(f"/proc/{child}/stat"))
     assert file.read().startswith(b"%d (" % child)
     os.kill(child, 9)
