@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from perfmon_widgets import CsvLog, read_csv
@@ -289,3 +290,24 @@ def test_a_program_started_meanwhile_does_not_inherit_the_file(logged):
 
 
 # -- reading back ------------------------------------------------------------------------------------------
+
+
+def test_a_disk_without_room_for_a_part_has_the_rows_go_on_without_the_new_columns(tiny_disk):
+    logged = Logged()
+    path = logged.log.start(tiny_disk / "run.csv")
+    filler = tiny_disk / "filler"
+    filler.write_bytes(bytes(60 * 1024))  # of 64 KiB; the last page is the log's
+    logged.add_columns("loss")
+    logged.add(1, 2, 3)
+    assert logged.log.running
+    assert logged.log.error is None
+    assert logged.log.columns_error == (
+        f"cannot begin another part of {path}: No space left on device; until that succeeds, rows are "
+        "written without loss"
+    )
+    assert sorted(each.name for each in tiny_disk.iterdir()) == ["filler", "run.csv"]
+    filler.unlink()
+    logged.add(4, 5, 6)
+    assert logged.log.columns_error is None
+    assert read_csv(path).to_numpy().tolist() == [[1, 2, pytest.approx(np.nan, nan_ok=True)], [4, 5, 6]]
+    logged.log.stop()

@@ -82,6 +82,6 @@ def test_the_readme_beside_it_has_every_route_and_every_status() -> None:
 
 
 @schema.parametrize()
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 def test_the_server_keeps_to_it(case: Any, server: PerformanceServer) -> None:
     case.call_and_validate(base_url=server.url, headers={"Authorization": f"token {TOKEN}"})

@@ -9,7 +9,6 @@ import os
 import re
 import resource
 import stat
-import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -57,18 +56,6 @@ def logged(folder: Path) -> Iterator[Logged]:
     made = Logged()
     yield made
     made.log.stop()
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 64 KiB."""
-    if os.getuid() != 0:
-        pytest.skip("mounting a tiny disk takes root")
-    mount = tmp_path / "tiny"
-    mount.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", mount], check=True)
-    yield mount
-    subprocess.run(["umount", "-l", mount], check=True)
 
 
 # -- what is written ---------------------------------------------------------------------------------------
@@ -289,27 +276,6 @@ def test_a_row_that_is_older_than_a_column_is_written_with_an_empty_field(logged
     logged.log.add_columns(["loss"])
     frame = read_csv(logged.log.start("run.csv"))
     assert frame.iloc[0].tolist() == pytest.approx([1, 2, np.nan], nan_ok=True)
-
-
-def test_a_disk_without_room_for_a_part_has_the_rows_go_on_without_the_new_columns(tiny_disk):
-    logged = Logged()
-    path = logged.log.start(tiny_disk / "run.csv")
-    filler = tiny_disk / "filler"
-    filler.write_bytes(bytes(60 * 1024))  # of 64 KiB; the last page is the log's
-    logged.add_columns("loss")
-    logged.add(1, 2, 3)
-    assert logged.log.running
-    assert logged.log.error is None
-    assert logged.log.columns_error == (
-        f"cannot begin another part of {path}: No space left on device; until that succeeds, rows are "
-        "written without loss"
-    )
-    assert sorted(each.name for each in tiny_disk.iterdir()) == ["filler", "run.csv"]
-    filler.unlink()
-    logged.add(4, 5, 6)
-    assert logged.log.columns_error is None
-    assert read_csv(path).to_numpy().tolist() == [[1, 2, pytest.approx(np.nan, nan_ok=True)], [4, 5, 6]]
-    logged.log.stop()
 
 
 def test_a_shortage_of_descriptors_has_the_rows_go_on_without_the_new_columns(logged, folder):
@@ -748,7 +714,7 @@ def tables(draw) -> tuple[list[str], list[float], list[list[float]]]:
     return columns, times, rows
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tables())
 @example((["a\rb", 'c"d', "e\nf", "g,h", "\r"], [START], [[1.0, math.nan, math.inf, -math.inf, -0.0]]))
 @example(([" a", "a ", "#", "time", "\ufeff"], [START], [[0.1, 0.2, 0.3, 1e-308, 5e-324]]))

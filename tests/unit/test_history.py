@@ -110,7 +110,7 @@ def test_the_count_goes_on_when_rows_leave():
     assert history.read()[0] == 41
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     window=st.floats(1, 500),
     steps=st.lists(st.tuples(st.integers(1, 120), st.floats(0.01, 5)), min_size=1, max_size=8),

@@ -1208,33 +1208,6 @@ def test_the_shared_monitor_is_one_and_does_not_run_by_itself(monkeypatch):
     assert (monitor.interval, monitor.window) == (5.0, 600.0)
 
 
-RELOADED = """
-import importlib
-from perfmon_widgets.core import monitor, registry, shared
-first = shared.shared_monitor()
-other = monitor.PerformanceMonitor([])
-for module in (registry, monitor, shared):
-    for empties in (False, True):
-        if empties:  # as IPython's %autoreload does
-            kept = dict(module.__dict__)
-            module.__dict__.clear()
-            module.__dict__.update({name: kept[name] for name in ("__name__", "__spec__", "__loader__")})
-        importlib.reload(module)
-    assert shared.shared_monitor() is first, module
-    assert shared.default_monitor() is first, module
-with other:
-    assert shared.default_monitor() is other
-    with first:
-        assert shared.default_monitor() is first
-"""
-
-
-def test_a_module_that_is_executed_again_brings_no_second_shared_monitor(run_python):
-    """An edited file under %autoreload: the first would go on, and each new panel start another."""
-    ended = run_python(RELOADED)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
-
-
 def test_the_default_is_the_shared_monitor_if_it_runs_else_the_newest_that_runs(monkeypatch):
     monkeypatch.setattr(registry, "shared", None)
     assert existing_monitor() is None

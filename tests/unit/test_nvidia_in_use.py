@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from fakes import nvidia as fakes
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from perfmon_widgets.collectors.nvidia import in_use
@@ -111,7 +111,6 @@ TEXTS = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(TEXTS, MACHINES, st.sampled_from(["", "PCI_BUS_ID", "FASTEST_FIRST"]))
 @example("9" * 5000, ALIKE, "")
 def test_whatever_is_set_leaves_some_of_the_gpus_each_once(text: str, gpus: list[Gpu], order: str) -> None:
@@ -120,7 +119,6 @@ def test_whatever_is_set_leaves_some_of_the_gpus_each_once(text: str, gpus: list
     assert len(set(visible.indices)) == len(visible.indices)
 
 
-@settings(deadline=None)
 @given(st.permutations(range(4)), st.integers(0, 4), st.data())
 def test_what_was_meant_is_what_is_visible(order: list[int], count: int, data: st.DataObject) -> None:
     """Each GPU written in one of the ways that CUDA reads, the numbers apart from the UUIDs."""

@@ -354,7 +354,6 @@ PARTS = st.sampled_from([word.encode() for word in WORDS + MORE])
 CONTENT = st.lists(st.one_of(PARTS, st.binary(max_size=8)), max_size=12).map(b"".join)
 
 
-@settings(deadline=None)
 @given(CONTENT, CONTENT, CONTENT)
 @example(b"0::/" + b"a" * 300, b"", b"1 0")
 @example(b"0::/\n", b"", b"100000 0")
@@ -384,7 +383,7 @@ NAMES = (
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(NAMES, min_size=1, max_size=3),
     NAMES,
