@@ -131,6 +131,7 @@ def test_the_quickstart_notebook_while_its_model_trains(open_notebook, tmp_path)
     exported = read_csv(download.value.path())
     assert "cpu_percent" in exported
     assert len(exported) >= 1
+    assert notebook.kernel_status() == "busy"  # a click does not make the kernel look idle
     assert still_training()
 
     before = {label: gauge(place, label).get_attribute("aria-valuetext") for label in ("CPU", "RAM", "Disk")}
