@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from perfmon_widgets.metrics import Sample
+from perfmon_widgets.views.headline import gpus, headline
 from perfmon_widgets.views.statistics import Totals
 from perfmon_widgets.views.text import format_change, format_duration, format_value
 
@@ -90,16 +90,14 @@ class Measurement:
             f"CPU {format_duration(self.cpu_seconds)} ({share} of what it may use)",
             f"RAM peak {_amount(totals, 'process_ram_bytes')}",
         ]
-        for metric in self._monitor.metrics:
-            if metric.group == "gpu" and metric.name.endswith("/utilization_percent"):
-                mean, peak = totals.mean(metric.name), totals.peak(metric.name)
-                if math.isfinite(mean):
-                    where = metric.where.replace("gpu", "GPU ")
-                    parts.append(
-                        f"{where} mean {format_value(mean, 'percent')}, "
-                        f"peak {format_value(peak, 'percent')}, "
-                        f"memory peak {_amount(totals, f'{metric.where}/memory_used_bytes')}"
-                    )
+        for gpu in gpus(self._monitor.metrics):
+            mean, peak = totals.mean(gpu.busy), totals.peak(gpu.busy)
+            if math.isfinite(mean):
+                parts.append(
+                    f"{gpu.label} mean {format_value(mean, 'percent')}, "
+                    f"peak {format_value(peak, 'percent')}, "
+                    f"memory peak {_amount(totals, gpu.memory)}"
+                )
         for word, kind in (("read", "read"), ("wrote", "write")):
             amount = totals.integral(f"process_{kind}_bytes_per_second")
             if math.isfinite(amount):
@@ -107,7 +105,7 @@ class Measurement:
         return " · ".join(parts)
 
     def picture(self) -> str:
-        """CPU, memory and each GPU in use, in percent over time, as SVG; empty where too little is known."""
+        """CPU, memory and each GPU in use, in percent over time, as SVG; empty for fewer than two rows."""
         # Here, since a terminal draws no pictures.
         from perfmon_widgets.views.figures import chosen, fill, rows_of  # noqa: PLC0415
         from perfmon_widgets.views.svg import picture  # noqa: PLC0415
@@ -115,9 +113,12 @@ class Measurement:
         if self.rows is None or len(self.rows) < 2:
             return ""
         rows = rows_of(self.rows)
-        gpus = [name for name in rows.columns if re.fullmatch(r"gpu\d+/utilization_percent", name)]
         known = rows.known()
-        names = [name for name in ("process_cpu_percent", "ram_percent", *gpus) if name in known]
+        names = [
+            metric.name
+            for metric in headline(self._monitor.metrics)
+            if metric.unit == "percent" and metric.name in known
+        ]
         figures = [fill(figure, rows, points=_MAX_POINTS) for figure in chosen(names, self._monitor.metrics)]
         start, end = float(rows.times.min()), float(rows.times.max())
         return picture(figures, min(self._started, start), end) if figures else ""

@@ -87,6 +87,7 @@ def one_kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     try:
         session = Session(client, manager.interrupt_kernel)
         assert session.run("%load_ext perfmon_widgets\nimport time").status == "ok"
+        session.run("from perfmon_widgets import PerformanceMonitor")
         session.run("from perfmon_widgets.core.shared import running_monitor, shared_monitor")
         session.run("from perfmon_widgets.views.text import format_value")
         yield session
@@ -188,7 +189,7 @@ def test_without_samples_there_is_nothing_to_show(tmp_path):
 
 
 def test_every_form_is_about_the_running_monitor_of_the_user_s_own(kernel):
-    kernel.run("from perfmon_widgets import PerformanceMonitor\nown = PerformanceMonitor(interval=60)")
+    kernel.run("own = PerformanceMonitor(interval=60)")
     kernel.run("own.start()\nown.sample()")
     try:
         assert kernel.run("%perfmon start --window 50 -o started").text == (
@@ -401,7 +402,7 @@ def test_arguments_may_come_from_variables(kernel):
 
 
 def test_a_monitor_of_the_user_s_own_is_the_one_that_measures(kernel):
-    kernel.run("from perfmon_widgets import PerformanceMonitor\nown = PerformanceMonitor(); own.start()")
+    kernel.run("own = PerformanceMonitor(); own.start()")
     answer = kernel.run("%%perfmon\nprint(own.interval, shared_monitor().running)")
     assert answer.text.startswith("0.2 False\n")
     assert kernel.value("own.interval, own.running") == "5.0 True"
