@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import zmq
+from parallel import one_at_a_time
 
 OLDER = ("6.31.0", "7.1.0")
 """The last ipykernel without subshells, and the first with them that can send from a thread."""
@@ -34,10 +35,11 @@ def _folders(wanted: str, cache: pytest.Cache) -> list[Path]:
     if wanted == NEWEST:
         return []
     folder = cache.mkdir(f"ipykernel-{wanted}")
-    if not (folder / "ipykernel" / "kernelapp.py").exists():
-        # What it depends on is here already; only the kernel is to be another one.
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
-        subprocess.run([*pip, f"ipykernel=={wanted}"], check=True, timeout=300)
+    with one_at_a_time(folder):
+        if not (folder / "ipykernel" / "kernelapp.py").exists():
+            # What it depends on is here already; only the kernel is to be another one.
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
+            subprocess.run([*pip, f"ipykernel=={wanted}"], check=True, timeout=300)
     return [folder]
 
 

@@ -59,3 +59,12 @@ def turn(item: pytest.Item) -> Iterator[None]:
         finally:
             # Closing the file is not enough: a forked child may have it open, too.
             fcntl.flock(taken, fcntl.LOCK_UN)
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Keep other processes from making the same folder meanwhile."""
+    with folder.with_name(f"{folder.name}.lock").open("w") as taken:
+        if fcntl is not None:
+            fcntl.flock(taken, fcntl.LOCK_EX)
+        yield

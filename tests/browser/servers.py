@@ -54,14 +54,18 @@ def environment(front_end: FrontEnd, cache: pytest.Cache) -> Path:
         return THIS_PYTHON
     folder = cache.mkdir("-".join(front_end.packages).replace("*", "x").replace("=", ""))
     python, done = folder / "bin" / "python", folder / "installed"
-    if not done.exists():
-        # Without a pip of its own, which would take longer than all the rest.
-        subprocess.run(
-            [THIS_PYTHON, "-m", "venv", "--clear", "--without-pip", folder], check=True, timeout=120
-        )
-        pip = [THIS_PYTHON, "-m", "pip", "--python", python, "install", "-qq"]
-        subprocess.run([*pip, *front_end.packages], check=True, timeout=600)
-        done.touch()
+    from parallel import (
+        one_at_a_time,
+    )  # here: for a script of this folder the folder above is not on the path
+
+    with one_at_a_time(folder):
+        if not done.exists():
+            # Without a pip of its own, which would take longer than all the rest.
+            venv = [THIS_PYTHON, "-m", "venv", "--clear", "--without-pip", folder]
+            subprocess.run(venv, check=True, timeout=120)
+            pip = [THIS_PYTHON, "-m", "pip", "--python", python, "install", "-qq"]
+            subprocess.run([*pip, *front_end.packages], check=True, timeout=600)
+            done.touch()
     return python
 
 
