@@ -11,35 +11,27 @@ from typing import TYPE_CHECKING
 
 from perfmon_widgets.collectors import Collector, default_collectors
 from perfmon_widgets.core.actions import Actions
-from perfmon_widgets.core.csv_log import CsvLog, Rows
-from perfmon_widgets.core.errors import Errors, Subscribers, name_of
-from perfmon_widgets.core.history import History, microseconds
-from perfmon_widgets.core.recorded import Recorded
+from perfmon_widgets.core.errors import Subscribers, name_of
+from perfmon_widgets.core.history import microseconds
 from perfmon_widgets.core.registry import registry
 from perfmon_widgets.core.sampler import Sampler
-from perfmon_widgets.core.sources import Sources
-from perfmon_widgets.core.span_log import SpanLog
-from perfmon_widgets.core.spans import CELL, MARK, SPAN, Span, Spans, frame, watchers
+from perfmon_widgets.core.spans import SPAN, Span, watchers
+from perfmon_widgets.core.stores import Stores
 from perfmon_widgets.forks import renew_after_fork
-from perfmon_widgets.metrics import Metric, Sample
+from perfmon_widgets.metrics import Sample
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    import numpy as np
-    import pandas as pd
-    from numpy.typing import NDArray
     from typing_extensions import Self
 
-# How many seconds a span waits, from when it is due, for the sample that shows the numbers at its start or
-# end: several times what one takes. It goes on without, rather than be kept by a driver that does not answer.
+# Seconds that a span waits for the sample at its start or end, from when that is due: several times what one
+# takes. Then it goes on without, so that a driver that does not answer cannot hold up the user's code.
 _FOR_A_SAMPLE = 0.005
 # A sample that is at most this many seconds old also shows the start of a span. Below statistics.RIGHT_BEFORE
 # by the time that a slow reading takes.
 _FRESH = 0.05
 
 
-class PerformanceMonitor:
+class PerformanceMonitor(Stores):
     """Takes a sample of its collectors every ``interval`` seconds and keeps those of the last ``window``.
 
     Safe to use from any thread.
@@ -66,17 +58,8 @@ class PerformanceMonitor:
         self._window = _seconds("window", window)
         if collectors is not None and gpus is not None:
             raise ValueError("gpus chooses among the default collectors; leave out one of the two arguments")
-        self._recorded = Recorded()
-        chosen = default_collectors(gpus) if collectors is None else collectors
-        self._errors = Errors()
-        self._sources = Sources([*chosen, self._recorded], self._errors)
-        self._columns = tuple(metric.name for metric in self.metrics)
+        super().__init__(default_collectors(gpus) if collectors is None else collectors, self._window)
         self._missing = dict.fromkeys(self._columns, math.nan)
-        self._history = History(self._columns, self._window)
-        self._log = CsvLog(self._columns, self._rows)
-        self._spans = Spans(lambda: self._history.oldest)
-        self._span_log = SpanLog(self._log, self._spans)
-        self._latest: Sample | None = None
         self.started = 0.0
         """When the last start() began to sample, in monotonic seconds; 0 before the first."""
         self.starts = 0
@@ -96,71 +79,11 @@ class PerformanceMonitor:
         self._starting = threading.Lock()  # one start at a time
         self._sampler: Sampler | None = None
 
-    # -- reading ---------------------------------------------------------------------------------------
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """What each column means, in the order of the columns."""
-        return self._sources.metrics
-
-    @property
-    def history(self) -> pd.DataFrame:
-        """The samples of the window: index ``time`` (UTC), one float64 column per metric; a copy.
-
-        ``attrs[column]`` has the unit, help, source, group, role and label of the column's Metric;
-        ``attrs["devices"]`` the device names by what precedes the slash in a column's name; ``attrs["gaps"]``
-        the times (Unix seconds) of the rows before which samples are missing.
-        """
-        frame = self._history.frame()
-        for metric in self.metrics[: frame.shape[1]]:
-            frame.attrs[metric.name] = {
-                "unit": metric.unit,
-                "help": metric.help,
-                "source": metric.source,
-                "group": metric.group,
-                "role": metric.role,
-                "label": metric.label,
-            }
-        frame.attrs["devices"] = {metric.where: metric.device for metric in self.metrics if metric.device}
-        return frame
-
-    @property
-    def rows(self) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
-        """The window as arrays: times (datetime64[us], UTC) and values (float64, rows × columns)."""
-        _, times, _, values = self._history.read()
-        return times, values
-
-    @property
-    def latest(self) -> Sample | None:
-        """The newest sample; None before the first."""
-        return self._latest
-
-    @property
-    def errors(self) -> dict[str, str]:
-        """What goes wrong at present, by the name of the part; a copy.
-
-        The reason why a number is missing has the name of its column. A collector that failed as a whole is
-        listed under its own name too, and its error is the reason for each of its columns that has no other.
-        Other parts are subscribers, queued actions, ``log`` and ``span log``.
-        """
-        errors = dict(self._errors.texts)
-        log_error = self._log.error or self._log.columns_error
-        if log_error:
-            errors["log"] = log_error
-        if self._span_log.error:
-            errors["span log"] = self._span_log.error
-        return errors | self._sources.reasons
-
     @property
     def missed(self) -> int:
         """How many samples were due since the start but not taken, because the thread came too late."""
         sampler = self._sampler
         return 0 if sampler is None else sampler.missed
-
-    @property
-    def log(self) -> CsvLog:
-        """Mirrors the history to a CSV file: ``log.start()``, ``log.stop()``."""
-        return self._log
 
     @property
     def window(self) -> float:
@@ -235,10 +158,6 @@ class PerformanceMonitor:
         """
         self._state_subscribers.change(callback, remove)
 
-    def _rows(self) -> Rows:
-        number, times, _, values = self._history.read()
-        return number, times, values.tolist()
-
     # -- what the user adds ----------------------------------------------------------------------------
 
     def mark(self, label: str) -> None:
@@ -287,73 +206,6 @@ class PerformanceMonitor:
         for more than 100 names.
         """
         self._recorded.record(values, self._measured)
-
-    @property
-    def marks(self) -> pd.DataFrame:
-        """The marks in the window: index ``time`` (UTC), column ``label``; a copy."""
-        return self._spans.frame(MARK)
-
-    @property
-    def spans(self) -> pd.DataFrame:
-        """The spans in the window, one row each; a copy.
-
-        Columns ``name``, ``start`` and ``end`` (UTC), ``duration_seconds`` (monotonic clock), ``cpu_seconds``
-        (CPU time of this process, all its threads, without its children), ``raised``. While a span goes on,
-        its end is NaT and its duration and CPU time are NaN.
-        """
-        return self._spans.frame(SPAN)
-
-    @property
-    def cells(self) -> pd.DataFrame:
-        """The executed cells in the window, one row each; a copy. There are none outside IPython.
-
-        Index ``execution_count``; the columns of ``spans``, but instead of a name ``source``, the first line.
-        """
-        return self._spans.frame(CELL)
-
-    def newest_spans(self, most: int) -> list[Span]:
-        """The newest cells, spans and marks, so many of each kind at most: to be looked at, not changed."""
-        return self._spans.newest(most)
-
-    # -- reports ---------------------------------------------------------------------------------------
-
-    def summary(self, since: datetime | float | None = None) -> pd.DataFrame:
-        """One row per column: ``unit``, ``now``, ``mean``, ``min``, ``max``, ``p95``; see analysis.summary.
-
-        ``since``: a time with a zone, or a number of seconds before the newest row; by default the window.
-        """
-        from perfmon_widgets.views.report import summary  # noqa: PLC0415 - a program that only samples never pays
-
-        return summary(self.history, since)
-
-    def by_cell(self) -> pd.DataFrame:
-        """What each cell cost: below ``cell`` the columns of ``cells``, below each metric mean, max, change.
-
-        ``by_cell()["process_ram_bytes"]`` is a table of these three; see analysis.by_span for their meaning.
-        The rows of a cell are found on the monotonic clock, so that setting the computer's clock moves none.
-        """
-        return self._by("cell", CELL)
-
-    def by_span(self) -> pd.DataFrame:
-        """What each span cost: the same as by_cell(), with the columns of ``spans`` below ``span``."""
-        return self._by("span", SPAN)
-
-    def _by(self, name: str, kind: str) -> pd.DataFrame:
-        from perfmon_widgets.views.report import join_costs, span_costs  # noqa: PLC0415
-
-        spans = self._spans.all(kind)
-        table = frame(kind, spans)
-        times, after_gap, values = self._history.read_monotonic()
-        costs = span_costs(
-            times,
-            after_gap,
-            values,
-            starts=[span.began for span in spans],
-            ends=[span.ended for span in spans],
-            units={metric.name: metric.unit for metric in self.metrics[: values.shape[1]]},
-            index=table.index,
-        )
-        return join_costs(name, table, costs)
 
     # -- the sampling thread ---------------------------------------------------------------------------
 

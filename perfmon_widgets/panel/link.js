@@ -23,8 +23,9 @@ function hasControlChannel(manager) {
 function useControlChannel(widget, manager, watch) {
   const comm = widget.comm;
   if (!comm || comm.perfmonSend) return;
-  const usual = (comm.perfmonSend = comm.send); // kept: it also shows that this was done
-  comm.send = function (data, callbacks, metadata, buffers) {
+  const usual = comm.send;
+  comm.perfmonSend = usual; // kept: it also shows that this was done
+  comm.send = (data, callbacks, metadata, buffers) => {
     const kernel = manager?.kernel; // another one after a reconnection
     if (!kernel || !hasControlChannel(manager)) {
       return usual.call(comm, data, watch(callbacks), metadata, buffers);
@@ -49,7 +50,7 @@ function useControlChannel(widget, manager, watch) {
     // The widget waits for "idle" before it sends its next change. The kernel publishes none, since every
     // page would show a kernel that runs a cell as idle; it replies that it has handled the message.
     future.onReply = () => {
-      callbacks?.iopub?.status?.({ content: { execution_state: "idle" } });
+      callbacks?.iopub?.status?.({ header: { msg_type: "status" }, content: { execution_state: "idle" } });
       future.dispose();
     };
     return message.header.msg_id;

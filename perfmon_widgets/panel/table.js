@@ -115,7 +115,7 @@ async function render({ model, el, signal }) {
     put(caption, `${clock(time + start())} – ${clock(time)}`);
     model.get("rows").forEach(({ name, about }, at) => {
       const row = body.rows[at];
-      cells[at].forEach((text, column) => put(row.cells[column + 1], text));
+      for (const [column, text] of cells[at].entries()) put(row.cells[column + 1], text);
       const title = [about, reasons[name]].filter(Boolean).join(". ");
       if (row.title !== title) row.title = title;
     });

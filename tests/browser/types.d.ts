@@ -52,11 +52,14 @@ interface Kernel {
     connect(callback: (kernel: unknown, status: string) => void): void;
     disconnect(callback: (kernel: unknown, status: string) => void): void;
   };
-  sendControlMessage(
-    message: object,
-    expectReply: boolean,
-    disposeOnDone: boolean,
-  ): { onIOPub: (message: KernelMessage) => void };
+  sendControlMessage(message: object, expectReply: boolean, disposeOnDone: boolean): KernelFuture;
+}
+
+/** The answers of a kernel to one message. */
+interface KernelFuture {
+  onIOPub: (message: KernelMessage) => void;
+  onReply: (message: KernelMessage) => void;
+  dispose(): void;
 }
 
 /** What a page knows about a panel. */
