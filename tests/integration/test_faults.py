@@ -768,11 +768,10 @@ monitor.log.start("run.csv")
 for running in (False, True):
     for work in (mark, span, read, record, monitor.sample if not running else read):
         signal.setitimer(signal.ITIMER_REAL, 0.0003)
-        before, until = handled, time.monotonic() + 0.3
-        while time.monotonic() < until:
+        before, until = handled, time.monotonic() + 0.2
+        while time.monotonic() < until or handled - before <= 20:
             work()
         signal.setitimer(signal.ITIMER_REAL, 0)
-        assert handled - before > 20, work
     monitor.start()
 monitor.stop()
 assert monitor.errors == {}, monitor.errors

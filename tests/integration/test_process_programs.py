@@ -18,6 +18,8 @@ from perfmon_widgets.collectors.affinity import allowed_cpus
 from perfmon_widgets.collectors.linux import processes, tree
 from perfmon_widgets.collectors.linux.process import ProcessCollector
 
+pytestmark = pytest.mark.alone  # they need a CPU for each program
+
 MIB = 2**20
 PAGE = os.sysconf("SC_PAGE_SIZE")
 # What the interpreter itself may take and give back between two readings.

@@ -20,6 +20,8 @@ from perfmon_widgets.collectors.linux import processes, tree
 from perfmon_widgets.collectors.linux.process import ProcessCollector
 from perfmon_widgets.collectors.linux.tree import Tree
 
+pytestmark = pytest.mark.alone  # they need a CPU for each program
+
 MIB = 2**20
 PAGE = os.sysconf("SC_PAGE_SIZE")
 # What an interpreter takes and gives back by itself between two readings.

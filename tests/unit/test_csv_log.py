@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import stat
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -707,7 +708,9 @@ def test_a_file_that_is_not_there_is_an_os_error(folder):
 @st.composite
 def tables(draw) -> tuple[list[str], list[float], list[list[float]]]:
     """Column names, times and rows of values."""
-    names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+    # Python 3.10 can neither write nor read a NUL as CSV.
+    excluded = "" if sys.version_info >= (3, 11) else "\0"
+    names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=excluded), min_size=1)
     columns = draw(st.lists(names, min_size=1, max_size=5))
     rows = draw(st.lists(st.lists(st.floats(), min_size=len(columns), max_size=len(columns)), max_size=4))
     times = draw(st.lists(st.floats(0, 4e9), min_size=len(rows), max_size=len(rows)))
@@ -718,7 +721,7 @@ def tables(draw) -> tuple[list[str], list[float], list[list[float]]]:
 @given(tables())
 @example((["a\rb", 'c"d', "e\nf", "g,h", "\r"], [START], [[1.0, math.nan, math.inf, -math.inf, -0.0]]))
 @example(([" a", "a ", "#", "time", "\ufeff"], [START], [[0.1, 0.2, 0.3, 1e-308, 5e-324]]))
-@example((["a\0b"], [START], [[1.0]]))
+@example((["a\0b" if sys.version_info >= (3, 11) else "ab"], [START], [[1.0]]))
 def test_any_column_names_and_any_numbers_come_back_as_they_were(tmp_path, table):
     columns, seconds, rows = table
     times = [microseconds(time) for time in seconds]
