@@ -20,14 +20,16 @@ panel
 
 # What is left once IPython has dropped its outputs: each entry of Out keeps the widget that it showed.
 STATE = """
-import gc, os, threading
+import gc, os, threading, weakref
 from ipywidgets.widgets.widget import _instances
 kept = sum(type(one).__name__ == "PerformancePanel" for one in gc.get_objects())
 get_ipython().displayhook.flush()
 gc.collect()
 resident = int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 threads = sorted(one.name for one in threading.enumerate())
-counts = {"widgets": len(_instances), "threads": threads, "objects": len(gc.get_objects())}
+# Without weak references: pandas keeps those to frames that are gone, and drops them by the hundred.
+objects = sum(type(one) is not weakref.ReferenceType for one in gc.get_objects())
+counts = {"widgets": len(_instances), "threads": threads, "objects": objects}
 counts | {"resident": resident, "kept": kept}
 """
 
@@ -113,12 +115,12 @@ def test_a_panel_cell_that_is_run_again_sends_and_holds_no_more_than_the_first(k
             kernel.forget_messages()  # else what is not read is thrown away, the end of a cell too
         sent.append(messages_at_once(kernel))
         states.append(kernel.run(STATE))
-    first, last = states[0], states[-1]
+    first, last = states[1], states[-1]  # what is imported and cached on first use comes before
     assert last["kept"] >= 10  # by IPython: else the rest would show nothing
     assert last["widgets"] == first["widgets"]
     assert [name for name in last["threads"] if name.startswith("perfmon")] == ["perfmon-sampler"]
     assert len(last["threads"]) <= len(first["threads"]) + 2  # IPython and ipykernel have theirs
-    assert last["objects"] - first["objects"] < 30 * 20  # a panel is made of more than a thousand
+    assert last["objects"] - first["objects"] < 20 * 20  # a panel is made of more than a thousand
     assert last["resident"] - first["resident"] < 10_000_000  # bytes; a panel that lives has 1,000,000
     # Panels that lived on would be widgets more, and 30 times as many messages.
     assert len(sent[-1]) <= len(sent[0]) + 1  # what lies behind the lines is sent only when a cell has run
