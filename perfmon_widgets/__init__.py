@@ -1,7 +1,7 @@
 """Live GPU, CPU, memory and disk gauges for notebooks that run a model.
 
-This file is the map of the package. The public names are loaded on first use, so that a script that only
-samples does not import widgets.
+This file lists the public names. Each is loaded on first use, so that a script that only samples does not
+import widgets.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def unload_ipython_extension(shell: object) -> None:
 
 
 if "IPython.core.interactiveshell" in sys.modules:
-    # This may be IPython: the cells that it executes are noted in each monitor that is started. If it is a
-    # Jupyter kernel, the Jupyter server can ask it for its monitors from now on. Both are loaded here because
-    # the core must not know about either.
+    # This process may be IPython: then the cells that it executes are recorded in each running monitor. If it
+    # is a Jupyter kernel, it also answers requests of the Jupyter server from now on. Both are loaded here,
+    # because the core must not import either.
     importlib.import_module(f"{__name__}.jupyter.cells")
     importlib.import_module(f"{__name__}.jupyter.requests").answer_requests()

@@ -42,10 +42,11 @@ class Result(NamedTuple):
 class Command:
     """A command that is started by ``start()``; its process waits from the beginning and keeps its id.
 
-    So the collectors and the log are ready before the command runs, and it is watched from its first moment.
-    If it were started after our imports and then looked for, it would have run for 45 ms at the first sample
-    (measured on 2 CPUs without a GPU; the NVIDIA driver takes longer), it would be running when its log turns
-    out not to be writable, and Linux would include 33 MiB of this process in its peak memory, not 11 MiB.
+    So the collectors and the log are ready before the command runs, and it is sampled from its first moment.
+    The alternative is to start it after our imports and to find its process then. At the first sample it
+    would have run for 45 ms already (measured on 2 CPUs without a GPU; the NVIDIA driver takes longer). It
+    would be running when its log turns out not to be writable. And Linux would include 33 MiB of this process
+    in its peak memory instead of 11 MiB.
 
     The command shares standard input, output and terminal with this process, which from now on handles the
     forwarded signals in ``wait()`` only. Make one per process, before any thread is started.
@@ -144,7 +145,7 @@ def _explained(name: str, number: int) -> OSError:
     reason = os.strerror(number)
     if number == errno.ENOENT:
         found = shutil.which(name)
-        reason = f"the interpreter that {found} names is not there" if found else "command not found"
+        reason = f"the interpreter named in {found} does not exist" if found else "command not found"
     elif number == errno.ENOEXEC:
-        reason = "it is no program, and its first line names no interpreter (#!)"
+        reason = "it is not a program, and its first line does not name an interpreter (#!)"
     return OSError(number, f"cannot run {name!r}: {reason}")

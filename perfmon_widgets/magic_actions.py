@@ -31,7 +31,7 @@ _LONGEST_SOURCE = 50  # characters of a cell's first line in the table of cells
 
 @dataclass
 class Kept:
-    """What one ``%perfmon`` leaves to the next in the same shell."""
+    """What is kept from one ``%perfmon`` to the next in the same shell."""
 
     panel: PerformancePanel | None = None
     """The panel whose values were printed last in a terminal."""
@@ -41,7 +41,7 @@ class Kept:
 
 
 class Line(NamedTuple):
-    """One line of ``%perfmon``, as far as it concerns an action."""
+    """The parsed arguments of one ``%perfmon`` line that actions use."""
 
     monitor: PerformanceMonitor
     path: str | None
@@ -116,7 +116,7 @@ def show_cells(line: Line) -> pd.DataFrame:
 
 
 def switch_log(line: Line) -> Path | None:
-    """Start the log, or end it with ``off``; raises UsageError if the file cannot be written."""
+    """Start the log, or end it with ``--off``; raises UsageError if the file cannot be written."""
     log = line.monitor.log
     if line.off:
         was_running = log.running
@@ -134,7 +134,7 @@ def switch_log(line: Line) -> Path | None:
 
 def serve(line: Line) -> PerformanceServer:
     """Serve the HTTP API from this process; without a name the server becomes ``perfmon_server``."""
-    from perfmon_widgets.web import server  # noqa: PLC0415 - only who serves loads tornado
+    from perfmon_widgets.web import server  # noqa: PLC0415 - the other actions need no tornado
 
     kept = line.kept
     if kept.server is not None and kept.served is not line.monitor:
@@ -154,9 +154,9 @@ class Action(NamedTuple):
 
     name: str
     run: Callable[[Line], object]
-    """Does it; what it returns is given the name after ``-o``."""
+    """Performs the action. Its result is assigned to the variable after ``-o``."""
     options: tuple[str, ...]
-    """The arguments that it takes, without ``-o``, which all take."""
+    """The arguments that it takes, in addition to ``-o``, which all actions take."""
     help: str
 
 
@@ -201,7 +201,7 @@ def _shortened(source: str) -> str:
 
 
 def _relative(path: Path | None) -> str:
-    """Return a path below the working directory as relative to it, since a notebook may go elsewhere."""
+    """Return a path below the working directory as relative to it, since a notebook may be moved."""
     try:
         return os.path.relpath(path) if path is not None and path.is_relative_to(Path.cwd()) else str(path)
     except OSError:  # the working directory has been deleted

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _Measuring(NamedTuple):
-    """A measurement that is under way."""
+    """A measurement that is in progress."""
 
     cell: Any
     """IPython's ``ExecutionInfo`` of the cell; None if it was begun outside one."""
@@ -35,7 +35,7 @@ class _Measuring(NamedTuple):
 
 @magics_class
 class PerfmonMagics(Magics):
-    """The two magics of one shell, and the measurements that are under way in it."""
+    """The two magics of one shell, and the measurements that are in progress in it."""
 
     shell: Any  # IPython's own type may be None and lacks the attributes that it adds later
 

@@ -1,4 +1,4 @@
-"""Metric says what a number means, Sample is one row of numbers."""
+"""Metric describes what a column means; Sample is one row of numbers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Metric:
     Or empty.
     """
     set_by: str = ""
-    """Of a limit that the machine has not itself: who set it, such as ``container`` or ``JupyterHub``."""
+    """For a limit below the machine's own: what set it, such as ``container`` or ``JupyterHub``."""
     label: str = ""
     """The name for people: ``RAM in use``, ``core 0``, ``GPU 1 power``; by default made from the column's."""
 

@@ -24,9 +24,9 @@ HEAD = """\
      python tests/columns.py > perfmon_widgets/COLUMNS.md -->
 
 The same name is the column of `monitor.history`, the header in the CSV file and the key in JSON:
-`[where/]what_unit`. What follows the last slash says what is measured, in which unit; what precedes it says
-where: nothing for the whole machine, `core3`, `gpu0`. Prometheus gets `perfmon_power_watts{gpu="0"}` for
-`gpu0/power_watts`.
+`[where/]what_unit`. The part after the last slash says what is measured, and ends in the unit. The part
+before it says where: `core3`, `gpu0`; the whole machine has no such part. In Prometheus `gpu0/power_watts`
+becomes `perfmon_power_watts{gpu="0"}`.
 
 - **Units** are base units. A percentage goes from 0 to 100.
 - **A missing number** is NaN, never 0, and `monitor.errors[column]` says why. A number that cannot be true,
@@ -43,11 +43,11 @@ where: nothing for the whole machine, `core3`, `gpu0`. Prometheus gets `perfmon_
 the CPUs in the process's affinity, or of the CPU quota if that is less. `ram_percent` is the share of the
 tightest memory limit of all its control groups, and the memory in use is the working set of the very group
 that carries that limit, as `docker stats` and `kubectl top` print it. Limits are read again every ten
-seconds. The columns `host_…` exist where such a limit is in force when the monitor is made, because a
-healthy container dies on a full host.
+seconds. The columns `host_…` exist where such a limit is in force when the monitor is made: a container
+within its limits can still be killed when the host runs out of memory.
 
 **JupyterHub.** Where no control group shows a limit, those in the environment variables `MEM_LIMIT` and
-`CPU_LIMIT` are taken. What all processes of the notebook server use is compared with them.
+`CPU_LIMIT` are used. They are compared with the usage of all processes of the notebook server.
 
 **Disk.** The file system of the working directory, with space as `df` counts it, and the traffic of the
 disk beneath it. File systems without a disk (network, overlay, memory) have no traffic, and
@@ -57,10 +57,11 @@ disk beneath it. File systems without a disk (network, overlay, memory) have no 
 perfmon_widgets run`. Memory that they share counts once.
 
 **GPUs.** Every visible GPU has its columns from the start. They are NaN until this process or a descendant
-uses the GPU; nothing is attached, and no GPU is woken, to find that out. The numbers of a GPU are then
-about the whole GPU, whoever uses it; those of a MIG slice in use about that slice. NVIDIA GPUs have the
-numbers of `nvidia-smi`. Those of AMD follow, in the order of their PCI addresses. `CUDA_VISIBLE_DEVICES`,
-`ROCR_VISIBLE_DEVICES` and `HIP_VISIBLE_DEVICES` hide GPUs here as they do for the frameworks.
+uses the GPU. The search for GPUs in use opens none of them and wakes none. The numbers of a GPU are then
+about the whole GPU, with all processes that use it; if a MIG slice is in use, they are about that slice.
+NVIDIA GPUs have the same indices as in `nvidia-smi`. AMD GPUs follow, in the order of their PCI addresses.
+`CUDA_VISIBLE_DEVICES`, `ROCR_VISIBLE_DEVICES` and `HIP_VISIBLE_DEVICES` hide GPUs here as they do for the
+frameworks.
 
 **macOS and Windows.** psutil is read instead of /proc. It has no disk traffic for a single file system and
 none for a process, and no memory of descendants, so these columns do not exist, and `process_…` is about

@@ -13,10 +13,10 @@ from perfmon_widgets.metrics import Metric
 class Collector(Protocol):
     """A source of readings: anything with these two members, no base class needed.
 
-    A collector is called by one thread at a time, and may keep what it needs between calls. It may also have
-    ``errors``, the reason for each number that is missing now, by column, or by group where it has no
-    columns; a source that fails as a whole raises. And it may have ``close()``, which is called when the
-    monitor stops; ``collect()`` may be called again later.
+    A collector is called by one thread at a time, and may keep what it needs between calls. Two more members
+    are optional. ``errors`` has the reason for each number that is missing now, by column, or by group if the
+    collector has no columns; a source that fails as a whole raises. ``close()`` is called when the monitor
+    stops; ``collect()`` may be called again after that.
     """
 
     @property
@@ -68,7 +68,7 @@ def _host(root: int | None) -> list[Collector]:
         from perfmon_widgets.collectors.linux.limits import Limits  # noqa: PLC0415
         from perfmon_widgets.collectors.linux.process import ProcessCollector  # noqa: PLC0415
 
-        limits = Limits()  # shared, so that they are searched once for both
+        limits = Limits()  # shared, so that one search serves both
         return [HostCollector(limits=limits), ProcessCollector(root=root, limits=limits)]
     if root is not None:
         raise OSError("another process can be watched on Linux only")

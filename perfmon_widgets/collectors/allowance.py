@@ -1,4 +1,4 @@
-"""Keep work whose cost grows with the number of processes below a share of one CPU."""
+"""Limit work whose cost grows with the number of processes to a small share of one CPU."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Allowance:
     _started: float = 0.0
 
     def affordable(self) -> bool:
-        """Return whether the last run is far enough back for what it cost."""
+        """Return whether enough time has passed since the last run, in proportion to its CPU time."""
         return time.monotonic() >= self._affordable_at
 
     def due(self) -> bool:

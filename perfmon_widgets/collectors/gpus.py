@@ -15,7 +15,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Vendor(Protocol):
-    """What a vendor's package has to offer."""
+    """The functions that a vendor's package must have."""
 
     def known_uuids(self) -> Sequence[str]:
         """Return the UUID, or "", of each GPU of this vendor, in the order of their numbers; wakes no GPU."""
@@ -25,8 +25,10 @@ class Vendor(Protocol):
         """Return the collector of this vendor's GPUs.
 
         ``gpus`` are numbers or UUIDs; None means those in use. ``first`` is the number of the vendor's first
-        GPU, ``root`` another process whose GPUs to look for. Raises FileNotFoundError if the vendor has no
-        GPU here, another OSError if it has but they cannot be read, ValueError for an unknown GPU.
+        GPU. ``root`` is the process whose GPUs are searched for, instead of this one.
+
+        Raises FileNotFoundError if this machine has no GPU of the vendor, another OSError if it has some that
+        cannot be read, and ValueError for an unknown GPU.
         """
         ...
 
@@ -70,8 +72,8 @@ def _made(
 def _by_vendor(gpus: Sequence[int | str], uuids: Sequence[Sequence[str]]) -> list[list[int | str]]:
     """Return for each vendor those of the named GPUs that are its own.
 
-    A name that nobody knows goes to the first vendor, NVIDIA: NVML also finds GPUs that /proc does not list
-    (WSL) and MIG slices, and raises ValueError for the others.
+    An unknown name goes to the first vendor, NVIDIA. NVML also finds MIG slices, and GPUs that /proc does not
+    list (WSL); for any other name the collector raises ValueError.
     """
     named: list[list[int | str]] = [[] for _ in uuids]
     owners: dict[str, int] = {}

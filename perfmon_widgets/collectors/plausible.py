@@ -1,4 +1,4 @@
-"""The one place that decides which numbers cannot be true: they are missing, with the reason given here."""
+"""Decides which numbers cannot be true. Such a number counts as missing, for the reason given here."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _CEILINGS = {"percent": 100.0, "bytes": 2.0**60, "hertz": 1e11, "watts": 1e5}
 
 
 def impossible(unit: str, value: float, limit: float = math.inf) -> str:
-    """Return why a value in this unit cannot be true; empty if it can be, and for NaN.
+    """Return why a value in this unit cannot be true; an empty text if it can, and for NaN.
 
-    No unit of this package allows values below 0. ``limit`` is the most it can be here, if that is known.
+    No unit of this package allows values below 0. ``limit`` is the largest possible value, if it is known.
     """
     most = min(_CEILINGS.get(unit, math.inf), limit)
     if value < 0:

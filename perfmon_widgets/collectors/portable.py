@@ -68,7 +68,7 @@ class PortableCollector:
     def collect(self) -> Mapping[str, float]:
         """Return a value for each column; shares of CPU time are NaN in the first reading.
 
-        A source that cannot be read costs its own columns. Raises OSError if nothing can be read at all.
+        If a source cannot be read, only its own columns are missing. Raises OSError if nothing can be read.
         """
         values: dict[str, float] = {}
         errors: dict[str, str] = {}

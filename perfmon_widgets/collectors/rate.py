@@ -25,7 +25,7 @@ class Rate:
         """
         grown, passed = count - self._count, clock - self._clock
         self._count, self._clock = count, clock
-        # NaN compares false with everything, so the first call takes the last way out.
+        # Every comparison with NaN is false, so the first call returns NaN at the end.
         return grown / passed if passed > 0 and grown >= 0 else math.nan
 
 

@@ -45,8 +45,8 @@ class TimeoutThread:
     def ask(self, function: Callable[[], Any], seconds: float) -> Any:
         """Return what the function returns, or raise what it raises.
 
-        Raises NoAnswerError if that takes longer than ``seconds``, or at once as long as an earlier call has
-        not returned; OSError if no thread can be started.
+        Raises NoAnswerError if that takes longer than ``seconds``, and at once if an earlier call has not
+        returned yet. Raises OSError if no thread can be started.
         """
         if self.busy:
             raise NoAnswerError

@@ -10,7 +10,7 @@ from perfmon_widgets.forks import renew_after_fork
 
 
 class Actions:
-    """A queue of functions; one that raises is listed in the errors, and the next is called all the same."""
+    """A queue of functions. If one raises, its error is listed in the errors and the next is still called."""
 
     def __init__(self, errors: Errors) -> None:
         self._errors = errors
@@ -30,7 +30,7 @@ class Actions:
         while not self._queue.empty():
             try:
                 name, action = self._queue.get_nowait()
-            except queue.Empty:  # another thread was quicker
+            except queue.Empty:  # another thread has taken the last one
                 return
             with self._errors.catch(name):
                 action()

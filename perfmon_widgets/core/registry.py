@@ -1,7 +1,7 @@
 """The registry: every monitor of this process, and which of them is shared.
 
-It outlives the re-execution of a file of this package (``%autoreload``, ``importlib.reload``): without that,
-an edited file would bring a second shared monitor next to the first, which goes on sampling.
+It survives the re-execution of a file of this package (``%autoreload``, ``importlib.reload``). Otherwise an
+edited file would make a second shared monitor while the first goes on sampling.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Registry:
         """Held while the shared monitor is made."""
 
     def _stop_all(self) -> None:
-        # Joins the threads while the interpreter is still whole: one that outlives it may crash in a driver.
+        # Joins the threads before the interpreter shuts down: one that runs longer may crash in a driver.
         for monitor in tuple(self.monitors):
             monitor.stop()
 

@@ -1,4 +1,4 @@
-"""Which monitor is meant where none is given: one rule for panel, magics and servers."""
+"""Which monitor is used where none is given: one rule for panel, magics and servers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from perfmon_widgets.core.registry import registry
 
 
 def default_monitor() -> PerformanceMonitor:
-    """Return the monitor that is meant where none is given; makes the shared one if there is no other.
+    """Return the monitor to use where none is given; makes the shared one if there is no other.
 
     That is the shared monitor if it runs, else the one that was started last of those that run, else the
     shared one.

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CAP = 10_000
-"""The most of each kind that are kept; beyond that the oldest are dropped."""
+"""How many spans of each kind are kept at most; then the oldest are dropped."""
 LONGEST_NAME = 200
-"""The characters of a name that are kept."""
+"""How many characters of a name are kept."""
 
 CELL, SPAN, MARK = "cell", "span", "mark"
 
@@ -33,8 +33,8 @@ CELL, SPAN, MARK = "cell", "span", "mark"
 _UNWRITABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
 watchers: list[Callable[[Any, bool], object]] = []
-"""Called with each monitor after it started (True) and before it stops (False). By this jupyter/kernel.py
-reports cells, although the core does not import IPython."""
+"""Called with each monitor after it has started (True) and before it stops (False). In this way
+jupyter/cells.py records cells, although the core does not import IPython."""
 
 
 @dataclass(eq=False, slots=True)
@@ -42,11 +42,11 @@ class Span:
     """A named span of time; a mark is a span without length."""
 
     number: int
-    """Counts all spans and marks, in the order in which they started."""
+    """A running number over all cells, spans and marks, in the order of their starts."""
     kind: str
     """``cell``, ``span`` or ``mark``."""
     name: str
-    """The name that was given; of a cell the first line of its source."""
+    """The name that was given; for a cell the first line of its source."""
     start: float
     """Unix seconds (UTC)."""
     end: float = math.nan
@@ -54,7 +54,7 @@ class Span:
     raised: bool = False
     """Whether an exception, or an interrupt, ended it."""
     execution_count: int | None = None
-    """That of a cell."""
+    """The number of a cell (``In [3]``); None for spans and marks."""
     seconds: float = math.nan
     """How long it lasted on the monotonic clock; NaN while it goes on. By default ``end - start``."""
     cpu_seconds: float = math.nan
@@ -75,8 +75,8 @@ class Spans:
     """The spans, cells and marks of one monitor; safe to use from any thread.
 
     ``oldest`` returns the monotonic time of the oldest row of the window, and ``clock`` the monotonic time
-    now. At most CAP of each kind are kept, and CAP that have not ended, so that a loop that makes a million
-    costs no more memory than one that makes a few.
+    now. At most CAP of each kind are kept, and at most CAP that have not ended, so that a loop that makes a
+    million of them needs a limited amount of memory.
     """
 
     def __init__(self, oldest: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
@@ -117,7 +117,7 @@ class Spans:
             if not math.isnan(span.end):
                 return
             span.ended, span.seconds, span.cpu_seconds = ended, ended - span.began, cpu - span.cpu_began
-            # A table or figure has no use for an end before the start, where the clock was set back.
+            # If the clock was set back, the end would lie before the start: tables and figures need it after.
             span.end, span.raised = max(now, span.start), raised
             self._open.pop(span.number, None)
             self._trim()
@@ -134,7 +134,7 @@ class Spans:
             self._news.append(span)
 
     def _trim(self) -> None:
-        """Drop what ended before the oldest row. Not called for each row: that would make samples dearer."""
+        """Drop what ended before the oldest row. Not called for each row, so that samples stay cheap."""
         if self._trimming:  # by the code that this signal handler interrupted
             return
         self._trimming = True
@@ -148,11 +148,11 @@ class Spans:
 
     @property
     def has_news(self) -> bool:
-        """Whether news() would return any."""
+        """Whether news() would return any spans."""
         return bool(self._news)
 
     def news(self) -> list[Span]:
-        """What started or ended since the last call, each once, in the order of their starts."""
+        """The spans that started or ended since the last call, each once, in the order of their starts."""
         if not self._news:
             return []
         with self._lock:
@@ -160,7 +160,7 @@ class Spans:
         return sorted({span.number: span for span in news}.values(), key=_number)
 
     def all(self, *kinds: str) -> list[Span]:
-        """Those of some kinds, in the order of their starts."""
+        """The spans of these kinds, in the order of their starts."""
         with self._lock:
             self._trim()
             found = [span for kind in kinds for span in list(self._ended[kind])]
@@ -176,7 +176,7 @@ class Spans:
         return sorted(found, key=_number)
 
     def frame(self, kind: str) -> pd.DataFrame:
-        """Those of one kind as a new DataFrame, in the order of their starts."""
+        """The spans of one kind as a new DataFrame, in the order of their starts."""
         return frame(kind, self.all(kind))
 
 

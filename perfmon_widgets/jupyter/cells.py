@@ -1,4 +1,4 @@
-"""Notice each cell that IPython executes, in a Jupyter kernel or a terminal, in the running monitors."""
+"""Record each cell that IPython executes in the running monitors, in a Jupyter kernel or a terminal."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ def executing(shell: Any) -> Any:
 
 
 def ends(result: Any, info: Any) -> bool:
-    """Return whether ``result``, passed to a post_run_cell hook, belongs to the execution ``info`` describes.
+    """Return whether ``result``, passed to a post_run_cell hook, ends the execution that ``info`` describes.
 
-    As a rule it refers to the same ``ExecutionInfo`` object. When an interrupt hits IPython itself, such as
-    between two statements, IPython makes another one with the same source, or passes None.
+    Usually the result refers to the same ``ExecutionInfo`` object. If an interrupt occurs inside IPython
+    itself, for example between two statements, IPython makes a new object with the same source, or passes
+    None.
     """
     if result is None or result.info is None or result.info is info:
         return True
@@ -60,7 +61,7 @@ class ExecutedCells:
     def __init__(self) -> None:
         self._shell: Any = None
         self._lock = threading.Lock()
-        self._monitors: dict[Any, float] = {}  # and since when (monotonic seconds) each notes cells
+        self._monitors: dict[Any, float] = {}  # with the monotonic time of each one's add()
         self._running: dict[int, _RunningCell] = {}  # by the id() of their info
         renew_after_fork(self)
 
@@ -71,7 +72,7 @@ class ExecutedCells:
         self._unregister()
 
     def add(self, monitor: Any) -> None:
-        """Begin a span for the running cell, if any, and for each later one; nothing without IPython."""
+        """Record cells in a monitor from now on, the running one included; no effect without IPython."""
         shell = get_ipython()
         if shell is None:
             return
@@ -85,7 +86,7 @@ class ExecutedCells:
             cell.begin(monitor)
 
     def remove(self, monitor: Any) -> None:
-        """End the spans of the running cells in a monitor, and begin none after that."""
+        """Stop recording cells in a monitor, and end there the spans of the cells that are running."""
         with self._lock:
             self._monitors.pop(monitor, None)
             running = tuple(self._running.values())
@@ -143,15 +144,15 @@ class ExecutedCells:
                 for monitor, span in cell.spans:
                     monitor.end(span, raised=result is None or not result.success)
             elif result is not None and result.execution_count is not None and _counts(result.info):
-                # The first monitor was started in it, but in a nested execution that does not count, such as
-                # the body of %%capture: that one was found running instead.
+                # The first monitor was started in this cell, but in a nested execution that does not count,
+                # such as the body of %%capture. So _find_running() found that execution instead of the cell.
                 for monitor, since in monitors.items():
                     span = monitor.begin(spans.CELL, _first_line(result.info), result.execution_count)
                     span.start -= time.monotonic() - since
                     monitor.end(span, raised=not result.success)
 
     def _take_ended(self, result: Any) -> _RunningCell | None:
-        """Remove and return the running cell that this result ends; None if it does not count."""
+        """Remove and return the running cell that has ended with this result; None if it is not recorded."""
         if result is not None and id(result.info) in self._running:
             return self._running.pop(id(result.info))
         here = [cell for cell in self._running.values() if cell.thread == threading.get_ident()]
@@ -172,7 +173,7 @@ _executed = ExecutedCells()
 
 
 def note_cells(monitor: Any, running: bool) -> None:
-    """Note the executed cells in a monitor from its start to its stop; the core calls this at both."""
+    """Begin to record executed cells in a monitor, or end that; the core calls this at start and stop."""
     if running:
         _executed.add(monitor)
     else:

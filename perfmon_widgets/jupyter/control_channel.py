@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from perfmon_widgets.web.request import Request, Response
 
-# After this many seconds without a sign from the kernel, also send a message that every kernel answers.
+# After this many seconds without a message from the kernel, also send a request that every kernel answers.
 _PROBE_AFTER = 0.5
 
 # Connecting takes as long as a request, so the connection is kept for this many seconds.
@@ -20,7 +20,7 @@ class _Question(NamedTuple):
 
     answer: asyncio.Future[Response | None]
     probe: asyncio.TimerHandle
-    """Cancelled when the kernel says that it has heard the request."""
+    """Sends the second request; cancelled when the kernel confirms that it has received the first."""
 
 
 class ControlChannel:
@@ -75,9 +75,10 @@ class ControlChannel:
             self._stream.on_recv(self._receive)
 
     def _probe(self, identity: str) -> None:
-        """Send what every kernel answers, under the same id: it ignores a request that it does not know.
+        """Send a second request, with the same id, that every kernel answers.
 
-        A kernel reads its messages in order. If it answers this one first, it does not know the other.
+        A kernel does not answer a request that it does not know, and it reads its messages in order. So if
+        the answer to this second request comes first, the kernel does not know the first one.
         """
         kernel: Any = self._kernel()
         if kernel is not None and self._stream is not None:

@@ -1,4 +1,4 @@
-"""The Jupyter kernel that this process may be: which cell runs, when a cell has ended, HTML to show in it."""
+"""This process as a Jupyter kernel: which cell runs, when a cell has ended, and HTML output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Cell(NamedTuple):
 
 
 def current_kernel() -> Any:
-    """Return the ipykernel that this process is; None if it is none."""
+    """Return the ipykernel of this process; None if this process is not a Jupyter kernel."""
     return getattr(get_ipython(), "kernel", None)
 
 
@@ -77,7 +77,7 @@ def log_exceptions() -> Iterator[None]:
     try:
         yield
     except Exception:
-        _logger.exception("a cell could not be followed")
+        _logger.exception("a hook of perfmon_widgets failed; this cell may not be recorded")
 
 
 def show_html(text: str, name: str, *, again: bool) -> None:

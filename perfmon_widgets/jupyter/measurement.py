@@ -29,11 +29,11 @@ _MAX_POINTS = 400
 
 
 class Measurement:
-    """Has a monitor sample more often from now until ``end()``, which restores its interval.
+    """Makes a monitor sample more often from now until ``end()``, which restores its interval.
 
     A monitor that does not run is started, and ``end()`` stops it again unless something else, such as a
     panel, has started it meanwhile. Raises ValueError for an interval that is not a number above 0, and
-    RuntimeError if no thread can be started. If anything is raised, an interrupt too, nothing has changed.
+    RuntimeError if no thread can be started. If it raises, or is interrupted, nothing has changed.
     """
 
     def __init__(self, monitor: PerformanceMonitor, interval: float | None = None) -> None:
@@ -138,7 +138,7 @@ def _cpu_seconds() -> float:
 def have_row(monitor: PerformanceMonitor, since: float) -> None:
     """Make sure that there is a row taken at ``since`` (Unix seconds) or later.
 
-    Waits a moment for the sampling thread to take one, and takes a sample otherwise.
+    Waits a moment for the sampling thread to take one. If none comes, takes a sample itself.
     """
     taken = threading.Event()
 

@@ -1,11 +1,11 @@
 """The kernel's end of its control channel: widget messages and HTTP requests, answered while a cell runs.
 
 ipykernel serves the shell channel on the main thread, where messages wait for the running cell. It serves the
-control channel on a thread of its own, for interrupts, shutdown and the debugger, and this package is a guest
-there: what it does on that thread takes a few milliseconds at most and never raises.
+control channel on a thread of its own, for interrupts, shutdown and the debugger. This package must not
+disturb these: its work on that thread takes a few milliseconds at most and never raises.
 
-Both kinds of message are taken out before ipykernel sees them. Around each message that ipykernel handles, it
-publishes that the kernel is busy, then idle: front ends would show a kernel that runs a cell as idle
+Both kinds of message are intercepted before ipykernel handles them. ipykernel publishes "busy" before and
+"idle" after each message that it handles. Front ends would then show a kernel that runs a cell as idle
 (jupyter_client#838), and the answer would take twice as long.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def hear_widgets_while_busy() -> bool:
-    """Have widget messages on the control channel handled; returns whether there is such a channel.
+    """Handle widget messages on the control channel from now on; returns whether there is such a channel.
 
     The callbacks of the widgets are then called on the thread of that channel, so they must return at once.
     When they have, the kernel sends ``perfmon_heard`` to the browser.
@@ -36,7 +36,7 @@ def hear_widgets_while_busy() -> bool:
 
 
 def answer_requests() -> None:
-    """Have ``perfmon_request`` on the control channel answered; does nothing outside a Jupyter kernel.
+    """Answer ``perfmon_request`` on the control channel from now on; no effect outside a Jupyter kernel.
 
     The content of a request has the fields of ``web.request.Request``; its first buffer is the body. The
     answer is a ``perfmon_reply``: its content has the status and the content type, its buffer is the body.
@@ -71,8 +71,8 @@ class _Requests:
         try:
             handle()
         except Exception:
-            # Not raised: the stream would stop to look for further messages. Into ipykernel's own log, which
-            # goes to the terminal; others may be shown below the cell that runs.
+            # Not raised: the stream would read no further messages. Logged in ipykernel's own log, which goes
+            # to the terminal; other logs may be shown below the running cell.
             self._kernel.log.error("perfmon_widgets: cannot handle a control message", exc_info=True)
         return None
 
@@ -108,7 +108,7 @@ class _Requests:
             self._send("perfmon_heard", {}, identity, message)
 
     def _answer(self, identity: Any, message: dict[str, Any]) -> None:
-        # Imported when the first request comes: a kernel that gets none does without.
+        # Imported when the first request comes: most kernels get none.
         from perfmon_widgets.web import api  # noqa: PLC0415
         from perfmon_widgets.web.background import Background  # noqa: PLC0415
         from perfmon_widgets.web.request import Refusal  # noqa: PLC0415
@@ -132,10 +132,10 @@ class _Requests:
     def _send(
         self, kind: str, content: dict[str, Any], identity: Any, message: dict[str, Any], *buffers: bytes
     ) -> None:
-        """Send a message. It leaves at once, when this callback of the event loop has returned.
+        """Queue a message; it is sent as soon as the running callback of the event loop has returned.
 
-        Not by ``stream.flush()``: that schedules further callbacks, more with each message that waits, and
-        500 requests that came together took 11 s instead of 0.4 s.
+        ``stream.flush()`` is not called. It would schedule further callbacks, more with each queued message:
+        500 requests that arrived together took 11 s instead of 0.4 s.
         """
         self._kernel.session.send(self._stream, kind, content, message, ident=identity, buffers=list(buffers))
 
@@ -163,7 +163,7 @@ def _request(message: dict[str, Any]) -> Request | None:
 
 
 def _monitor() -> Monitor | None:
-    """Return the monitor that is meant where none is given, if it runs; never makes one."""
+    """Return the monitor to use where none is given, if it runs; never makes one."""
     from perfmon_widgets.core.shared import existing_monitor  # noqa: PLC0415
 
     monitor = existing_monitor()

@@ -21,18 +21,18 @@ from perfmon_widgets.jupyter.control_channel import ControlChannel
 from perfmon_widgets.web import api, exposition
 from perfmon_widgets.web.request import Refusal, Request, Response, read_query
 
-# How many seconds a kernel has for its answer. A call into C code may keep its interpreter that long.
+# The timeout for a kernel's answer, in seconds. A call into C code may hold the GIL of the kernel for long.
 _TIMEOUT = 5.0
 
 _PROBE = Request("GET", "/api/performance/logging")  # the request that costs a kernel least
 
-# Before version 2.13 the Jupyter server does not have handlers say that they work without a login.
+# Before version 2.13 the Jupyter server has no decorator for handlers that work without a login.
 _without_login = getattr(decorator, "allow_unauthenticated", lambda method: method)
 
 
 def _load_jupyter_server_extension(server: Any) -> None:
     """Add the API under the base URL; the Jupyter server calls this."""
-    # These requests do not count as activity of a kernel, which would keep it from being culled.
+    # These requests do not count as activity of a kernel: that would prevent it from being culled.
     manager = server.kernel_manager
     manager.untracked_message_types = [*manager.untracked_message_types, "perfmon_request"]
     base = re.escape(server.web_app.settings["base_url"].rstrip("/"))
@@ -47,11 +47,11 @@ def _load_jupyter_server_extension(server: Any) -> None:
 
 
 class _Handler(APIHandler):
-    """Pass one request on to the kernel that is meant, and its response back."""
+    """Pass one request on to its kernel, and the response back to the client."""
 
     # The permission for the kernels is the permission for their monitors.
     auth_resource = "kernels"
-    # A dashboard that polls must not keep an idle server from being shut down.
+    # A dashboard that polls must not prevent an idle server from being shut down.
     _track_activity = False
 
     def initialize(self, kernels: _Kernels) -> None:
@@ -130,9 +130,9 @@ class _Kernels:
         self._without_package: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
     async def answer(self, request: Request) -> Response:
-        """Return the response of the kernel that is meant.
+        """Return the response of the kernel that the request is for.
 
-        Raises Refusal if none or several may be meant, and if the kernel does not answer.
+        Raises Refusal if no kernel or several come into question, and if the kernel does not answer.
         """
         chosen = request.query.get("kernel_id")
         if chosen is not None:
@@ -174,8 +174,8 @@ class _Kernels:
     async def _ask(self, kernel: Any, request: Request) -> Response:
         """Return the response of one kernel; raises Refusal if it does not answer."""
         await _check_alive(kernel)
-        # A kernel writes each request that it does not know into its log as an error. So it gets none until
-        # a cell has run in it, or while one runs, which may start a monitor.
+        # A kernel without this package logs each request as an error. So once that is known, it gets none
+        # until another cell has run in it, or while one runs: that cell may have started a monitor.
         active = getattr(kernel, "last_activity", None)
         if (
             self._without_package.get(kernel, self) == active

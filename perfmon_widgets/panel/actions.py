@@ -27,7 +27,7 @@ class Actions:
     """Does what the controls of one panel ask for, one thing at a time.
 
     Args:
-        monitor: on whose thread actions run that must not run where they were asked for.
+        monitor: actions that must not run on the thread of the request run on this monitor's thread.
         controls: the controls to watch.
         redraw: shows what an action has changed; called after each, by the same thread.
     """
@@ -50,11 +50,12 @@ class Actions:
             self.run(control.name, partial(control.act, change["new"]))
 
     def run(self, name: str, action: Callable[[], object]) -> None:
-        """Run an action and redraw: at once on the main thread, from any other soon on the sampling thread.
+        """Run an action and redraw: on the main thread at once, from others soon on the sampling thread.
 
-        On the main thread a program finds it done in its next line, and gets what it raises. The thread of
-        the control channel also carries interrupts, so it must not wait for a disk or for a reading; there an
-        error is listed in ``monitor.errors`` under ``name``.
+        On the main thread the action is done when this returns, and its exceptions are raised here. The
+        thread of the control channel also handles interrupts, so it must not wait for a disk or a reading:
+        the action then runs on the sampling thread, and an error is listed in ``monitor.errors`` under
+        ``name``.
         """
         if threading.current_thread() is threading.main_thread():
             self._run(action)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # time, in every drawing: fewer where there are many lines.
 _MAX_POINTS, _MIN_POINTS = 200, 60
 _NUMBERS = 1_300  # of four bytes, in one message of one chart
-# Seconds before now where points lie that are not to be seen: bqplot cannot place a missing number.
+# Invisible points lie this many seconds before now, left of the figure: bqplot cannot place a missing number.
 _NOWHERE = 1e9
 
 
@@ -30,7 +30,7 @@ class Chart(bqplot.Figure):
     them, since their points have times of their own.
 
     Args:
-        figure: what is drawn; it need not have numbers yet.
+        figure: the figure that is drawn; it may have no numbers yet.
         window: how many seconds are shown.
         behind: marks that lie behind the lines; several charts may share them.
     """
@@ -120,5 +120,5 @@ class Chart(bqplot.Figure):
 
 
 def _flat(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A row per line; for a single line the row itself, as bqplot wants it."""
+    """A row per line; for a single line the row itself, as bqplot requires."""
     return values if len(values) > 1 else values[0]

@@ -1,4 +1,4 @@
-"""The text that is seen where the Jupyter server lacks the extensions that draw the panel."""
+"""The text that is shown where the Jupyter server lacks the extensions that draw the panel."""
 
 from __future__ import annotations
 

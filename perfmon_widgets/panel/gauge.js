@@ -1,5 +1,5 @@
-// One number against its limit, as a ring. The number and its words come from Python (views/gauges.py); this
-// file only decides whether they still hold.
+// One number against its limit, as a ring. The number and its text come from Python (views/gauges.py); this
+// file only decides whether they are still up to date.
 
 const RADIUS = 19;
 const LENGTH = 2 * Math.PI * RADIUS;
@@ -17,8 +17,8 @@ const TEMPLATE = `
   </div>`;
 
 /**
- * Return what the kernel does, where the front end says so. "idle" is left out: JupyterLab calls a kernel idle
- * that runs a cell, as soon as it has answered a click.
+ * Return the state of the kernel, if the front end knows it. "idle" is left out: JupyterLab shows a kernel that
+ * runs a cell as idle as soon as it has answered a click.
  *
  * @param {WidgetModel} link
  */
@@ -32,7 +32,7 @@ function kernelState(link) {
 }
 
 /**
- * Return why the readings are not those of now; empty if they are.
+ * Return why the readings are out of date; empty if they are not.
  *
  * @param {WidgetModel} link
  * @param {Readings} readings
@@ -55,8 +55,8 @@ function doubt(link, readings, silence) {
 }
 
 /**
- * Say the reading to a screen reader. A meter must have a value, so a missing number is announced as a picture
- * with its reason.
+ * Announce the reading to a screen reader. A meter must have a value, so a missing number is announced as an
+ * image with its reason.
  *
  * @param {HTMLElement} root
  * @param {string} label

@@ -18,8 +18,8 @@ from perfmon_widgets.views.text import format_value
 class Gauge(anywidget.AnyWidget):
     """A ring that fills from 0 to 100 %, with a label and a line of detail.
 
-    The browser draws it from the readings of its ``link``, and finds its own by the label. It turns grey,
-    measured by the browser's clock, when three intervals pass without new readings.
+    The browser draws it from the readings of its ``link``, in which it finds its own by the label. It turns
+    grey when, by the browser's clock, three intervals have passed without new readings.
     """
 
     _esm = script("shared.js", "gauge.js")
@@ -41,7 +41,7 @@ class Gauge(anywidget.AnyWidget):
 
 
 def in_json(reading: Reading) -> dict[str, Any]:
-    """Return a reading as it is sent with each sample: what is missing or usual is left out."""
+    """Return a reading as it is sent with each sample, without missing and default values."""
     shown: dict[str, Any] = {"detail": reading.detail}
     if math.isfinite(reading.percent):
         shown["value"] = round(reading.percent, 1)

@@ -49,8 +49,8 @@ class Gauges(ipywidgets.HBox):
             gauges = {label: in_json(reading) for label, reading in found.items()}
         self._link.readings = {
             "state": "live" if sample is not None or running else "stopped",
-            # Differs from the last one though no number changed, so that it is sent: the browser takes
-            # silence for a kernel that does not answer.
+            # Always differs from the last one, so that ipywidgets sends it even if no number has changed. A
+            # browser that gets no messages takes the kernel for one that does not answer.
             "time": sample.time if sample is not None else None,
             "interval": self._monitor.interval,
             "gauges": gauges,
@@ -60,7 +60,7 @@ class Gauges(ipywidgets.HBox):
             self.children = shown
 
     def show_state(self, running: bool) -> None:
-        """Say that the monitor was started or stopped; the numbers stay."""
+        """Show that the monitor was started or stopped; the numbers stay."""
         if self._monitor.latest is None:
             self.show()
         else:
@@ -71,6 +71,6 @@ class Gauges(ipywidgets.HBox):
         return tuple(self._by_label.values())
 
     def release(self) -> None:
-        """Let go of all gauges."""
+        """Remove all references to the gauges."""
         self.children = ()
         self._by_label.clear()

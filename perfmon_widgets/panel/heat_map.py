@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 # Cividis, which looks the same to people who cannot see red or green; dark is idle.
 _COLORS = ["#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838"]
-# Stands for a missing number: one step of the colours below 0, since NaN is drawn like the cell before it.
+# The value of a missing number: one step of the colours below 0, since NaN is drawn like the cell before it.
 _MISSING = -20.0
 # Columns of the map, fewer where there are many rows: each cell is four bytes in every message.
 _COLUMNS, _CELLS = 120, 2_500
 
 
 class HeatMap(bqplot.Figure):
-    """A row for each line of a figure, all percentages; a column for each short time: the mean of it."""
+    """A map of percentages: a row for each line of the figure, a column for the mean of each short time."""
 
     def __init__(self, figure: Figure, window: float) -> None:
         self.drawn = figure
@@ -77,7 +77,7 @@ class HeatMap(bqplot.Figure):
 
 
 def _joined(means: NDArray[np.float32], place: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Fill columns so narrow that no sample falls into some: each sample reaches back to the one before."""
+    """Fill empty columns between samples, where columns are narrow: with the value of the next sample."""
     filled = np.unique(place)
     if len(filled) < 2:
         return means

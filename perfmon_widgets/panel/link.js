@@ -1,5 +1,5 @@
-// The model behind a panel, which has no view. It sends what a person does to the kernel, and says how many
-// views of the panel this page has.
+// The model behind a panel, which has no view. It sends changes of the controls to the kernel, and reports how
+// many views of the panel this page has.
 
 const HINT_AFTER = 1000; // milliseconds without an answer
 const GONE_AFTER = 1000; // milliseconds; a view that is moved on the page is removed and added again
@@ -10,7 +10,7 @@ function hasControlChannel(manager) {
 }
 
 /**
- * Send what a widget has to say on the kernel's control channel.
+ * Send the messages of a widget on the kernel's control channel.
  *
  * The kernel answers widget messages on its shell channel, which waits for the running cell, and also on its
  * control channel, which does not (jupyter/requests.py asks it to). Jupyter offers no setting for the channel, so the
@@ -170,7 +170,7 @@ function follow(link, manager) {
   const state = pageState(link);
   const kernel = manager?.kernel;
 
-  // A connection that was made anew has channels of its own.
+  // A new connection has new channels.
   const connect = () => {
     useControlChannel(link, manager, (callbacks) => callbacks);
     for (const reference of link.get("controls")) {

@@ -1,4 +1,4 @@
-"""Link: what passes between a panel and its browsers without being seen."""
+"""Link: the invisible model that carries messages between a panel and its browsers."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def script(*names: str) -> str:
 
 
 class Link(anywidget.AnyWidget):
-    """A model without a view that holds the readings of all gauges, so that a tick is one message.
+    """A model without a view. It holds the readings of all gauges, so that a sample is one message.
 
-    In the browser it sends the changes of the ``controls`` on the kernel's control channel, where the front
-    end has one, and says how many views of the panel the page has.
+    In the browser it sends the changes of the ``controls`` on the kernel's control channel, if the front end
+    has one. It also reports how many views of the panel the page has.
     """
 
     _esm = script("shared.js", "link.js")
@@ -47,7 +47,7 @@ class Link(anywidget.AnyWidget):
         self.own = self.model_id
 
     def on_viewers(self, callback: Callable[[str, int, bool], object]) -> None:
-        """Call ``callback(page, views, while_busy)`` when a page says how many views of the panel it has.
+        """Call ``callback(page, views, while_busy)`` when a page reports how many views of the panel it has.
 
         ``while_busy`` is whether its messages reach a kernel that runs a cell.
         """

@@ -32,13 +32,14 @@ from perfmon_widgets.views.text import format_value
 class PerformancePanel(ipywidgets.VBox):
     """Gauges, controls and an accordion of charts, live while the kernel is busy.
 
-    Its parts are ordinary widgets that can be laid out anew: ``gauges`` (HBox), ``advanced`` (Accordion;
-    closed is the basic view), ``log_to_csv`` (Checkbox), ``export_csv``. Running a cell again closes the
-    panels that the same cell made before.
+    Its parts are ordinary widgets that can be arranged in another way: ``gauges`` (HBox), ``advanced``
+    (Accordion; with all sections closed the panel is in its basic view), ``log_to_csv`` (Checkbox) and
+    ``export_csv``. Running a cell again closes the panels that the same cell made before.
 
     Args:
-        monitor: a PerformanceMonitor, or anything with its members, which is not started. By default the
-            shared monitor if it runs, else the newest one that runs, else the shared one, which is started.
+        monitor: a PerformanceMonitor, or an object with the same members; the panel does not start it. By
+            default the shared monitor if it runs, else the running one that was started last, else the shared
+            one, which the panel starts.
 
     Raises TypeError, naming what is missing, for an object that is no monitor.
     """
@@ -82,7 +83,7 @@ class PerformancePanel(ipywidgets.VBox):
             self._show_state(running=False)
 
     def _connect(self) -> None:
-        """Have the messages of the browsers arrive while a cell runs."""
+        """Make the messages of the browsers arrive while a cell runs."""
         hear_widgets_while_busy()
         self._link.controls = [control.widget for control in self._controls]
         self._link.on_viewers(self._looked_at)
@@ -91,7 +92,7 @@ class PerformancePanel(ipywidgets.VBox):
     # -- drawing ---------------------------------------------------------------------------------------
 
     def _show_sample(self, sample: Sample) -> None:
-        """Draw a sample if anybody looks: a message for all gauges, and one for each chart that it moves."""
+        """Draw a sample if a page shows the panel: one message for all gauges, one per chart that moves."""
         if not self._is_over and self._viewers.present:
             self._show_all(sample)
 
@@ -132,7 +133,7 @@ class PerformancePanel(ipywidgets.VBox):
         self._show_what_is_stored()
 
     def _show_what_is_stored(self) -> None:
-        """Draw the newest sample, since a notebook may store the widgets though nobody looks at them."""
+        """Draw the newest sample, since a notebook may store the widgets although no page shows them."""
         latest = self.monitor.latest
         if latest is not None and latest.time != self._link.readings["time"]:
             self._show_all()
@@ -161,7 +162,7 @@ class PerformancePanel(ipywidgets.VBox):
             for widget in parts_of(self, *self.gauges.all_parts()) - {self}:
                 widget.close()
             super().close()
-            # IPython keeps what a cell has shown in Out; it need not keep the parts of that.
+            # IPython keeps the panel in Out, if a cell has shown it; its parts need not be kept.
             self.children = ()
             self.gauges.release()
             self.advanced.release()

@@ -1,4 +1,4 @@
-"""plot: chosen columns of a history over their real times, to look back at."""
+"""plot: a figure of chosen columns of a history, with the times of the readings on its axis."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STYLES = dict(zip(DASHES, ("solid", "dashed", "dotted", "dash_dotted"), strict=
 
 
 class _Pictured(ipywidgets.DOMWidget):
-    """A widget that is stored with a picture, for pages on which no widget lives."""
+    """A widget that is stored with a picture, for pages without live widgets."""
 
     picture = ""
 

@@ -75,10 +75,10 @@ class Section(ipywidgets.VBox):
     def is_due(self, now: float, interval: float) -> bool:
         """Whether to draw the row of ``now`` (Unix seconds), if the next comes after ``interval`` seconds.
 
-        A row is skipped if it moves the lines by less than a pixel, which costs a browser as much as a whole
-        window, and if one that moves them by as much comes soon.
+        Drawing costs a browser the same, however little the lines move. So a row is skipped if it moves them
+        by less than a pixel and a later row will move them by one soon.
         """
-        # This draws the row nearest to a pixel. A clock that was set back is no reason to wait.
+        # Of the rows around the next pixel, this draws the nearest. abs(): the clock may have been set back.
         return abs(now - self.newest) + interval / 2 > self._window / PIXELS
 
     @contextmanager

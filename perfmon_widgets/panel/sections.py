@@ -74,7 +74,7 @@ class Sections(ipywidgets.Accordion):
             section.show(self._monitor.history, self._monitor.errors, spans)
 
     def show_rest(self) -> None:
-        """Draw the open section if it does not show the newest sample, or another window than is wanted."""
+        """Draw the open section unless it already shows the newest sample and the chosen window."""
         section, latest = self._open_section(), self._monitor.latest
         if section is None or latest is None:
             return
@@ -82,7 +82,7 @@ class Sections(ipywidgets.Accordion):
             self.show()
 
     def show_recorded(self) -> None:
-        """Make a section for the series that ``record()`` added, anew each time that there are more."""
+        """Make a section for the series that ``record()`` added; replace it each time a series is added."""
         recorded = [metric for metric in self._monitor.metrics if metric.group == RECORDED]
         if len(recorded) == len(self._groups.get(RECORDED, ())):
             return
@@ -104,6 +104,6 @@ class Sections(ipywidgets.Accordion):
             section.set_window(seconds)
 
     def release(self) -> None:
-        """Let go of all sections."""
+        """Remove all references to the sections."""
         self.children = ()
         self._sections.clear()

@@ -48,7 +48,7 @@ class Shading:
     def show(self, spans: Iterable[Named], now: float) -> None:
         """Draw those that lie in the window, whose right end is ``now`` (Unix seconds)."""
         pixel = self._window / PIXELS
-        # In steps of a pixel: figures are drawn anew when the axis moves, which takes a browser milliseconds.
+        # In steps of a pixel: the browser redraws the figures when the axis moves, which takes milliseconds.
         now = self._origin + round((now - self._origin) / pixel) * pixel
         left = now - self._window
         # What starts after the rounded end is drawn too: it comes into view before the next message.

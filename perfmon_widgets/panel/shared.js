@@ -1,9 +1,9 @@
-// What the modules of the panel share. Each is sent to the browser with this text in front, by script() in
-// link.py. The types are declared in tests/browser/types.d.ts.
+// Functions that the modules of the panel share. script() in link.py puts this text in front of each module that
+// is sent to the browser. The types are declared in tests/browser/types.d.ts.
 
 /**
- * Find a model by its name. A page that is loaded again makes all models anew, in any order, so it may not be
- * there yet.
+ * Find a model by its name. A page that is loaded again makes all models again, in any order, so the model may
+ * not exist yet.
  *
  * @param {WidgetManager} manager
  * @param {string} reference

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 _POINTS, _POINTS_OF_A_CHART = 80, 150
 _RADIUS = 11  # pixels of a ring
 _COLORS = {"normal": "#3d8fd1", "warning": "#e08214", "critical": "#d9482b"}
-# After the charts were drawn they are left as they are for this many times as long as the drawing took: they
-# must not slow down a notebook of many quick cells.
+# After drawing the charts took t seconds, they are not drawn again for this many times t: they must not slow
+# down a notebook of many quick cells.
 _REST = 20
 
 # The panel hides the snapshot once it is on the page; until then the animation hides it for a moment. Where
@@ -49,8 +49,8 @@ _STYLE = """<style>
 class Snapshot:
     """The newest values of a monitor, as an output in front of its panel, shown when no kernel is attached.
 
-    The panel hides it. It is an output of its own because the front end draws a changed output anew, which
-    the panel would not survive.
+    The panel hides it. It is a separate output, because it is updated after cells: the front end replaces
+    an output that is updated, and would replace the panel with it.
 
     Args:
         monitor: the monitor whose values are shown.

@@ -27,8 +27,8 @@ class Brush(Protocol):
 class Table(anywidget.AnyWidget):
     """A row for each metric: its colour, its value now, mean and peak, and its value under the mouse.
 
-    The browser reads the values under the mouse from the charts, so that they follow the mouse while the
-    kernel is busy.
+    The browser takes the values under the mouse from the charts, without the kernel, so that they follow the
+    mouse while the kernel is busy.
 
     Args:
         metrics: a row for each of them.

@@ -1,4 +1,4 @@
-"""Viewers: whether anybody looks at a panel; if nobody does, it is sent nothing."""
+"""Viewers: whether any page shows a panel. While none does, no messages are sent for it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ A browser slows the timers of a hidden page down to one call a minute, so it is 
 class Viewers:
     """The pages that show a panel.
 
-    A page says how many views of the panel it has: when the first comes, when the last goes or the page is
-    closed, and once in a heartbeat. If it is silent for two heartbeats, as a closed laptop is, it counts as
-    gone: the Jupyter server would keep in memory all that it is sent. When it speaks again it is back.
+    A page reports how many views of the panel it has: when the first is added, when the last is removed or
+    the page is closed, and once per heartbeat. A page that sends nothing for two heartbeats counts as gone,
+    for example on a closed laptop: the Jupyter server would keep all messages for it in memory. With its next
+    message it counts as a viewer again.
 
     Args:
         clock: the monotonic time in seconds.
@@ -31,15 +32,15 @@ class Viewers:
 
     @property
     def present(self) -> bool:
-        """Whether anybody looks."""
+        """Whether at least one page shows the panel, as far as is known."""
         now = self._clock()
         return any(now < until for until in tuple(self._until.values()))
 
     def heard(self, page: str, views: int, *, while_busy: bool = True) -> bool:
-        """Note how many views a page says that it has; returns True if it needs the present state.
+        """Handle a page's report of its number of views; return True if the page needs the present state.
 
-        ``while_busy``: whether its messages reach a kernel that runs a cell. If they do not, its silence
-        means nothing, since a cell may run for hours: then it stays until it says that it goes.
+        ``while_busy``: whether messages of the page reach a kernel that runs a cell. If they do not, missing
+        messages mean nothing, since a cell may run for hours. Such a page stays until it reports 0 views.
         """
         self._until.pop(_UNHEARD, None)
         was_there = self._clock() < self._until.pop(page, -math.inf)
@@ -50,13 +51,14 @@ class Viewers:
     def shown(self) -> None:
         """Note that the panel became the output of a cell.
 
-        It counts as seen though no page has said so: the page may be heard only when that cell has ended.
+        From now on it counts as shown, although no page has reported it: the report of a page may arrive only
+        after that cell has ended.
         """
         if not self._until:
             self._until[_UNHEARD] = math.inf
 
     def cell_ended(self) -> None:
-        """Note that a cell has ended: a page that shows the panel is heard from within a heartbeat."""
+        """Note that a cell has ended: a page that shows the panel now reports within a heartbeat."""
         if self._until.get(_UNHEARD) == math.inf:
             self._until[_UNHEARD] = self._gone_at()
 
@@ -64,5 +66,5 @@ class Viewers:
         return self._clock() + 2 * self.heartbeat
 
 
-# Stands for the pages that may show a new output and were not heard yet.
+# The key for pages that may show a new output and have not reported yet.
 _UNHEARD = ""

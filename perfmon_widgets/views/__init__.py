@@ -1,1 +1,1 @@
-"""What is shown, as data: words, statistics, gauges and figures, decided once for every face."""
+"""What is shown, as data: words, statistics, gauges and figures, the same in every user interface."""

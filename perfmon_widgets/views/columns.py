@@ -1,4 +1,4 @@
-"""What columns are to one another: groups, limits and parts, of declared metrics or of bare names."""
+"""How columns are related: groups, limits and parts, from declared metrics or from names alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TITLES = {
     "process": "This process",
     RECORDED: "Recorded values",
 }
-# The group that a name stands for: by what precedes the slash, or else by how the rest begins.
+# The group that a name belongs to: by what precedes the slash, or else by how the rest begins.
 _GROUPS_OF_PLACES = {"gpu": re.compile(r"(^|/)gpu\d*$"), "cpu": re.compile(r"(^|/)core\d*$")}
 _GROUPS_OF_WORDS = {
     "cpu": ("cpu_", "host_cpu_"),
@@ -47,7 +47,7 @@ def title_of(group: str) -> str:
 
 
 def group_of(name: str) -> str:
-    """The group that a column's name stands for: ``gpu`` of ``gpu0/power_watts``; empty if for none."""
+    """The group that a column's name belongs to: ``gpu`` for ``gpu0/power_watts``; empty if to none."""
     where, _, what = name.rpartition("/")
     for group, pattern in _GROUPS_OF_PLACES.items():
         if pattern.search(where):
@@ -61,7 +61,7 @@ def is_part(metric: Metric) -> bool:
 
 
 def without_limits(metrics: Sequence[Metric]) -> list[Metric]:
-    """The metrics that may be drawn: a limit is the end of a gauge, and would press the other lines down."""
+    """The metrics that may be drawn as lines: a limit is so large that the other lines would look flat."""
     limits = {metric.limit for metric in metrics}
     return [metric for metric in metrics if metric.role != "limit" and metric.name not in limits]
 
@@ -86,7 +86,7 @@ def metrics_of(names: Sequence[str], values: NDArray[np.float64], attrs: Mapping
 
 
 def _is_sparse(values: NDArray[np.float64]) -> bool:
-    """Whether most values stand alone between rows without one."""
+    """Whether most values have a row without a value before and after them."""
     known = np.isfinite(values)
     runs = np.count_nonzero(np.diff(known.astype(int), prepend=0) == 1)
     return bool(not known.all() and np.count_nonzero(known) < 2 * runs)

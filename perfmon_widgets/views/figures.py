@@ -1,9 +1,9 @@
 """Figures as data: what is drawn of a history, decided once for every brush.
 
-A brush (bqplot in ``panel/``, SVG in ``views/svg.py``) draws a Figure and decides nothing. Decided here is
-which columns share a figure and in which order, where the axis ends, and where a line is broken; colours and
-dashes are decided in ``palette.py``. A Figure is made in two steps: ``section()`` or ``chosen()`` say what it
-shows, ``fill()`` gives it the numbers of a history.
+A brush (bqplot in ``panel/``, SVG in ``views/svg.py``) only draws a Figure. This module decides which columns
+share a figure, in which order, where the axis ends, and where a line is broken. ``palette.py`` decides the
+colours and dashes. A Figure is made in two steps: ``section()`` or ``chosen()`` decide what it shows,
+and ``fill()`` gives it the numbers of a history.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-# More faint lines than this cannot be told apart: percentages are drawn as a map instead.
+# More faint lines than this cannot be distinguished: percentages are drawn as a map instead.
 _MAX_PARTS = 8
 # Figures of one section. A user may record a hundred quantities; the rest stand in the table only.
 _MAX_FIGURES = 24

@@ -80,7 +80,7 @@ def _reading(row: _Row, column: str, detail: str, warning: float, critical: floa
 
 
 def _gpus(row: _Row) -> dict[str, Reading]:
-    """Return how busy each GPU with a number is, and how full its memory; the colour says the latter."""
+    """Return the reading of each GPU with a number: how busy it is. Its level depends on its memory."""
     columns: dict[str, list[str]] = {}
     for metric in row.metrics.values():
         if metric.group == "gpu":

@@ -1,4 +1,4 @@
-"""The headline: which columns come first in every face, by what each Metric declares rather than its name."""
+"""The headline: the columns that come first in every user interface, by ``Metric.role`` and not by name."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _ORDER = {"process": -1, "gpu": 1}
 def headline(metrics: Sequence[Metric]) -> list[Metric]:
     """Return the columns that come first: the process's, then the machine's, then those of each GPU.
 
-    These are the columns with the role ``headline``. Where none has it, as in a history that was read from a
-    CSV file, return those without any role that stand for the whole machine, the process or a GPU, except
-    the limits of others.
+    These are the columns with the role ``headline``. A history that was read from a CSV file has none. Then
+    they are the columns without a role that are about the whole machine, the process or a GPU, and are not
+    the limit of another column.
     """
     limits = {metric.limit for metric in metrics}
     chosen = [metric for metric in metrics if metric.role == "headline"] or [
@@ -28,7 +28,7 @@ def headline(metrics: Sequence[Metric]) -> list[Metric]:
 
 
 def headline_of_cells(metrics: Sequence[Metric]) -> list[Metric]:
-    """Return the part of the headline that a cell is charged with: the columns of the process and the GPUs.
+    """Return the part of the headline that shows what a cell used: the columns of the process and the GPUs.
 
     GPUs are counted as a whole, since what this process alone uses of them is not measured.
     """

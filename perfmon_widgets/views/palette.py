@@ -20,7 +20,7 @@ from perfmon_widgets.metrics import Metric
 from perfmon_widgets.views.columns import group_of, is_part
 
 COLORS = ("#3d8fd1", "#e08214", "#1b9e77", "#c05fa8", "#a6851d", "#d9482b", "#7b83c9", "#5a9c2f")
-"""Eight that the colour-blind can tell apart and that are readable on white and on black."""
+"""Eight colours that colour-blind people can distinguish, readable on white and on black."""
 FAINT = "#8c9aa8"
 """For one of many lines that another line sums up."""
 DASHES = ("", "5 2", "1.5 2", "6 2 1.5 2")

@@ -26,7 +26,7 @@ PER_SPAN = ("mean", "max", "change")
 class Report(pd.DataFrame):
     """A DataFrame that prints its numbers with their units.
 
-    What is selected or computed from it is a plain DataFrame.
+    Selections from it, and results computed from it, are plain DataFrames.
     """
 
     def formatted(self) -> pd.DataFrame:

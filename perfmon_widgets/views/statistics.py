@@ -179,8 +179,8 @@ class Totals:
     """Running statistics of samples, also over more time than the window holds.
 
     Subscribe ``add`` with ``on_sample``. As in row_seconds(), a value stands for the time since the sample
-    before; the first sample only says where the time begins. Time is measured on the monotonic clock, which
-    setting the computer's clock does not move and which stands still during a suspend.
+    before; the first sample only marks the start of the time. Time is measured on the monotonic clock, which
+    does not change when the computer's clock is set and stops while the machine is suspended.
     """
 
     def __init__(self) -> None:
@@ -244,7 +244,7 @@ class _Running:
         self.seconds = 0.0
 
     def add(self, value: float, seconds: float) -> None:
-        """Add a value that stands for so much time."""
+        """Add a value that stands for ``seconds`` seconds."""
         self.last = value
         # The first time, these are NaN, to which every comparison is false.
         self.smallest = self.smallest if self.smallest <= value else value

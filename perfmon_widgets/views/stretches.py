@@ -21,7 +21,7 @@ class Look(NamedTuple):
     inside: float
     """Opacity between them."""
     top: float
-    """How high it reaches."""
+    """The height up to which it is drawn."""
     names_at: float
     """The height of its name, which differs from kind to kind."""
 
@@ -43,7 +43,7 @@ class Named(Protocol):
 
     @property
     def name(self) -> str:
-        """What it was called."""
+        """Its name."""
 
     @property
     def start(self) -> float:
@@ -88,7 +88,8 @@ def stretches(spans: Iterable[Named], start: float, end: float) -> list[Stretch]
 def edges(members: Iterable[Stretch], kind: str, shortest: float) -> Iterator[tuple[float, float]]:
     """Start and end of each stretch of a kind, in the order of their starts.
 
-    What is shorter than ``shortest`` (seconds) cannot be seen: it is joined to what lies as close before it.
+    A stretch shorter than ``shortest`` (seconds) cannot be seen: it is joined to a neighbour that is less
+    than ``shortest`` away.
     """
     start = end = -math.inf
     for stretch in members:
@@ -107,10 +108,11 @@ def edges(members: Iterable[Stretch], kind: str, shortest: float) -> Iterator[tu
 
 
 def names(members: Sequence[Stretch], start: float, letter: float) -> list[tuple[float, Stretch]]:
-    """Where names begin (Unix seconds), as far as there is room; a letter takes ``letter`` seconds.
+    """The stretches whose names are shown, each with the time at which its name begins (Unix seconds).
 
-    Where names of a kind would lie over one another, the shortest stretches have none; of those about as long
-    it is the later. The name of what began before ``start`` stands there; a mark before it has none.
+    A letter takes ``letter`` seconds. If names of a kind would overlap, the longest stretch keeps its name;
+    of two that are about as long, the earlier does. The name of a stretch that began before ``start`` is
+    shown at ``start``. A mark before it has no name.
     """
     taken: dict[str, list[tuple[float, float]]] = {kind: [] for kind in LOOKS}
     found = []

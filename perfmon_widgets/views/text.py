@@ -1,4 +1,4 @@
-"""Values and their units in words, the same for every face: ``43%``, ``5.2 GiB``, ``7.9 s``."""
+"""Values with their units as text, the same in every user interface: ``43%``, ``5.2 GiB``, ``7.9 s``."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def answer(monitor: Monitor | None, request: Request) -> Response:
     except Refusal as refusal:
         return refusal.response
     except Exception:
-        # Only into the owner's log: the text of an unforeseen error may hold anything.
+        # Only into the owner's log: the text of an unexpected error may contain private data.
         _logger.exception("%s %s failed", request.method, request.path)
         return json_response({"message": "internal error; the log of the kernel has the details"}, 500)
 
@@ -64,7 +64,7 @@ def check(request: Request) -> None:
     """Raise Refusal for a wrong path or method, and for a body of the wrong type or size."""
     known = methods(request.path)
     if not known:
-        raise Refusal(404, f"path: there is nothing here; the paths are {', '.join(ROUTES)}")
+        raise Refusal(404, f"path: no such path; the paths are {', '.join(ROUTES)}")
     if request.method not in known:
         raise Refusal(405, f"method: this path answers {' and '.join(known)} only")
     if len(request.body) > LARGEST_BODY:
@@ -111,7 +111,7 @@ def may_take_long(request: Request) -> bool:
 def _current(monitor: Monitor, _: Request) -> Response:
     sample = monitor.latest
     if sample is None:
-        reason = "the first is being taken" if monitor.running else "the monitor is not running; start it"
+        reason = "the first one is being taken" if monitor.running else "the monitor is not running; start it"
         raise Refusal(503, f"there is no sample yet: {reason}")
     # Rounded to whole microseconds as in the history, so that a client can send it back as `since`.
     time = _EPOCH + timedelta(microseconds=round(sample.time * 1e6))

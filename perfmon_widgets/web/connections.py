@@ -10,18 +10,18 @@ from tornado import httpserver, httputil, iostream
 
 from perfmon_widgets.web.refusals import Refusals
 
-# Without the token there may be so many connections at once, each for so many seconds.
+# The most connections without the token at a time, and the seconds after which each is closed.
 _MAX_STRANGERS = 20
 _STRANGER_SECONDS = 5.0
 
-# With the token, a connection is closed after so many seconds without a request.
+# The seconds without a request after which a connection with the token is closed; the timeout of a body.
 _IDLE_SECONDS = 75.0
 _BODY_SECONDS = 10.0
 
 # How many seconds to wait after a connection could not be accepted.
 _RETRY = 0.1
 
-# All that Tornado sends if a request is not HTTP. It does so before any code of ours is called.
+# The whole response of Tornado to a request that is not HTTP. It is sent before any code of ours is called.
 _TORNADOS_REFUSAL = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 
 
@@ -29,7 +29,7 @@ class Stream(iostream.IOStream):
     """One connection. Counts the requests that Tornado refuses by itself."""
 
     trusted = False
-    """Whether a request with the right token has come on it."""
+    """Whether a request with the right token was received on it."""
     last_write: asyncio.Future[None]
     """Done when the bytes of the last ``write`` have been sent, or the connection has been closed."""
 
@@ -60,12 +60,13 @@ class Stream(iostream.IOStream):
 class Connections:
     """The connections of one server, accepted on the event loop that runs when ``open`` is called.
 
-    Tornado has an accept loop, too (``add_socket``), but it has no limit: everybody who can reach the port
-    could use up the descriptors of the user's process (macOS allows 256). When none is left, it tries again
-    at once: in one second it logged 1,281 tracebacks, 0.7 MB that a notebook shows below the running cell.
+    Tornado has an accept loop too (``add_socket``), but without a limit: every client that can reach the port
+    could use up the descriptors of the user's process (macOS allows 256). When none is left, Tornado tries
+    again at once: in one second it logged 1,281 tracebacks, 0.7 MB, which a notebook shows below the running
+    cell.
 
-    This one waits a moment when accepting fails, and closes the oldest connection that has not shown the
-    token when there are too many. One that has shown it is not counted, so nobody can keep the owner out.
+    This class waits a moment when accepting fails. If there are too many connections without the token, it
+    closes the oldest of them. Connections with the token are not counted, so the owner is never locked out.
     """
 
     def __init__(

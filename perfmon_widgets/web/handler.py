@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 # How many bytes of responses may wait for clients to read them. Without a limit, 20 clients that read nothing
 # cost 258 MiB of memory.
 _MAX_UNSENT = 32 * 2**20
-# After so many seconds a connection is closed whose client has not read the response.
+# The seconds after which a connection is closed if its client has not read the response.
 _READ_SECONDS = 30.0
 
 _HEADERS = {
@@ -56,7 +56,7 @@ class Requests(httputil.HTTPServerConnectionDelegate):
 
 
 class _Handler(httputil.HTTPMessageDelegate):
-    """One request, refused before its body is read if it is refused.
+    """One request. If it is refused, then before its body is read.
 
     Not a RequestHandler of tornado.web: that refuses unknown methods before any check of ours, and logs them
     with the path and a traceback.
@@ -88,7 +88,7 @@ class _Handler(httputil.HTTPMessageDelegate):
             self._respond(refusal.response)
 
     def data_received(self, chunk: bytes) -> None:
-        """Keep the body as far as it is needed: one byte too many is enough to refuse it."""
+        """Keep the body up to one byte more than is allowed, which is enough to refuse it."""
         self._body = (self._body + chunk)[: LARGEST_BODY + 1]
 
     def finish(self) -> None:

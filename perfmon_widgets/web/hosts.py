@@ -12,8 +12,8 @@ _HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(?::\d+
 def is_own_name(header: str, listening: str) -> bool:
     """Whether a Host header is the name on which the server listens, localhost, or an address.
 
-    Another name means that a foreign web page had its own name lead to this machine (DNS rebinding). An
-    address is safe: only a name can be made to lead elsewhere later.
+    Another name means an attack: the name of a foreign web page was made to resolve to this machine (DNS
+    rebinding). An address is safe, because it is not resolved.
     """
     parts = _HOST.fullmatch(header.lower())
     if parts is None:

@@ -1,4 +1,4 @@
-"""A count of refused requests, instead of a log that anybody could fill."""
+"""A count of refused requests, instead of a log that any client could fill."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _SECONDS_BETWEEN_LINES = 60.0
 class Refusals:
     """Counts what a server refuses, and logs at most one line a minute about it, at level INFO.
 
-    In a notebook the log is shown below the running cell, and everybody who can reach the port can be
-    refused. So a line holds nothing that a client has sent.
+    In a notebook the log is shown below the running cell, and any client that can reach the port can cause
+    such a line. So a line contains nothing that a client has sent.
     """
 
     def __init__(self) -> None:

@@ -137,8 +137,8 @@ def log_file(name: str) -> Path:
     """Return the file of that name in the working directory, where the log of a notebook belongs.
 
     Raises Refusal if there is something of that name that is not an ordinary file of that directory: a
-    device, or a link to another directory. Somebody may put one there between this check and the opening of
-    the file; CsvLog follows no link and opens only a file that it creates.
+    device, or a link to another directory. Another program may put one there between this check and the
+    opening of the file. That is safe, since CsvLog follows no link and opens only a file that it creates.
     """
     folder = Path.cwd()
     path = folder / name

@@ -40,12 +40,12 @@ def serve(
     port: int = 0,
     token: str | None = None,
 ) -> PerformanceServer:
-    """Answer the HTTP API for a monitor from this process until ``stop()``, also while it is busy.
+    """Answer the HTTP API for a monitor from this process until ``stop()``, also while the process is busy.
 
     Args:
-        monitor: the monitor whose numbers to serve. By default the shared one if it runs, else the newest
-            that runs, else the shared one; it is started.
-        host: the address to listen on; the default is reached from this machine only.
+        monitor: the monitor whose numbers to serve; this does not start it. By default the shared one if it
+            runs, else the running one that was started last, else the shared one, which this starts.
+        host: the address to listen on; the default can be reached from this machine only.
         port: the port, by default one that is free.
         token: what every request must contain; by default a random text.
 
@@ -58,7 +58,7 @@ def serve(
 class PerformanceServer:
     """The HTTP API of one monitor on a thread of its own, as ``serve`` returns it; ``with`` stops it.
 
-    Stopping it does not stop the monitor, and it goes on to serve what a stopped monitor has.
+    Stopping the server does not stop the monitor. If the monitor stops, the server still serves its history.
     """
 
     def __init__(self, monitor: Monitor | None, *, host: str, port: int, token: str | None) -> None:

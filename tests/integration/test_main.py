@@ -162,8 +162,8 @@ def test_a_command_that_is_not_there_is_127_and_one_line(tmp_path):
     ("content", "mode", "code", "reason"),
     [
         ("#!/bin/sh\n", 0o644, 126, "Permission denied"),
-        ("echo\n", 0o755, 126, "it is no program, and its first line names no interpreter (#!)"),
-        ("#!/no/such\n", 0o755, 127, "the interpreter that ./program names is not there"),
+        ("echo\n", 0o755, 126, "it is not a program, and its first line does not name an interpreter (#!)"),
+        ("#!/no/such\n", 0o755, 127, "the interpreter named in ./program does not exist"),
     ],
 )
 def test_a_file_that_cannot_be_run_is_one_line(tmp_path, content, mode, code, reason):

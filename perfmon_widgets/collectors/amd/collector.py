@@ -23,7 +23,7 @@ from perfmon_widgets.metrics import Metric
 __all__ = ["METRICS", "AmdCollector"]
 
 DEV = Path("/dev")
-_ANSWER = 1.0  # seconds that the driver gets for one reading
+_ANSWER = 1.0  # the timeout of one reading, in seconds
 
 
 class AmdCollector:
@@ -92,7 +92,7 @@ class AmdCollector:
         self._thread.join(_ANSWER)
 
     def _look(self) -> None:
-        """Find out which GPUs have come into use."""
+        """Find the GPUs that are in use now and were not before."""
         if self._search is not None and not all(device.in_use for device in self._devices):
             addresses = self._search.look()
             for device in self._devices:
@@ -114,7 +114,7 @@ class AmdCollector:
 
 
 def _named(gpu: int | str, numbered: Mapping[int, Device]) -> Device:
-    """Return the device that the user named; raises ValueError, naming those there are, without one."""
+    """Return the device that the user named; raises ValueError, with a list, if there is none."""
     for number, device in numbered.items():
         if str(gpu) in (str(number), device.gpu.uuid):
             return device

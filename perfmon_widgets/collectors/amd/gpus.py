@@ -96,12 +96,13 @@ def forbidden(gpu: Gpu, dev: Path) -> str:
 
 
 def visible_devices(rocr: str | None, hip: str, uuids: Sequence[str]) -> tuple[int, ...]:
-    """Return the positions that ROCR_VISIBLE_DEVICES (None: not set) and HIP_VISIBLE_DEVICES leave.
+    """Return the positions of the GPUs that ROCR_VISIBLE_DEVICES and HIP_VISIBLE_DEVICES leave visible.
 
-    The first is applied first; the second (or CUDA_VISIBLE_DEVICES) counts in what the first has left. In
-    both, an entry that is no device ends the list. A repeated device ends the first list, and is skipped in
-    the second. An empty text hides all devices in the first, and none in the second. These are ROCm's rules,
-    as read in ROCR-Runtime (amd_filter_device.cpp) and clr (rocdevice.cpp).
+    ``rocr`` is None if that variable is not set. It is applied first. The indices in ``hip`` (or in
+    CUDA_VISIBLE_DEVICES) count the GPUs that are left then. In both, an entry that is not a device ends the
+    list. A repeated device ends the list of ``rocr``, and is skipped in that of ``hip``. An empty text hides
+    all devices in ``rocr``, and none in ``hip``. These are ROCm's rules, as read in ROCR-Runtime
+    (amd_filter_device.cpp) and clr (rocdevice.cpp).
     """
     left = tuple(range(len(uuids))) if rocr is None else tuple(_rocr(rocr, uuids))
     if not hip:

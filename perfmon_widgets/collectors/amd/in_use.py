@@ -9,7 +9,7 @@ from pathlib import Path
 from perfmon_widgets.collectors.allowance import Allowance
 from perfmon_widgets.collectors.linux.processes import PROC, children, own_number
 
-# ROCm opens every GPU it may use and takes a few megabytes on each: a GPU counts as in use above these bytes.
+# ROCm opens every GPU it may use and takes a few megabytes on each. A GPU is in use above this many bytes.
 _IN_USE = 16 * 2**20
 # Seconds after which to search again.
 _SEARCH_EVERY = 2.0

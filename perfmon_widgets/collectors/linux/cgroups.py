@@ -1,4 +1,4 @@
-"""The control groups of this process: where they are mounted, and which lie above its own."""
+"""The control groups of this process: where they are mounted, and which are the ancestors of its own."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def groups(controller: str, cgroup: str, mountinfo: str) -> tuple[int, Sequence[
 
 @lru_cache(maxsize=16)  # the texts are read every ten seconds and rarely change
 def _listed(controller: str, cgroup: str, mountinfo: str) -> tuple[int, Sequence[Path]]:
-    """Return the same, whether the process's own group is visible or not.
+    """Return what ``groups`` does, without checking that the folder of the process's own group exists.
 
-    A hybrid host also lists a version 2 hierarchy, without controllers: version 1 wins where it names the
-    controller.
+    A hybrid host lists hierarchies of both versions. Version 1 is used if one of its lines names the
+    controller; otherwise version 2 is.
     """
     version, path = 0, ""
     for line in cgroup.split("\n"):

@@ -1,4 +1,4 @@
-"""CPU time: how busy the CPUs are that this process may use, and how often a quota holds it back."""
+"""CPU time: how busy the CPUs of this process are, and how often its quota throttles it."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def _times(fields: list[bytes], start: int) -> tuple[int, int]:
 
 
 def _cpu_seconds(content: bytes) -> float:
-    """Return the CPU time of a control group: ``cpu.stat`` holds a name and µs, ``cpuacct.usage`` just ns."""
+    """Return the CPU time of a group, from ``cpu.stat`` (a name, then µs) or ``cpuacct.usage`` (ns)."""
     if content.startswith(b"usage_usec"):
         return int(content.split(None, 2)[1]) / 1e6
     return int(content) / 1e9

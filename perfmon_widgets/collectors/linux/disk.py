@@ -17,10 +17,10 @@ from perfmon_widgets.collectors.rate import Rate
 from perfmon_widgets.collectors.timeout_thread import NoAnswerError, TimeoutThread
 from perfmon_widgets.metrics import Metric
 
-# File systems without a disk of their own that answer at once. Any other such one may ask a server, and hang
-# for as long as the server is away.
+# File systems without a disk of their own that answer at once. Any other without a disk may ask a server, and
+# hang while the server does not respond.
 _LOCAL = frozenset(("bcachefs", "btrfs", "overlay", "ramfs", "tmpfs", "zfs"))
-# Seconds to wait for such an answer.
+# Seconds to wait for the answer of such a server.
 _TIMEOUT = 1.0
 # The device of a file system that seems unchanged is read again after this many seconds.
 _EVERY = 10.0

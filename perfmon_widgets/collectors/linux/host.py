@@ -14,13 +14,13 @@ from perfmon_widgets.metrics import Metric
 SYS = Path("/sys")
 
 METRICS = (*cpu.METRICS, *memory.METRICS, *disk.METRICS)
-"""The columns of every machine, besides those of each CPU."""
+"""The columns of every machine, in addition to those of each CPU."""
 OPTIONAL_METRICS = (*cpu.OPTIONAL_METRICS, *memory.OPTIONAL_METRICS)
 """The columns that exist where a limit is in force, or where the OS kernel counts what they show."""
 
 
 class _Unreadable:
-    """Stands for a part that could not be opened: its columns, and why they stay empty."""
+    """Replaces a part that could not be opened: has its columns, and the reason why they stay empty."""
 
     def __init__(self, metrics: Sequence[Metric], reason: str) -> None:
         self.metrics = metrics
@@ -37,11 +37,11 @@ class _Unreadable:
 class HostCollector:
     """CPU, RAM, swap and disk that this process may use of the machine.
 
-    The meaning of each number stands in cpu.py, memory.py and disk.py. The columns are decided when this is
-    made: ``host_…`` if a limit keeps this process from using all of the machine, a throttled share if it has
-    a CPU quota, memory pressure if the OS kernel counts it. What cannot be opened then stays missing, as
-    where /proc shows processes only (systemd's ProcSubset=pid). ``limits`` default to those found in
-    ``proc``.
+    cpu.py, memory.py and disk.py say what each number means. The columns are decided when the collector is
+    made: ``host_…`` exists if a limit keeps this process from using all of the machine, the throttled share
+    if it has a CPU quota, memory pressure if the OS kernel counts it. A file that cannot be opened at that
+    time stays missing, for example where /proc shows processes only (systemd's ProcSubset=pid). ``limits``
+    default to those found in ``proc``.
     """
 
     def __init__(
@@ -85,8 +85,8 @@ class HostCollector:
     def collect(self) -> Mapping[str, float]:
         """Return a value for each column; rates and shares are NaN in the first reading.
 
-        A part that cannot be read costs its own columns, such as those of a working directory that was
-        deleted, or of a control group that has gone. Raises OSError if nothing can be read at all.
+        If a part cannot be read, only its own columns are missing: for example because the working directory
+        was deleted, or a control group was removed. Raises OSError if nothing can be read at all.
         """
         before, allowed = self._allowed, self._limits.now()
         self._allowed = allowed

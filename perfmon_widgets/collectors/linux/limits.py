@@ -51,7 +51,7 @@ class MemoryLimit:
         return f"{self.directory / _MEMORY_USED[2 - self.version]} less inactive_file in memory.stat"
 
     def usage(self) -> WorkingSet:
-        """Open the files that count the usage of this group; raises OSError if that fails."""
+        """Open the files from which the usage of this group is read; raises OSError if that fails."""
         return WorkingSet(self.directory, self.version)
 
 
@@ -107,7 +107,7 @@ class Allowed(NamedTuple):
 
 
 class Limits:
-    """What this process may use, for collectors that ask in every sample; read again every ten seconds."""
+    """What this process may use, for collectors that need it in every sample; renewed every ten seconds."""
 
     def __init__(self, proc: Path = PROC) -> None:
         self._proc = proc
@@ -148,7 +148,7 @@ class Limits:
 def allowed(proc: Path = PROC, text: _Text = text_if_there) -> Allowed:
     """Search for what this process may use: its CPUs, and the tightest limits of its control groups.
 
-    ``text`` reads a file.
+    ``text`` is the function that reads a file.
     """
     cgroup, mountinfo = text(proc / "self" / "cgroup"), text(proc / "self" / "mountinfo")
     return Allowed(

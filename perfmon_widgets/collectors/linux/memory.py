@@ -1,4 +1,4 @@
-"""Memory: use of the tightest limit, use of the whole machine, swap, and the time spent waiting for it."""
+"""Memory: usage against the tightest limit, usage of the machine, swap, and time spent waiting for memory."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class Memory:
         if (limit, by_hub) != (self._limit, self._by_hub):
             self._limit, self._by_hub = limit, by_hub
             self._used = None
-            with contextlib.suppress(OSError):  # a limit without its usage is no use: show the machine
+            with contextlib.suppress(OSError):  # a limit without its usage says nothing: show the machine
                 if limit is not None:
                     self._used = limit.usage()
                 elif by_hub < math.inf:

@@ -1,4 +1,4 @@
-"""Files below /proc, /sys and the control groups, which the OS kernel writes anew at each reading."""
+"""Files below /proc, /sys and the control groups, whose content the OS kernel makes at each reading."""
 
 from __future__ import annotations
 

@@ -36,12 +36,12 @@ from perfmon_widgets.metrics import Metric
 
 __all__ = ["METRICS", "NvidiaCollector", "NvidiaUnavailable"]
 
-_OPENING = 10.0  # seconds that the driver gets at the start, where it may have to wake up
-_ANSWER = 1.0  # seconds that it gets for one reading
+_OPENING = 10.0  # the timeout of the start, in seconds: the driver may have to wake up
+_ANSWER = 1.0  # the timeout of one reading, in seconds
 
 
 class NvidiaUnavailable(OSError):  # noqa: N818 - a state of the machine
-    """There is an NVIDIA driver, but it does not work: why, in a sentence that a person can act on."""
+    """There is an NVIDIA driver, but it does not work. The message says why, and what a person can do."""
 
 
 class _Session:
@@ -102,7 +102,7 @@ class NvidiaCollector:
         proc: Path = PROC,
     ) -> None:
         with warnings.catch_warnings():
-            # The deprecated distribution "pynvml" warns at every import, for reasons that are not the user's.
+            # The deprecated distribution "pynvml" warns at every import; the user can do nothing about that.
             warnings.simplefilter("ignore", FutureWarning)
             try:
                 import pynvml  # noqa: PLC0415 - not at import time: many machines have no GPU
@@ -239,7 +239,7 @@ class NvidiaCollector:
         return values, errors
 
     def _notice(self, used: Used) -> None:
-        """Read a GPU that was found in use from now on, or mark it as certainly in use."""
+        """Read a GPU that was found in use from now on, or mark one that is read as certainly in use."""
         key = used.uuid or used.pci or used.index
         if key in self._seen:
             device = self._seen[key]

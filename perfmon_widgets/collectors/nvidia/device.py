@@ -70,7 +70,7 @@ class Device:
         self._limits: dict[str, float] = {}
 
     def use(self, used: Used, *, as_slice: bool = False) -> None:
-        """Read it from now on. A certain finding replaces a guess; a second slice of the GPU is not read."""
+        """From now on read this device. A certain finding replaces a guess. A second slice is not read."""
         if as_slice and self.used is not None and _bare(used.uuid) != _bare(self.used.uuid):
             self._more = ", and another slice of it is in use: name the slices (gpus=[...]) to see each"
             self.learnt = True
@@ -83,7 +83,7 @@ class Device:
         self._handle = None
 
     def metrics(self) -> Sequence[Metric]:
-        """Return its columns, with limits, sources and the device's name as far as they are known."""
+        """Return its columns, with the limits, sources and device name that are known so far."""
         self.learnt = False
         device = f"{self._name} ({self._uuid})" if self._uuid else self._name
         if self.used is not None and not self.used.certain:
@@ -107,7 +107,7 @@ class Device:
         return described
 
     def read(self, now: float, values: dict[str, float], errors: dict[str, str]) -> None:
-        """Take each reading into ``values`` or ``errors``; one that is not supported is tried rarely."""
+        """Put the result of each reading into ``values`` or ``errors``; unsupported ones are tried rarely."""
         self.shut_down = False
         if self._handle is None and now >= self._lost_until:
             self._guard(self._attach, now)

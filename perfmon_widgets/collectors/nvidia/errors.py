@@ -36,7 +36,7 @@ _CANNOT_OPEN = {
 
 
 class Missing(Exception):  # noqa: N818 - nothing went wrong
-    """A reading is missing though the driver answered: the reason, and seconds until the next try."""
+    """A reading is missing although the driver answered: the reason, and seconds until the next attempt."""
 
     def __init__(self, reason: str, wait: float = RETRY) -> None:
         super().__init__(reason)

@@ -65,11 +65,11 @@ def known_gpus(proc: Path = PROC) -> list[Gpu]:
 def visible_devices(text: str | None, gpus: Sequence[Gpu], order: str = "") -> Visible:
     """Return which of these GPUs a text of CUDA_VISIBLE_DEVICES (None: not set) leaves, by CUDA's own rules.
 
-    The first entry that is no device ends the list. A device named twice empties it. The first entry decides
-    between numbers and UUIDs. A MIG slice hides all others. ``order`` is the text of CUDA_DEVICE_ORDER: CUDA
-    counts the fastest GPU first, so its numbers are certain only if it was set to count by PCI address, or
-    where all GPUs are the same. The rules are those of the CUDA Programming Guide, "CUDA Environment
-    Variables", and for what it leaves open those of PyTorch's ``torch.cuda.device_count``.
+    The first entry that is not a device ends the list. A device named twice empties it. The first entry
+    decides whether all are numbers or UUIDs. A MIG slice hides all other devices. ``order`` is the text of
+    CUDA_DEVICE_ORDER: by default CUDA counts the fastest GPU first, so its numbers are certain only if that
+    variable is PCI_BUS_ID or if all GPUs are the same model. The rules are those of the CUDA Programming
+    Guide, "CUDA Environment Variables"; where it is silent, those of PyTorch's ``torch.cuda.device_count``.
     """
     if text is None:
         return Visible(tuple(range(len(gpus))))

@@ -55,9 +55,9 @@ def mapped_library() -> ctypes.CDLL | None:
 
 
 class Search:
-    """Search for the GPUs that this process and its descendants use: first what is exact, then guesses.
+    """Search for the GPUs that this process and its descendants use: exact findings first, then guesses.
 
-    About another process (``root``) nothing is exact: it is searched from outside, like a child.
+    For another process (``root``) there are only guesses: it is searched from outside, like a child.
     """
 
     def __init__(
@@ -96,13 +96,13 @@ class Search:
         self._library = self._library or self._find_library()
         if self._library is not None:
             return primary_contexts(self._library)
-        # Where the library has another name (Windows), the frameworks know.
+        # Where the library has another name (Windows), ask the frameworks.
         return [*self._used_by_torch(), *self._used_by_jax()]
 
     def _used_by_torch(self) -> Iterator[Used]:
         torch = self._modules.get("torch")
         try:
-            # Any other question first would initialise CUDA, in a process that may be about to fork.
+            # Any other call before this one would initialise CUDA, in a process that may be about to fork.
             if torch is None or torch.version.cuda is None or not torch.cuda.is_initialized():
                 return
             for number in range(torch.cuda.device_count()):
@@ -131,8 +131,8 @@ class Search:
     ) -> Iterator[Used]:
         opened = self._opened(process)
         if process != own:
-            # A forked child holds what its parent had open, whether it uses it or not. A child that has
-            # opened GPUs without CUDA only watches them, as wandb does.
+            # A forked child inherits the open files of its parent, whether it uses them or not. A child that
+            # has opened GPUs without CUDA only monitors them, as wandb does.
             devices = {device for _, device in opened - inherited}
             if "-uvm" in devices:
                 yield from self._likely({int(device) for device in devices - {"-uvm"}}, process)

@@ -21,17 +21,17 @@ def _nothing(*_: object) -> None:
 class Control:
     """A widget that a person uses, and what using it does.
 
-    None of its functions decides on a thread or takes a lock: actions.py does both for all of them.
+    Its functions neither choose a thread nor take a lock: actions.py does both for all controls.
     """
 
     name: str
-    """What a person calls it. An error of ``act`` stands under this name in ``monitor.errors``."""
+    """Its name for people. An error of ``act`` is listed under this name in ``monitor.errors``."""
     widget: ipywidgets.Widget
     trait: str
     """The trait of ``widget`` that changes when it is used."""
     act: Callable[[Any], object] = _nothing
-    """Do what was asked for, given the new value of the trait. The panel redraws what changed afterwards."""
+    """Called with the new value of the trait: applies it. Afterwards the panel redraws what has changed."""
     show: Callable[[], object] = _nothing
-    """Make ``widget`` show the present state of the monitor, whoever changed it."""
+    """Makes ``widget`` show the present state of the monitor, which a program may also have changed."""
     note: ipywidgets.Widget | None = None
     """Words about it, shown after the last control."""

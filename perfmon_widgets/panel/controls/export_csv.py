@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ExportButton(anywidget.AnyWidget):
-    """A button that saves the history as a file of the browser's, with a hint next to it.
+    """A button that makes the browser download the history as a file, with a hint next to it.
 
     The hint says when changes of the controls wait for the running cell to end, because the front end has no
     other way to the kernel.

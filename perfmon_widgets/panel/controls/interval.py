@@ -39,8 +39,8 @@ def offer(choice: ipywidgets.Dropdown, seconds: float) -> None:
     if seconds in known:
         choice.value = seconds
     else:
-        # New options choose the first of them. In any other order the choice would change twice, and the
-        # first change would set the monitor to an interval that nobody asked for.
+        # ipywidgets selects the first of the new options, so the interval must come first. In any other order
+        # the choice would change twice, and the first change would set a wrong interval.
         choice.options = _options([seconds, *known])
 
 

@@ -16,7 +16,7 @@ _SECONDS = (300.0, 600.0)
 
 
 def window(monitor: Monitor, set_window: Callable[[float], object]) -> Control:
-    """Return a choice of 5 or 10 minutes, as far as the monitor keeps them; ``set_window`` gets seconds."""
+    """Return a choice of 5 or 10 minutes, at most the monitor's window; calls ``set_window`` with seconds."""
     choice = ipywidgets.Dropdown(
         description="last",
         tooltip="How much of the history the charts show",
