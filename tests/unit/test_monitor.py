@@ -789,8 +789,8 @@ def test_a_shorter_interval_counts_nothing_as_missed_that_was_never_due():
     monitor.on_sample(samples)
     with monitor:
         samples.next()
-        time.sleep(0.2)
-        monitor.interval = 0.05  # of which four would fit into the time since
+        time.sleep(0.8)
+        monitor.interval = 0.2  # of which four would fit into the time since; a thread is seldom so late
         samples.next()
         assert monitor.missed == 0
         samples.next()
