@@ -1,4 +1,8 @@
-"""How tests share the machine when pytest-xdist runs several at once (`pytest -n 2`)."""
+"""How tests share the machine when pytest-xdist runs several at once (`pytest -n 2`).
+
+The tests of a file stay in one process (`--dist=loadfile` in pyproject.toml), since they share a kernel, a
+server or a browser.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +17,6 @@ try:
     import fcntl
 except ImportError:  # Windows, where tests run one after the other
     fcntl = None  # type: ignore[assignment]
-
-UNIT = Path(__file__).parent / "unit"
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, since they share a kernel, a server or a browser.
-
-    Unit tests share nothing, so each of them goes to the next process that is free.
-    """
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        if UNIT not in item.path.parents and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -37,9 +37,7 @@ def pytest_in(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run pytest on a folder, with the hooks of tests/parallel.py."""
     shutil.copy(TESTS / "parallel.py", folder)
     if not (folder / "conftest.py").exists():
-        (folder / "conftest.py").write_text(
-            "from parallel import pytest_collection_modifyitems, pytest_runtest_protocol\n"
-        )
+        (folder / "conftest.py").write_text("from parallel import pytest_runtest_protocol\n")
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = alone\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # quicker
@@ -57,7 +55,7 @@ def pytest_in(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 def test_a_test_marked_alone_overlaps_with_no_other(tmp_path):
     for name in ("test_one.py", "test_two.py"):
         (tmp_path / name).write_text(NOTES_ITS_TIME)
-    ran = pytest_in(tmp_path, "-p", "xdist", "-n", "2", "--dist", "loadgroup")
+    ran = pytest_in(tmp_path, "-p", "xdist", "-n", "2", "--dist", "loadfile")
     assert ran.returncode == 0, ran.stdout
     times = [json.loads(line) for line in (tmp_path / "times").read_text().splitlines()]
     assert len({worker for _, worker, *_ in times}) == 2

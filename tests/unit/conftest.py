@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 
+import numpy.testing  # noqa: F401 - loaded on first use by hypothesis; NumPy 1 then starts lscpu
 import pytest
 
 FORBIDDEN = {"subprocess.Popen", "os.posix_spawn", "os.system", "os.exec", "socket.bind"}
