@@ -149,11 +149,11 @@ def _table(totals: Totals, metrics: Sequence[Metric]) -> list[str]:
 
 
 def _about_log(monitor: PerformanceMonitor) -> list[str]:
-    """Return where the rows are, and why the log ended early if it did; nothing without a log."""
+    """Return where the rows are, and what is wrong with the log if anything is; nothing without a log."""
     log = monitor.log
     lines = [f"{log.rows} rows in {log.path}"] if log.path is not None else []
     if log.error is not None:
-        lines.append(f"the log has ended early: {log.error}")
+        lines.append(f"the log is not complete: {log.error}")
     return lines
 
 

@@ -1,6 +1,7 @@
 """CsvLog: the rows of the history on disk, switched on and off.
 
 A row is one line, written by one call, so that a kill at any moment tears at most the line being written.
+While a file cannot be written for want of room, the rows wait in the window of the history.
 """
 
 from __future__ import annotations
@@ -9,25 +10,45 @@ import contextlib
 import csv
 import errno
 import io
+import logging
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, TypeAlias
 
-from perfmon_widgets.core.log_files import APPEND, absolute, create, part_path, sentence
+import numpy as np
+
+from perfmon_widgets.core.log_files import (
+    APPEND,
+    TRANSIENT,
+    absolute,
+    append_whole,
+    create,
+    part_path,
+    sentence,
+)
 from perfmon_widgets.forks import renew_after_fork
 
 if TYPE_CHECKING:
-    import numpy as np
+    from numpy.typing import NDArray
 
-Rows = tuple[int, Iterable["np.datetime64"], Iterable[Sequence[float]]]
+_Times: TypeAlias = "Sequence[np.datetime64] | NDArray[np.datetime64]"
+_Values: TypeAlias = "Sequence[Sequence[float]] | NDArray[np.float64]"
+Rows = tuple[int, _Times, _Values]
 """The number of the newest row, then the times (to the microsecond, UTC) and the values of all rows."""
 
 TIMEOUT = 1.0
 """Seconds to wait for a write that hangs, for example on a file server that is away."""
+# Seconds between the tries to write after an error that may pass: they double from the first to the longest.
+_FIRST_RETRY, _LONGEST_RETRY = 0.1, 2.0
+# The most rows from the window that are written before the next sample: writing them takes some 30 ms.
+_BATCH = 1000
+
+_logger = logging.getLogger(__name__)
 
 
 class CsvLog:
@@ -40,13 +61,25 @@ class CsvLog:
     part, whose header has them too: ``run.part2.csv`` after ``run.csv``, then ``run.part3.csv``. So nothing
     is copied, however long the log is, and each file is a valid CSV file at every moment.
     ``read_csv("run.csv")`` joins the parts. Move or delete them together.
+
+    An error that may pass, such as a full disk, does not end the log. The write is tried again until it
+    succeeds, with all rows that are still in the window, so a shortage that is shorter than the window loses
+    nothing; ``error`` says meanwhile what is wrong. Rows that left the window before are missing in the file,
+    and ``error`` says how many. Any other error, such as a file that was deleted, ends the log.
+
+    Rows are not forced to the disk (fsync), since that may take longer than an interval. A process that is
+    killed loses no row. If the power fails, or the machine crashes, the rows that the OS kernel had not
+    written yet are lost: those of the last half minute or so.
     """
 
-    def __init__(self, columns: Sequence[str], rows: Callable[[], Rows]) -> None:
+    def __init__(
+        self, columns: Sequence[str], rows: Callable[[], Rows], clock: Callable[[], float] = monotonic
+    ) -> None:
         self.ending: Callable[[], object] = lambda: None
         """Called before the file is closed, for what is written next to it."""
         self._columns = tuple(columns)
         self._rows = rows
+        self._clock = clock
         self._descriptor: int | None = None
         self._stopped = False  # a thread that is writing closes the file when it finds this set
         self._path: Path | None = None
@@ -55,8 +88,12 @@ class CsvLog:
         self._width = 0  # how many of the columns it has
         self._newest = 0
         self._count = 0
+        self._behind = False  # whether rows wait in the window, since writing failed
+        self._retry_at = self._delay = 0.0  # when to try again (by the clock), and the seconds waited for it
+        self._lost = 0  # how many rows left the window before they could be written
         self._error: str | None = None
-        self._errno: int | None = None
+        self._reason: str | None = None
+        self._warnings: list[str] = []  # to be logged once the lock is free
         self._columns_error: str | None = None
         self._lock = threading.Lock()
         renew_after_fork(self)
@@ -83,7 +120,10 @@ class CsvLog:
 
     @property
     def error(self) -> str | None:
-        """Why the log switched itself off or did not start; None after a start that succeeded."""
+        """Why the log did not start, has ended, cannot write at present or lacks rows; None if all is well.
+
+        While ``running`` is True, the log tries again.
+        """
         return self._error
 
     @property
@@ -93,8 +133,8 @@ class CsvLog:
 
     @property
     def reason(self) -> str | None:
-        """``error`` in the operating system's words, which name no directory: for clients of a server."""
-        return os.strerror(self._errno or errno.EIO) if self._error else None
+        """``error`` in words that name no directory: for clients of a server."""
+        return self._reason if self._error else None
 
     def start(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write the rows already in the window, then each new one; returns the path of the first file.
@@ -118,7 +158,7 @@ class CsvLog:
             try:
                 self._open(absolute(path or f"perfmon-{datetime.now():%Y%m%d-%H%M%S}.csv"))
             except OSError as error:
-                self._error, self._errno = error.strerror, error.errno
+                self._error, self._reason = error.strerror, os.strerror(error.errno or errno.EIO)
                 raise
             if self._stopped:
                 self._end()
@@ -137,6 +177,7 @@ class CsvLog:
                     self._end()
             finally:
                 self._lock.release()
+        self._warn()
 
     def export(self, after: np.datetime64 | None = None) -> bytes:
         """Return what a log started now would hold, header and window, without writing a file.
@@ -144,34 +185,86 @@ class CsvLog:
         With a time (UTC), only the rows that are later.
         """
         with self._lock:  # so that no column is added meanwhile
-            _, lines = self._window(after)
+            _, times, values = self._rows()
+            rows = zip(times, np.asarray(values, dtype=float).tolist(), strict=True)
+            width = len(self._columns)
+            lines = [_line(time, row, width) for time, row in rows if after is None or time > after]
             return _header(self._columns) + b"".join(lines)
 
-    def _window(self, after: np.datetime64 | None = None) -> tuple[int, list[bytes]]:
-        """Return the number of the newest row, and the lines of the rows in the window."""
-        newest, times, values = self._rows()
-        rows = zip(times, values, strict=True)
-        width = len(self._columns)
-        return newest, [_line(time, row, width) for time, row in rows if after is None or time > after]
-
     def append(self, number: int, time: np.datetime64, values: Sequence[float]) -> None:
-        """Write one row if the log is running. Never raises: an error switches the log off, see ``error``.
+        """Write one row if the log is running. Never raises: what goes wrong is in ``error``; see the class.
 
         ``number`` is the row's in the history: a row that start() has written already is not written again.
         """
         with self._lock:
             if self._descriptor is None or self._stopped or number <= self._newest:
                 return
+            if self._behind and self._clock() < self._retry_at:
+                return  # the row waits in the window
             try:
                 if self._width < len(self._columns):
                     self._begin_part()
-                self._write(_line(time, values, self._width), 1)
-                self._newest = number
+                if number == self._newest + 1:
+                    self._write(_line(time, values, self._width), 1)
+                    self._newest, self._behind = number, False
+                else:
+                    self._catch_up(_BATCH)
+                    self._behind = number > self._newest
+                if self._delay:
+                    self._recover()
             except OSError as error:
-                self._error, self._errno = sentence(error, self._part), error.errno
-                self._stopped = True
+                self._fail(error)
             if self._stopped:
                 self._end()
+        self._warn()
+
+    def _catch_up(self, most: int) -> int:
+        """Write up to ``most`` rows of the window that follow the newest one written; return how many.
+
+        Rows that have left the window are counted as lost.
+        """
+        newest, times, values = self._rows()
+        oldest = newest - len(times) + 1
+        first = max(0, self._newest + 1 - oldest)
+        rows = zip(
+            times[first : first + most],
+            np.asarray(values[first : first + most], dtype=float).tolist(),
+            strict=True,
+        )
+        lines = [_line(time, row, self._width) for time, row in rows]
+        if lines:
+            self._write(b"".join(lines), len(lines))
+        self._lost += max(0, oldest - self._newest - 1)
+        self._newest = max(self._newest, oldest + first + len(lines) - 1)
+        return len(lines)
+
+    def _fail(self, error: OSError) -> None:
+        """Set the error. One that may pass has the rows wait in the window, any other ends the log."""
+        text = sentence(error, self._part)
+        if error.errno in TRANSIENT:
+            self._behind = True
+            self._delay = min(2 * self._delay or _FIRST_RETRY, _LONGEST_RETRY)
+            self._retry_at = self._clock() + self._delay
+            text += "; tried again until it succeeds, with the rows that are still in the window"
+        else:
+            self._stopped, self._behind = True, False
+        if text != self._error:
+            self._warnings.append(text)
+        self._error, self._reason = text, os.strerror(error.errno or errno.EIO)
+
+    def _recover(self) -> None:
+        """Rows are written again: clear the error, or say how many rows are missing."""
+        self._delay = 0.0
+        self._error = self._reason = None
+        if self._lost:
+            self._reason = f"{self._lost} rows are missing: they left the window before they could be written"
+            self._error = f"{self._reason} to {self._path}"
+            self._warnings.append(self._error)
+
+    def _warn(self) -> None:
+        # Not under the lock: a handler of the user's may take long, or ask the log for something.
+        while self._warnings:
+            _logger.warning("log: %s", self._warnings.pop(0))
 
     def add_columns(self, columns: Sequence[str]) -> None:
         """Append columns, without those that exist already: the next row begins a part that has them."""
@@ -215,9 +308,7 @@ class CsvLog:
                 descriptor = os.open(part, APPEND | os.O_CREAT | os.O_EXCL, permissions)
                 break
         try:
-            header = _header(self._columns)
-            if os.write(descriptor, header) < len(header):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            append_whole(descriptor, _header(self._columns))
             if stat.S_IMODE(os.fstat(descriptor).st_mode) != permissions:
                 part.chmod(permissions)
         except BaseException:
@@ -239,8 +330,10 @@ class CsvLog:
         self._descriptor = descriptor
         self._count = 0
         try:
-            newest, lines = self._window()
+            newest, times, values = self._rows()
             self._width = len(self._columns)
+            rows = zip(times, np.asarray(values, dtype=float).tolist(), strict=True)
+            lines = [_line(time, row, self._width) for time, row in rows]
             self._write(b"".join(lines), len(lines))
         except BaseException as error:
             self._close()
@@ -250,7 +343,8 @@ class CsvLog:
                 raise type(error)(error.errno, sentence(error, path)) from None
             raise
         self._asked, self._newest, self._number = asked, newest, 1
-        self._error = self._columns_error = None
+        self._error = self._reason = self._columns_error = None
+        self._behind, self._delay, self._lost = False, 0.0, 0
         # Last, since spans are written next to a log as soon as it has a path.
         self._path = self._part = path
 
@@ -258,21 +352,33 @@ class CsvLog:
         assert self._descriptor is not None  # noqa: S101 - for the type checker
         status = os.fstat(self._descriptor)
         if status.st_nlink == 0:
-            raise FileNotFoundError(errno.ENOENT, "the file was deleted while it was being written")
+            raise FileNotFoundError(errno.ENOENT, "the file was deleted; start another log")
         if status.st_size == 0:  # a new file, or one that somebody has emptied, as ``> run.csv`` does
             content = _header(self._columns[: self._width]) + content
-        written = os.write(self._descriptor, content)
-        if written < len(content):
-            # The disk had room for a part of it: take that back, so that the file ends with a whole line.
-            os.ftruncate(self._descriptor, status.st_size)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append_whole(self._descriptor, content)
         self._count += rows
 
     def _end(self) -> None:
+        """Write the rows that wait in the window, if that is possible by now, and close the file."""
         try:
+            if self._behind and self._descriptor is not None:
+                self._write_what_waits()
             self.ending()
         finally:
             self._close()
+
+    def _write_what_waits(self) -> None:
+        self._behind = False
+        try:
+            while self._catch_up(_BATCH):
+                pass
+            if self._delay:
+                self._recover()
+        except OSError as error:
+            missing = max(0, self._rows()[0] - self._newest) + self._lost
+            self._reason = f"{os.strerror(error.errno or errno.EIO)}; {missing} rows are missing"
+            self._error = f"{sentence(error, self._part)}; the last {missing} rows are missing in the file"
+            self._warnings.append(self._error)
 
     def _close(self) -> None:
         # In this order: after an interrupt between the two, the number may belong to a file of somebody else.

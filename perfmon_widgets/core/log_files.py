@@ -12,6 +12,17 @@ from pathlib import Path
 APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
 """The flags that a file of a log is opened with."""
 
+TRANSIENT = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "ENOMEM", "ENOBUFS"),  # a shortage
+        *("EIO", "ESTALE", "EREMOTEIO", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ETIMEDOUT"),
+        *("EAGAIN", "EBUSY", "EINTR", "ENOLCK", "EDEADLK"),
+    )
+    if hasattr(errno, name)
+)
+"""The errors that may pass by themselves, or once somebody frees some space: writing is tried again."""
+
 # In bytes, on nearly every file system.
 _LONGEST_NAME = 255
 _PART = re.compile(r"(.+)\.part\d+")
@@ -22,9 +33,11 @@ _WORDS = {
     errno.EACCES: "no permission to write in {folder}; name a directory that you may write in",
     errno.EPERM: "no permission to write in {folder}; name a directory that you may write in",
     errno.EROFS: "{folder} is read-only; name a directory that you may write in",
-    errno.ENOSPC: "the disk is full; free some space, then switch the log on again",
-    errno.EDQUOT: "your disk quota is used up; free some space, then switch the log on again",
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "your disk quota is used up; free some space",
     errno.EISDIR: "it is a directory; name a file in it",
+    errno.EFBIG: "the file is as large as it may be here; start another log",
+    errno.EBADF: "the program has closed the file; start another log",
 }
 
 
@@ -82,6 +95,15 @@ def create(asked: Path) -> tuple[Path, int]:
         except FileExistsError:
             continue
     raise AssertionError("count() has no end")
+
+
+def append_whole(descriptor: int, content: bytes) -> None:
+    """Append whole lines in one write: all of them, or none and an OSError."""
+    size = os.fstat(descriptor).st_size
+    if os.write(descriptor, content) < len(content):
+        # The disk had room for a part of it: take that back, so that the file ends with a whole line.
+        os.ftruncate(descriptor, size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _is_taken(path: Path) -> bool:

@@ -105,7 +105,7 @@ class Stores:
 
     def _rows(self) -> Rows:
         number, times, _, values = self._history.read()
-        return number, times, values.tolist()
+        return number, times, values
 
     # -- cells, spans and marks ------------------------------------------------------------------------
 

@@ -25,7 +25,8 @@ class Logged:
     def __init__(self, *columns: str) -> None:
         self.columns = columns or ("a_percent", "b_bytes")
         self.history = History(self.columns, 1e9, lambda: 0.0)
-        self.log = CsvLog(self.columns, self.rows)
+        self.now = 0.0  # on the log's clock; every row moves it on by a second
+        self.log = CsvLog(self.columns, self.rows, lambda: self.now)
         self.time = START
 
     def rows(self):
@@ -34,6 +35,7 @@ class Logged:
 
     def add(self, *values: float) -> None:
         self.time += 1
+        self.now += 1
         number = self.history.append(self.time, values)
         self.log.append(number, microseconds(self.time), values)
 
@@ -170,33 +172,39 @@ def test_a_read_only_disk_is_an_error_that_says_so(logged, folder, tiny_disk):
     nothing_has_changed(logged, folder)
 
 
-def test_a_disk_that_fills_up_switches_the_log_off_and_loses_nothing_that_was_written(logged, tiny_disk):
+def test_a_disk_that_fills_up_keeps_what_was_written_and_gets_the_rest_when_there_is_room(logged, tiny_disk):
+    ballast = tiny_disk / "ballast"
     path = logged.log.start(tiny_disk / "run.csv")
-    for number in range(3000):
+    ballast.write_bytes(bytes(40 * 1024))
+    for number in range(800):
         logged.add(number, number + 0.5)
-    assert not logged.log.running
+    assert logged.log.running
     assert "the disk is full" in logged.log.error
     assert str(path) in logged.log.error
     frame = read_csv(path)
-    assert len(frame) == logged.log.rows > 1000
+    assert 100 < len(frame) == logged.log.rows < 800
     assert frame["a_percent"].tolist() == list(range(len(frame)))
     assert path.read_bytes().endswith(b"\n")
-    assert len(logged.history) == 3000
+    ballast.unlink()
+    for number in range(800, 804):
+        logged.add(number, number + 0.5)
+    assert read_csv(path)["a_percent"].tolist() == list(range(804))
+    assert logged.log.error is None
 
 
-def test_a_log_that_a_full_disk_has_switched_off_can_be_switched_on_again(logged, folder, tiny_disk):
+def test_a_log_on_a_full_disk_can_be_started_on_another(logged, folder, tiny_disk):
     ballast = tiny_disk / "ballast"
     path = logged.log.start(tiny_disk / "run.csv")
     ballast.write_bytes(bytes(60 * 1024))
     for number in range(1000):
         logged.add(number, number)
-    assert not logged.log.running
-    ballast.unlink()
-    again = logged.log.start(path)
-    assert again == tiny_disk / "run-2.csv"
+    logged.log.stop()
+    assert "rows are missing in the file" in logged.log.error
+    again = logged.log.start(folder / "run.csv")
     assert logged.log.error is None
     logged.add(-1, -1)
     assert read_csv(again)["a_percent"].tolist() == [*range(1000), -1]
+    assert len(read_csv(path)) < 1000
 
 
 def test_a_start_on_a_full_disk_raises_and_leaves_no_file(logged, folder, tiny_disk):
@@ -216,7 +224,8 @@ def test_rows_that_somebody_else_added_survive_a_full_disk(logged, tiny_disk):
         file.write("2023-11-14T22:13:21.500000Z,77.0,77.0\n" * 3)
     for number in range(3000):
         logged.add(number, number + 0.5)
-    assert not logged.log.running
+    assert logged.log.running
+    assert "the disk is full" in logged.log.error
     content = path.read_text()
     assert content.count(",77.0,77.0\n") == 3
     assert content.endswith("\n")
@@ -230,7 +239,8 @@ def test_a_file_that_is_emptied_while_it_is_written_holds_no_zeros_after_a_full_
     os.truncate(path, 0)
     for number in range(3000):
         logged.add(number, number)
-    assert not logged.log.running
+    assert logged.log.running
+    assert "the disk is full" in logged.log.error
     assert b"\0" not in path.read_bytes()
 
 

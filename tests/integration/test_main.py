@@ -286,7 +286,7 @@ def test_a_log_that_ends_early_is_reported_and_the_command_goes_on(tmp_path):
     code = "import os, time; time.sleep(0.5); os.unlink('out.csv'); time.sleep(0.5); print('done')"
     ended = run("--csv", "out.csv", "--interval", "0.1", "--", *python(code), cwd=tmp_path)
     assert (ended.returncode, ended.stdout) == (0, "done\n")
-    assert "the log has ended early: cannot log to" in ended.stderr
+    assert "the log is not complete: cannot log to" in ended.stderr
 
 
 @pytest.mark.parametrize("closing", ["2>/dev/full", "2>&-"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import math
 import os
@@ -35,7 +36,8 @@ class Logged:
     def __init__(self, *columns: str) -> None:
         self.columns = columns or ("a_percent", "b_bytes")
         self.history = History(self.columns, 1e9, lambda: 0.0)
-        self.log = CsvLog(self.columns, self.rows)
+        self.now = 0.0  # on the log's clock; every row moves it on by a second
+        self.log = CsvLog(self.columns, self.rows, lambda: self.now)
         self.time = START
 
     def rows(self):
@@ -44,6 +46,7 @@ class Logged:
 
     def add(self, *values: float) -> None:
         self.time += 1
+        self.now += 1
         number = self.history.append(self.time, values)
         self.log.append(number, microseconds(self.time), values)
 
@@ -399,7 +402,7 @@ def test_an_interrupt_in_a_new_part_leaves_the_one_before_going_on(logged, folde
             logged.add(1, 2, 3)
     assert [each.name for each in folder.iterdir()] == ["run.csv"]
     logged.add(4, 5, 6)
-    assert read_csv(path).to_numpy().tolist() == [[4, 5, 6]]
+    assert read_csv(path).to_numpy().tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 # -- no row twice, none lost -------------------------------------------------------------------------------
@@ -516,6 +519,152 @@ def test_a_file_that_is_deleted_switches_the_log_off(logged, folder):
     assert logged.log.start("run.csv") == path
     assert logged.log.error is None
     assert len(read_csv(path)) == 2
+
+
+class Disk:
+    """os.write of a disk that can be made to fail."""
+
+    def __init__(self) -> None:
+        self.fails: int | None = None
+        self.tries = 0
+        self._write = os.write
+
+    def write(self, descriptor: int, content: bytes) -> int:
+        self.tries += 1
+        if self.fails:
+            raise OSError(self.fails, os.strerror(self.fails))
+        return self._write(descriptor, content)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    made = Disk()
+    monkeypatch.setattr(os, "write", made.write)
+    return made
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EIO", "EMFILE", "ENFILE", "ESTALE", "ETIMEDOUT"])
+def test_a_shortage_shorter_than_the_window_loses_nothing(logged, disk, caplog, name):
+    path = logged.log.start("run.csv")
+    logged.add(0, 0)
+    disk.fails = getattr(errno, name)
+    for number in range(1, 21):
+        logged.add(number, number)
+        assert logged.log.running
+        assert f"cannot log to {path}: " in logged.log.error
+        assert "tried again" in logged.log.error
+        assert logged.log.reason == os.strerror(disk.fails)
+    disk.fails = None
+    for number in range(21, 25):
+        logged.add(number, number)
+    assert (logged.log.error, logged.log.reason) == (None, None)
+    assert read_csv(path)["a_percent"].tolist() == list(range(25))
+    assert logged.log.rows == 25
+    (warning,) = caplog.messages
+    assert warning.startswith(f"log: cannot log to {path}: ")
+
+
+def test_a_shortage_is_tried_again_ever_less_often(logged, disk):
+    logged.log.start("run.csv")
+    disk.fails, disk.tries = errno.ENOSPC, 0
+    for _ in range(100):
+        logged.add(1, 1)
+    assert 40 < disk.tries <= 55  # every 2 s, after 0.1 to 1.6 s
+
+
+def test_a_second_shortage_begins_with_a_short_wait_and_a_warning_of_its_own(logged, disk, caplog):
+    logged.log.start("run.csv")
+    for _ in range(2):
+        disk.fails = errno.ENOSPC
+        logged.add(1, 1)
+        disk.fails = None
+        logged.add(2, 2)
+        assert logged.log.error is None
+    assert len(caplog.messages) == 2
+    assert read_csv("run.csv")["a_percent"].tolist() == [1, 2, 1, 2]
+
+
+def test_rows_that_left_the_window_during_a_shortage_are_a_gap_that_is_said(logged, disk, caplog):
+    path = logged.log.start("run.csv")
+    logged.add(0, 0)
+    disk.fails = errno.ENOSPC
+    for number in range(1, 100):
+        logged.add(number, number)
+    kept = logged.history.read()
+    logged.history.read = lambda: (kept[0], *(array[-30:] for array in kept[1:]))
+    disk.fails = None
+    logged.now += 10
+    logged.log.append(99, microseconds(logged.time), (99, 99))
+    assert read_csv(path)["a_percent"].tolist() == [0, *range(70, 100)]
+    assert logged.log.running
+    assert logged.log.error == (
+        f"69 rows are missing: they left the window before they could be written to {path}"
+    )
+    assert logged.log.reason == "69 rows are missing: they left the window before they could be written"
+    assert caplog.messages[1:] == [f"log: {logged.log.error}"]
+    logged.log.stop()
+    assert "69 rows are missing" in logged.log.error
+    logged.log.start("other.csv")
+    assert logged.log.error is None
+
+
+def test_after_a_long_shortage_no_sample_waits_for_all_rows_at_once(logged, disk):
+    path = logged.log.start("run.csv")
+    disk.fails = errno.ENOSPC
+    for number in range(3500):
+        logged.add(number, number)
+    disk.fails = None
+    logged.now += 10
+    sizes = []
+    for number in range(3500, 3506):
+        logged.add(number, number)
+        sizes.append(len(read_csv(path)))
+    assert sizes == [1000, 2000, 3000, 3504, 3505, 3506]
+
+
+def test_a_stop_writes_what_waits_if_there_is_room_by_then(logged, disk):
+    path = logged.log.start("run.csv")
+    disk.fails = errno.ENOSPC
+    for number in range(2500):
+        logged.add(number, number)
+    disk.fails = None
+    logged.log.stop()
+    assert read_csv(path)["a_percent"].tolist() == list(range(2500))
+    assert logged.log.error is None
+
+
+def test_a_stop_in_a_shortage_says_how_many_rows_are_missing(logged, disk):
+    path = logged.log.start("run.csv")
+    logged.add(0, 0)
+    disk.fails = errno.ENOSPC
+    for number in range(1, 8):
+        logged.add(number, number)
+    logged.log.stop()
+    assert not logged.log.running
+    assert "the last 7 rows are missing in the file" in logged.log.error
+    assert "free some space" in logged.log.error
+    assert read_csv(path)["a_percent"].tolist() == [0]
+
+
+@pytest.mark.parametrize("name", ["EACCES", "EPERM", "EROFS", "EBADF", "EFBIG"])
+def test_an_error_that_does_not_pass_ends_the_log_and_says_what_to_do(logged, disk, caplog, name):
+    path = logged.log.start("run.csv")
+    disk.fails = getattr(errno, name)
+    logged.add(1, 1)
+    assert not logged.log.running
+    assert re.search(r"name a directory|start another log", logged.log.error)
+    assert caplog.messages == [f"log: {logged.log.error}"]
+    disk.fails = None
+    logged.add(2, 2)
+    assert len(read_csv(path)) == 0
+
+
+def test_a_row_that_an_interrupt_kept_from_the_file_is_written_with_the_next(logged):
+    path = logged.log.start("run.csv")
+    logged.history.append(logged.time, (1, 1))  # and the interrupt came before log.append()
+    logged.add(2, 2)
+    assert read_csv(path)["a_percent"].tolist() == [1, 2]
+    assert logged.log.error is None
 
 
 def test_a_file_that_is_renamed_is_written_on(logged, folder):

@@ -335,6 +335,25 @@ def test_columns_that_a_running_log_lacks_are_among_the_errors(folder, monkeypat
     assert read_csv(monitor.log.path)["a_percent"].tolist() == [0, 1]
 
 
+def test_a_log_that_cannot_be_written_is_among_the_errors_until_it_can(folder, monkeypatch):
+    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    monitor.log.start("run.csv")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        monitor.sample()
+        assert monitor.log.running
+        assert "the disk is full; free some space" in monitor.errors["log"]
+    time.sleep(0.11)  # the first wait between two tries
+    monitor.sample()
+    assert monitor.errors == {}
+    monitor.stop()
+    assert read_csv("run.csv")["a_percent"].tolist() == [0, 1]
+
+
 def test_a_log_that_has_switched_itself_off_is_among_the_errors(folder):
     monitor = PerformanceMonitor([FakeCollector("a_percent")])
     monitor.log.start("run.csv").unlink()
