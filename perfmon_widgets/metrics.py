@@ -17,6 +17,8 @@ ROLES = ("headline", "part", "limit", "")
 RECORDED = "recorded"
 """The group of the series that the user records."""
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 # The name of the index of a history, and the keys of its attrs that are not columns.
 _RESERVED = ("time", "devices", "gaps")
 
@@ -28,7 +30,8 @@ class Metric:
     The name follows one rule, ``[where/]what_unit``: ``cpu_percent``, ``gpu0/memory_used_bytes``. The same
     string is the DataFrame column, the CSV header and the JSON key.
 
-    Raises ValueError if the name does not end in the unit or is reserved, and for an unknown role.
+    Raises ValueError if the name does not end in the unit, is reserved or has a lone surrogate, and for an
+    unknown role. In the other texts a lone surrogate is replaced by a question mark.
     """
 
     name: str
@@ -55,6 +58,8 @@ class Metric:
     """The name for people: ``RAM in use``, ``core 0``, ``GPU 1 power``; by default made from the column's."""
 
     def __post_init__(self) -> None:
+        if not _is_writable(self.name):
+            raise ValueError(f"metric name {self.name!r} has characters that no UTF-8 file can hold")
         if self.name in _RESERVED:
             raise ValueError(f"{self.name!r} is reserved for the history itself; choose another name")
         what = self.name.rpartition("/")[2]
@@ -68,6 +73,10 @@ class Metric:
             raise ValueError(
                 f"metric {self.name!r}: role must be one of {', '.join(filter(None, ROLES))}, or empty"
             )
+        for field in ("help", "source", "device", "label"):
+            text = getattr(self, field)
+            if not _is_writable(text):
+                object.__setattr__(self, field, text.encode(errors="replace").decode())
         if not self.label:
             object.__setattr__(self, "label", label_of(self.name, self.unit))
 
@@ -90,6 +99,11 @@ class Sample:
     """Unix seconds (UTC) of the reading, not of when it was due."""
     values: Mapping[str, float]
     """By column, in the order of the columns."""
+
+
+def _is_writable(text: str) -> bool:
+    """Whether UTF-8 can encode it: lone surrogates stand for bytes of a file name that are not UTF-8."""
+    return _SURROGATE.search(text) is None
 
 
 def unit_of(name: str) -> str:

@@ -14,6 +14,9 @@ _logger = logging.getLogger(__name__)
 
 Notice = TypeVar("Notice")
 
+LONGEST = 1000
+"""The characters of an error that are kept: some have the whole input in their text."""
+
 
 class Errors:
     """The current error of each part that has one, by the name of the part."""
@@ -39,10 +42,7 @@ class Errors:
 
     def report(self, name: str, error: BaseException) -> None:
         """Set the current error of a part; logged if the part had none."""
-        try:
-            text = str(error) or type(error).__name__
-        except Exception:  # noqa: BLE001 - a class of the user's, whose __str__ raises
-            text = type(error).__name__
+        text = text_of(error)
         if name not in self.texts:
             _logger.warning("%s: %s", name, text, exc_info=_logger.isEnabledFor(logging.DEBUG) and error)
         self.texts[name] = text
@@ -93,6 +93,22 @@ class Subscribers(Generic[Notice]):
             else:
                 if name in errors.texts:
                     errors.clear(name)
+
+
+def text_of(thing: object) -> str:
+    """Return ``str(thing)``, at most ``LONGEST`` characters of it; the name of its type if it has no text.
+
+    The text can be written to any file: a lone surrogate, which UTF-8 cannot encode, is replaced.
+    """
+    try:
+        text = str(thing)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a class of the user's, whose __str__ raises
+        text = ""
+    text = text or type(thing).__name__
+    text = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return text.encode(errors="replace").decode()
 
 
 def numbered(name: str, taken: Container[str]) -> str:

@@ -100,7 +100,7 @@ class PerformanceMonitor(Stores):
         """Read every collector, store the sample, notify the subscribers; returns the sample.
 
         The sampling thread does the same. A collector that raises has NaN in its columns and is listed in
-        ``errors``; so is a subscriber that raises. Neither raises here.
+        ``errors``; so is a subscriber that raises. Neither raises here; only KeyboardInterrupt does.
         """
         # Without a timeout: it is the caller's own thread that a slow collector holds up.
         return self._sample(after_gap=False, with_timeout=False)
@@ -201,9 +201,12 @@ class PerformanceMonitor(Stores):
         """Add your own series to the history, the charts and the CSV: ``record(loss=0.31, epoch=3)``.
 
         The next sample takes the last value of each; rows without a value have NaN. A name may end in a unit:
-        ``tokens_per_second``, ``cache_bytes``. All values are recorded or none: raises TypeError for a value
-        that is not a number, and ValueError for a name that cannot be a column or is another one already, and
-        for more than 100 names.
+        ``tokens_per_second``, ``cache_bytes``. A tensor is kept, and its number is read when the next sample
+        is taken, so that this never waits for a GPU; one that is changed in place before has the later
+        number. One that cannot be read then is missing, and the reason is in ``errors``.
+
+        All values are recorded or none: raises TypeError for a value that is not a number, and ValueError for
+        a name that cannot be a column or is another one already, and for more than 100 names.
         """
         self._recorded.record(values, self._measured)
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from perfmon_widgets.core.errors import text_of
 from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.metrics import RECORDED, Metric, unit_of
 
 MAX_SERIES = 100
 """How many names may be recorded: each is a column of every row."""
+LONGEST_NAME = 200
+"""The most characters that the name of a series may have."""
 
 
 class Recorded:
@@ -22,7 +28,9 @@ class Recorded:
     def __init__(self) -> None:
         self.metrics: Sequence[Metric] = ()
         self._new: dict[str, Metric] = {}
-        self._values: dict[str, float] = {}
+        self._values: dict[str, Any] = {}
+        self.errors: dict[str, str] = {}
+        """Why the last value of a series could not be read, by its name."""
         self.renew_after_fork()
         renew_after_fork(self)
 
@@ -34,10 +42,13 @@ class Recorded:
     def record(self, values: Mapping[str, object], taken: frozenset[str]) -> None:
         """Keep the values for the next reading: all of them, or none if one is refused.
 
-        ``taken`` are the names of the other columns. Raises TypeError for a value that is not a number, and
-        ValueError for a name that cannot be a column or is one already, and for more than MAX_SERIES names.
+        A tensor is kept as it is, since reading its number may wait for a GPU; the next reading reads it.
+
+        ``taken`` are the names of the other columns. Raises TypeError for a value that cannot be a single
+        number, and ValueError for a name that cannot be a column or is one already, and for more than
+        MAX_SERIES names.
         """
-        numbers = {name: _number(name, value) for name, value in values.items()}
+        numbers = {name: _kept(name, value) for name, value in values.items()}
         with self._lock:
             known = {metric.name for metric in self.metrics} | self._new.keys()
             new = {name: _metric(name, taken) for name in numbers if name not in known}
@@ -76,7 +87,36 @@ class Recorded:
             for name in list(self._new):
                 if name in values:
                     self._values[name] = values.pop(name)
-        return values
+        return {name: self._read(name, value) for name, value in values.items()}
+
+    def _read(self, name: str, value: Any) -> float:
+        """Return the number of a value; NaN, with the reason in ``errors``, if it has none."""
+        if type(value) is float:
+            self.errors.pop(name, None)
+            return value
+        try:
+            number = _number(name, value)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - code of the value's class
+            self.errors[name] = text_of(error)
+            return math.nan
+        self.errors.pop(name, None)
+        return number
+
+
+def _kept(name: str, value: Any) -> Any:
+    """Return a float, or an object that the next reading makes one of; TypeError if that cannot be.
+
+    Numbers and arrays are read at once, since an array may change. What has ``item()`` otherwise, such as a
+    tensor, is kept, without the graph that it was computed by.
+    """
+    if isinstance(value, (int, float, np.ndarray, np.generic)) or not hasattr(value, "item"):
+        return _number(name, value)
+    if math.prod(getattr(value, "shape", ())) != 1:  # reading the shape does not wait for the device
+        raise TypeError(f"{name!r} must be a single number, not {type(value).__name__}")
+    detach = getattr(value, "detach", None)
+    return detach() if callable(detach) else value
 
 
 def _number(name: str, value: Any) -> float:
@@ -96,6 +136,10 @@ def _number(name: str, value: Any) -> float:
 def _metric(name: str, taken: frozenset[str]) -> Metric:
     if name in taken:
         raise ValueError(f"{name!r} is a column of the history already; record it under another name")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(
+            f"{name[:40] + '…'!r} is too long for a column: use at most {LONGEST_NAME} characters"
+        )
     if not all(part.isidentifier() for part in name.split("/")):
         raise ValueError(f"{name!r} cannot be a column: use letters, digits and _, as in train/loss")
     return Metric(name, unit_of(name), RECORDED, f"What was recorded as {name}.", source="record()")

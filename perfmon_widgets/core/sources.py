@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from perfmon_widgets.collectors import Collector
 from perfmon_widgets.collectors.timeout_thread import NoAnswerError, TimeoutThread
-from perfmon_widgets.core.errors import Errors, numbered
+from perfmon_widgets.core.errors import Errors, numbered, text_of
 from perfmon_widgets.core.sampler import TIMEOUT
 from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.metrics import Metric
@@ -23,11 +24,13 @@ class Sources:
         self._collectors = _named(collectors)
         # The collectors of this package have timeouts of their own where they ask a device, and return floats
         # for their own columns. Any other is called on a thread of its own, and what it returns is checked.
+        # Its metrics are read once, since a property may raise later.
         self._threads = {
             name: TimeoutThread(f"perfmon-{name}")
             for name, collector in self._collectors.items()
             if not type(collector).__module__.startswith("perfmon_widgets.")
         }
+        self._metrics = {name: tuple(self._collectors[name].metrics) for name in self._threads}
         self._opened = True  # whether a collector may hold something that is to be closed
         columns = [metric.name for metric in self.metrics]
         repeated = {name for name in columns if columns.count(name) > 1}
@@ -42,7 +45,11 @@ class Sources:
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """What each column means, in the order of the columns."""
-        return tuple(metric for collector in self._collectors.values() for metric in collector.metrics)
+        return tuple(metric for name in self._collectors for metric in self._metrics_of(name))
+
+    def _metrics_of(self, name: str) -> Sequence[Metric]:
+        metrics = self._metrics.get(name)
+        return self._collectors[name].metrics if metrics is None else metrics
 
     @property
     def reasons(self) -> dict[str, str]:
@@ -55,10 +62,15 @@ class Sources:
         for name, collector in self._collectors.items():
             failed = self._errors.texts.get(name)
             if failed is not None:
-                reasons.update((metric.name, failed) for metric in collector.metrics)
-            own = getattr(collector, "errors", None)
-            if isinstance(own, Mapping):
-                reasons.update(own)
+                reasons.update((metric.name, failed) for metric in self._metrics_of(name))
+            try:
+                own = getattr(collector, "errors", None)
+                if isinstance(own, Mapping):  # an attribute of another kind has the name by chance
+                    reasons.update({text_of(key): text_of(own[key]) for key in tuple(own)})
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - code of the user's
+                reasons[f"{name}.errors"] = text_of(error)
         return reasons
 
     def read_into(self, values: dict[str, float], *, with_timeout: bool) -> None:
@@ -77,7 +89,11 @@ class Sources:
                     values.update(reading)
                 else:
                     values.update(collector.collect())
-            except Exception as error:  # noqa: BLE001 - whatever it is, it costs this collector's columns only
+            except BaseException as error:
+                # Ctrl+C is for the caller of sample(). On the sampling thread it can only be a collector that
+                # raises it, and would end the sampling.
+                if isinstance(error, KeyboardInterrupt) and not with_timeout:
+                    raise
                 errors.report(name, error)
             else:
                 if name in errors.texts:
@@ -88,13 +104,9 @@ class Sources:
         thread = self._threads[name]
         # A collector that has not answered yet is not called a second time meanwhile.
         if with_timeout or thread.busy:
-            try:
-                found = thread.ask(collector.collect, TIMEOUT)
-            except NoAnswerError:
-                raise TimeoutError(f"a reading has not come back for more than {TIMEOUT:g} s") from None
-        else:
-            found = collector.collect()
-        return {column: float(value) for column, value in found.items()}
+            found: dict[str, float] = _ask(thread, lambda: _floats(collector), "a reading")
+            return found
+        return _floats(collector)
 
     def close(self) -> None:
         """Call ``close()`` of each collector that has it, if any was read since the last call.
@@ -108,13 +120,28 @@ class Sources:
             if name in self._threads and self._threads[name].busy:
                 self._opened = True
                 continue
-            close = getattr(collector, "close", None)
-            if close is not None:
-                with self._errors.catch(f"{name}.close"):
+            with self._errors.catch(f"{name}.close"):
+                close = getattr(collector, "close", None)
+                if name in self._threads and callable(close):
+                    _ask(self._threads[name], close, "close()")
+                elif close is not None:
                     close()
         for thread in self._threads.values():
             thread.close()
             thread.join(TIMEOUT)
+
+
+def _ask(thread: TimeoutThread, function: Callable[[], Any], what: str) -> Any:
+    """Return what the function returns on that thread; raises TimeoutError if it takes too long."""
+    try:
+        return thread.ask(function, TIMEOUT)
+    except NoAnswerError:
+        raise TimeoutError(f"{what} has not come back for more than {TIMEOUT:g} s") from None
+
+
+def _floats(collector: Collector) -> dict[str, float]:
+    """Return a reading of a collector that is not of this package, each value as a float."""
+    return {column: float(value) for column, value in collector.collect().items()}
 
 
 def _named(collectors: Sequence[Collector]) -> dict[str, Collector]:

@@ -79,3 +79,10 @@ def test_a_sample_is_a_time_and_its_values_and_cannot_be_changed():
     assert (sample.time, sample.values) == (1.5, {"cpu_percent": 2.0})
     with pytest.raises(dataclasses.FrozenInstanceError):
         sample.time = 2.0
+
+
+def test_a_name_with_a_lone_surrogate_is_refused_and_other_texts_are_made_writable():
+    with pytest.raises(ValueError, match="no UTF-8 file can hold"):
+        Metric("\udcff/cpu_percent", "percent", "cpu", "x")
+    metric = Metric("cpu_percent", "percent", "cpu", "of \udcff", device="disk \udcff", label="\udcff")
+    assert (metric.help, metric.device, metric.label) == ("of ?", "disk ?", "?")

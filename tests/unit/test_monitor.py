@@ -12,7 +12,9 @@ import os
 import sys
 import threading
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -1324,3 +1326,123 @@ def test_the_monitor_may_be_stopped_by_who_gets_a_sample():
     monitor.start()
     assert told.wait(10)
     assert threads[0] is not threading.current_thread()
+
+
+# -- code of others ----------------------------------------------------------------------------------------
+
+
+class Raising:
+    """A number whose conversion raises."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __float__(self) -> float:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), CancelledError(), GeneratorExit(), KeyboardInterrupt()])
+def test_a_value_that_raises_when_it_is_converted_ends_no_sampling(error):
+    samples = Samples()
+    collector = FakeCollector("a_percent", read=lambda: {"a_percent": Raising(error)})
+    with PerformanceMonitor([collector, OtherCollector("b_percent")], interval=0.01) as monitor:
+        monitor.on_sample(samples)
+        rows = [samples.next().values for _ in range(3)]
+        assert monitor.running
+        assert list(monitor.errors) == ["FakeCollector", "a_percent"]
+    assert rows[-1]["b_percent"] >= 2
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), CancelledError(), GeneratorExit()])
+def test_a_sample_by_hand_raises_nothing_whatever_a_collector_raises(error):
+    def raising() -> dict[str, float]:
+        raise error
+
+    monitor = PerformanceMonitor([FakeCollector("a_percent", read=raising)])
+    assert math.isnan(monitor.sample().values["a_percent"])
+    assert list(monitor.errors) == ["FakeCollector", "a_percent"]
+
+
+def test_a_sample_by_hand_can_be_interrupted():
+    def interrupted() -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        PerformanceMonitor([FakeCollector("a_percent", read=interrupted)]).sample()
+
+
+class Moody(FakeCollector):
+    """A collector whose attributes raise after a while."""
+
+    broken: BaseException | None = None
+
+    @property
+    def metrics(self):
+        return self._get("_metrics")
+
+    @metrics.setter
+    def metrics(self, metrics):
+        self._metrics = metrics
+
+    @property
+    def errors(self):
+        return self._get("_errors")
+
+    @property
+    def close(self):
+        return self._get("_close")
+
+    _errors, _close = {}, None
+
+    def _get(self, name: str) -> object:
+        if self.broken is not None:
+            raise self.broken
+        return getattr(self, name)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), SystemExit("broken")])
+def test_attributes_of_a_collector_that_raise_later_break_nothing(error):
+    collector = Moody("a_percent")
+    monitor = PerformanceMonitor([collector])
+    collector.broken = error
+    collector.read = lambda: {"a_percent": 7.0}
+    assert monitor.sample().values == {"a_percent": 7}
+    assert monitor.history.attrs["a_percent"]["unit"] == "percent"
+    assert monitor.errors == {"Moody.errors": "broken"}
+    monitor.stop()
+    assert monitor.errors["Moody.close"] == "broken"
+
+
+def test_reasons_of_any_kind_are_texts():
+    collector = FakeCollector("a_percent")
+    collector.errors = {"a_percent": OSError("away"), 5: "x" * 10_000}
+    errors = PerformanceMonitor([collector]).errors
+    assert errors["a_percent"] == "away"
+    assert len(errors["5"]) == 1000
+
+
+def test_the_text_of_an_error_is_cut_and_can_be_written(caplog):
+    def fail() -> dict[str, float]:
+        raise ValueError("\udcff" + "x" * 5_000_000)
+
+    monitor = PerformanceMonitor([FakeCollector("a_percent", read=fail)])
+    monitor.sample()
+    text = monitor.errors["FakeCollector"]
+    assert len(text) == 1000
+    assert text.encode().startswith(b"?xxx")
+    assert len(caplog.text) < 1500
+
+
+def test_a_close_that_hangs_does_not_hold_up_a_stop_for_ever(monkeypatch):
+    monkeypatch.setattr("perfmon_widgets.core.sources.TIMEOUT", 0.1)
+    go_on = threading.Event()
+    collector = FakeCollector("a_percent")
+    collector.close = lambda: go_on.wait(30)
+    monitor = PerformanceMonitor([collector])
+    monitor.sample()
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            pool.submit(monitor.stop).result(timeout=10)
+        finally:
+            go_on.set()
+    assert "close() has not come back" in monitor.errors["FakeCollector.close"]

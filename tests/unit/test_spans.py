@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from fractions import Fraction
@@ -322,6 +323,10 @@ class Tensor:
     def __init__(self, *values: float) -> None:
         self._values = values
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self._values),)
+
     def item(self) -> float:
         if len(self._values) != 1:
             raise RuntimeError(f"a Tensor with {len(self._values)} elements cannot be converted to Scalar")
@@ -406,6 +411,54 @@ def test_a_name_that_is_taken_is_refused(monitor, name, reason):
 def test_a_number_that_is_too_large_is_refused(monitor):
     with pytest.raises(ValueError, match="'loss' is too large"):
         monitor.record(loss=10**400)
+
+
+class OnDevice:
+    """A tensor on a GPU: reading its number waits for the device."""
+
+    def __init__(self, read: Callable[[], float]) -> None:
+        self.read, self.shape, self.graph = read, (), object()
+
+    def item(self) -> float:
+        return self.read()
+
+    def detach(self) -> OnDevice:
+        detached = OnDevice(self.read)
+        detached.graph = None
+        return detached
+
+
+def test_the_number_of_a_tensor_is_read_with_the_sample_and_only_that_of_the_last(monitor):
+    read: list[int] = []
+    for number in range(5):
+        monitor.record(loss=OnDevice(lambda number=number: read.append(number) or number))
+    assert read == []
+    assert monitor._recorded._values["loss"].graph is None  # the memory of the step before is free
+    monitor.sample()
+    monitor.sample()
+    assert read == [4]
+    assert monitor.history["loss"].max() == 4
+
+
+@pytest.mark.parametrize("error", [RuntimeError("device lost"), SystemExit("device lost"), TypeError("no")])
+def test_a_tensor_that_cannot_be_read_costs_its_own_number_and_says_why(monitor, error):
+    def fail() -> float:
+        raise error
+
+    monitor.record(loss=OnDevice(fail), epoch=3)
+    values = [monitor.sample().values, monitor.sample().values][0]
+    assert values["epoch"] == 3
+    assert math.isnan(values["loss"])
+    assert "loss" in monitor.errors
+    monitor.record(loss=0.5)
+    monitor.sample()
+    assert "loss" not in monitor.errors
+
+
+def test_the_name_of_a_series_has_a_length_limit(monitor):
+    monitor.record(**{"x" * 200: 1})
+    with pytest.raises(ValueError, match="is too long for a column: use at most 200"):
+        monitor.record(**{"x" * 201: 1})
 
 
 def test_only_so_many_names_may_be_recorded(monitor):
