@@ -115,7 +115,7 @@ class CsvLog:
 
     @property
     def rows(self) -> int:
-        """How many rows were written to that log, in all its parts."""
+        """How many rows the log at ``path`` has, in all its parts."""
         return self._count
 
     @property
@@ -182,7 +182,7 @@ class CsvLog:
     def export(self, after: np.datetime64 | None = None) -> bytes:
         """Return what a log started now would hold, header and window, without writing a file.
 
-        With a time (UTC), only the rows that are later.
+        ``after`` is a time in UTC: only later rows are returned.
         """
         with self._lock:  # so that no column is added meanwhile
             _, times, values = self._rows()

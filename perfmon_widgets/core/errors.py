@@ -1,4 +1,4 @@
-"""Errors: the current error of each part of a monitor, logged once for as long as it lasts."""
+"""Errors: the current error of each part of a monitor. An error that lasts is logged once."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Errors:
 
 
 class Subscribers(Generic[Notice]):
-    """Callbacks; one that raises is listed in the errors, and the others are called all the same."""
+    """Callbacks. If one raises, its error is listed in the errors and the others are still called."""
 
     def __init__(self, kind: str, errors: Errors) -> None:
         self._kind = kind
@@ -81,10 +81,10 @@ class Subscribers(Generic[Notice]):
             self._callbacks = callbacks
 
     def notify(self, notice: Notice) -> None:
-        """Call all of them, on this thread."""
+        """Call all callbacks, on this thread."""
         errors = self._errors
         for name, callback in self._callbacks.items():
-            try:  # as `with errors.catch(name)`, which would cost more than all else that is done here
+            try:  # the same as `with errors.catch(name)`, which would cost more than the rest of this method
                 callback(notice)
             except KeyboardInterrupt:
                 raise
@@ -121,10 +121,10 @@ def numbered(name: str, taken: Container[str]) -> str:
 
 
 def name_of(function: Callable[..., object]) -> str:
-    """Return a name by which a person finds the function.
+    """Return a name by which a person can find the function.
 
-    That is its own name; for a lambda the line where it is written; for an object without a name, such as a
-    partial, the name of its type. What encloses a local function is left out.
+    It is the function's own name, without the names of functions that enclose it. A lambda is named by the
+    line where it is written. An object without a name, such as a partial, is named by its type.
     """
     name: str = getattr(function, "__qualname__", None) or type(function).__qualname__
     name = name.rpartition("<locals>.")[2]

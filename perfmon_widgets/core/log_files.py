@@ -1,4 +1,4 @@
-"""The files of a log: what they are called, how a new one is made, and what an error of one means."""
+"""The files of a log: their names, how a new one is created, and what an error with one means."""
 
 from __future__ import annotations
 

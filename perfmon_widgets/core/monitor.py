@@ -23,8 +23,8 @@ from perfmon_widgets.metrics import Sample
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# Seconds that a span waits for the sample at its start or end, from when that is due: several times what one
-# takes. Then it goes on without, so that a driver that does not answer cannot hold up the user's code.
+# Seconds that a span waits for the sample at its start or end, from when that is due: several times as long
+# as a sample takes. Then it goes on without one, so that a driver that does not answer cannot block the user.
 _FOR_A_SAMPLE = 0.005
 # A sample that is at most this many seconds old also shows the start of a span. Below statistics.RIGHT_BEFORE
 # by the time that a slow reading takes.
@@ -102,7 +102,7 @@ class PerformanceMonitor(Stores):
         The sampling thread does the same. A collector that raises has NaN in its columns and is listed in
         ``errors``; so is a subscriber that raises. Neither raises here; only KeyboardInterrupt does.
         """
-        # Without a timeout: it is the caller's own thread that a slow collector holds up.
+        # Without a timeout: a slow collector blocks only the caller's own thread.
         return self._sample(after_gap=False, with_timeout=False)
 
     def _sample(self, after_gap: bool, with_timeout: bool = True) -> Sample:
@@ -127,9 +127,9 @@ class PerformanceMonitor(Stores):
         return sample
 
     def _clock_was_set(self, now: float) -> bool:
-        """Whether the time of day moved by over an interval more or less than the monotonic clock.
+        """Whether the time of day was set, by more than an interval, since the last sample.
 
-        That is so too after the machine was suspended: the monotonic clock stands still meanwhile.
+        Also true after the machine was suspended, since the monotonic clock stops meanwhile.
         """
         before, self._clocks_differ = self._clocks_differ, now - time.monotonic()
         return abs(self._clocks_differ - before) > self._interval
@@ -147,14 +147,14 @@ class PerformanceMonitor(Stores):
     def on_sample(self, callback: Callable[[Sample], object], remove: bool = False) -> None:
         """Call ``callback(sample)`` with each new sample, on the thread that took it.
 
-        A callback is called once, however often it is given. ``remove=True`` removes it.
+        Adding the same callback again changes nothing. ``remove=True`` removes it.
         """
         self._sample_subscribers.change(callback, remove)
 
     def on_state(self, callback: Callable[[bool], object], remove: bool = False) -> None:
-        """Call ``callback(running)`` after each start and stop, on the thread that called them.
+        """Call ``callback(running)`` after each start and stop, on the thread that called start() or stop().
 
-        A callback is called once, however often it is given. ``remove=True`` removes it.
+        Adding the same callback again changes nothing. ``remove=True`` removes it.
         """
         self._state_subscribers.change(callback, remove)
 
@@ -167,10 +167,10 @@ class PerformanceMonitor(Stores):
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
-        """``with monitor.span("validation"):`` names what happens in it; spans may be nested.
+        """``with monitor.span("validation"):`` records when the block started and ended; spans may be nested.
 
-        A sample is taken at its start and at its end; where many spans follow each other, only at some, ten
-        a second at most. Raises TypeError or ValueError for an unusable name.
+        A sample is taken at its start and at its end. If many short spans follow each other, a rate limit
+        applies: about ten such samples a second. Raises TypeError or ValueError for an unusable name.
         """
         span = self.begin(SPAN, name)
         try:
@@ -251,7 +251,7 @@ class PerformanceMonitor(Stores):
             )
             try:
                 sampler.start()
-            except BaseException:  # an interrupt, or no more threads: this one must not begin later
+            except BaseException:  # an interrupt, or no thread could be made: this one must not begin later
                 sampler.stop()
                 raise
             self._notify_watchers(True)
@@ -288,7 +288,7 @@ class PerformanceMonitor(Stores):
     def call_soon(self, action: Callable[[], object], name: str = "") -> None:
         """Call ``action()`` on the sampling thread soon; at once and here if the monitor is not running.
 
-        For what a browser asks while a cell runs: the thread that receives the request must not be held up.
+        For requests of a browser while a cell runs: the thread that receives them must not be blocked.
         An action that raises is logged and listed in ``errors`` under ``name``, by default the function's.
         """
         self._actions.add(action, name)
@@ -304,7 +304,7 @@ class PerformanceMonitor(Stores):
         self._span_log.write()
 
     def _write_spans(self) -> None:
-        """Have what is new among the spans written soon; here and at once if the monitor is not running."""
+        """Write new spans soon on the sampling thread; at once and here if the monitor is not running."""
         sampler = self._sampler
         if sampler is None or not sampler.is_alive():
             self._span_log.write()

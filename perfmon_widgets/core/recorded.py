@@ -1,4 +1,4 @@
-"""Recorded: the series that the user records, handed to the sampler like any other reading."""
+"""Recorded: a collector of the series that the user records with ``record()``."""
 
 from __future__ import annotations
 

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from perfmon_widgets.forks import renew_after_fork
 
 TIMEOUT = 5.0
-"""Seconds to wait for a reading that hangs in a driver before the thread is left to itself."""
+"""Seconds that stop() waits for the thread, in which a reading may hang in a driver."""
 
-# The rate limit of requested samples, since a loop may request one each time round: one per _EVERY seconds
-# in the long run, but up to _BURST in a row, so that a few quick cells are kept apart; and none closer than
-# _APART to the one before, because over a shorter time no share of CPU time can be measured.
+# The rate limit of requested samples, since a loop may request one in each pass. On average it is one
+# per _EVERY seconds. Up to _BURST in a row are allowed, so that a few quick cells get samples of their own.
+# Samples are at least _APART seconds apart, because a share of CPU time cannot be measured over less.
 _EVERY, _BURST, _APART = 0.1, 5, 0.005
 # A sample that is this many seconds late shows that the thread does not get the GIL.
 _STARVED = 0.25
@@ -27,13 +27,13 @@ _SWITCH_INTERVAL = 0.0005
 class Sampler(threading.Thread):
     """A thread that takes a sample every interval: made for one start, ended by one stop.
 
-    A thread that is kept waiting for the GIL sets ``sys.setswitchinterval`` from the usual 5 ms to 0.5 ms
-    until it stops. This is a setting of the whole process, and it is worth it. A loop with a quick system
-    call every 0.5 to 5 ms, such as one that reads small files, frees the GIL too briefly for another thread
-    to wake up and take it, and each time the 5 ms after which that thread may demand it begin anew. During
-    such a loop on an idle machine 65 to 185 of 206 samples are taken, and 7 without this: the panel would
-    stand still for the whole cell (tests/benchmarks/cadence.py). It costs a program that computes in several
-    Python threads 1 to 6 %, which is why it is not set from the start.
+    If the thread has to wait for the GIL, it sets ``sys.setswitchinterval`` from the usual 5 ms to 0.5 ms
+    until it stops. This setting applies to the whole process. The reason is a loop with a quick system call
+    every 0.5 to 5 ms, such as one that reads small files. It releases the GIL too briefly for another thread
+    to wake up and take it, and each release restarts the 5 ms after which a waiting thread may demand the
+    GIL. During such a loop on an idle machine 65 to 185 of 206 samples are taken, and 7 without the change:
+    the panel would not move for the whole cell (tests/benchmarks/cadence.py). The change costs a program that
+    computes in several Python threads 1 to 6 %, so it is not made from the start.
 
     Args:
         take: takes a sample and calls sample_stored(); its argument: whether samples are missing before it.
@@ -63,9 +63,9 @@ class Sampler(threading.Thread):
         self._interval = interval
         self._after_gap = after_gap
         self._stopping = False
-        self._requested = False  # whether somebody waits for a sample that has not begun
+        self._requested = False  # whether a sample was requested that has not begun
         self._paid_until = -math.inf  # requested samples have used up the rate limit up to this time
-        # Held while there is no reason to wake up: so waiting is a single call, where an Event takes many.
+        # Held while there is no reason to wake up. Waiting for a lock is a single call; an Event needs many.
         self._wake_up = threading.Lock()
         self._wake_up.acquire()
         self._stored = threading.Event()  # set when a requested sample is there
@@ -74,16 +74,17 @@ class Sampler(threading.Thread):
         renew_after_fork(self)
 
     def wake(self) -> None:
-        """Have the thread look at once at its interval, at requests and at what is to be done between."""
+        """Wake the thread, so that it checks its interval, the requests and its other work at once."""
         with contextlib.suppress(RuntimeError):  # it has been woken already
             self._wake_up.release()
 
     def sample_soon(self, timeout: float = 0.0) -> None:
         """Request a sample in addition to the regular ones, whose times do not change.
 
-        If the rate limit allows it, it is taken at once, and this waits for it, up to ``timeout`` seconds
-        from when it is due; otherwise it is taken a little later. After a timeout no caller waits until the
-        next sample is there, so that a driver that does not answer delays one caller only.
+        If the rate limit allows it, the sample is taken at once, and this method waits until it is stored: at
+        most ``timeout`` seconds from when it is due. Otherwise the sample is taken a little later, and
+        this method does not wait. After a timeout no caller waits before the next sample is stored, so that a
+        driver that does not answer delays one caller only.
         """
         now = time.monotonic()
         allowed = now >= self._within_limit_from()  # before the thread counts this one
@@ -97,7 +98,7 @@ class Sampler(threading.Thread):
             self._timed_out = not self._stored.wait(timeout + max(0.0, self.newest + _APART - now))
 
     def sample_stored(self) -> None:
-        """Note that a sample is stored. Called before subscribers are, so that no caller waits for them."""
+        """Note that a sample is stored. Called before the subscribers, so that no caller waits for those."""
         self.newest = time.monotonic()
         self._timed_out = False
         if not self._requested and not self._stored.is_set():  # otherwise it had begun before the request
@@ -152,12 +153,12 @@ class Sampler(threading.Thread):
             if not woken and time.monotonic() > next_one + _STARVED:
                 self._shorten_switch_interval()
         if self._requested:
-            self._sample(after_gap)  # no later sample shows the end of what it was requested for
+            self._sample(after_gap)  # the last chance: no later sample would show the end of that span
         self._restore_switch_interval()
         self._at_end()
 
     def _sample(self, after_gap: bool) -> None:
-        self._requested = False  # first: a request from now on wants a sample that begins after this one
+        self._requested = False  # first: a request from now on is for a sample that begins after this one
         self._take(after_gap)
 
     def _shorten_switch_interval(self) -> None:

@@ -1,4 +1,4 @@
-"""Sources: the collectors of one monitor, read one after the other; one that fails costs its own columns."""
+"""Sources: the collectors of one monitor, read in turn. If one fails, only its own columns are missing."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ class Sources:
         return reasons
 
     def read_into(self, values: dict[str, float], *, with_timeout: bool) -> None:
-        """Replace the values by one reading of every collector, as far as it has them.
+        """Read every collector once, and write the values that it returns into ``values``.
 
-        ``with_timeout``: a collector that does not answer holds up the others once, for ``TIMEOUT`` seconds.
+        ``with_timeout``: a collector that does not answer delays the others once, by ``TIMEOUT`` seconds.
         """
         self._opened = True
         errors = self._errors
@@ -111,7 +111,7 @@ class Sources:
     def close(self) -> None:
         """Call ``close()`` of each collector that has it, if any was read since the last call.
 
-        One that still takes a reading is left until the next call.
+        A collector whose reading has not returned is left until the next call.
         """
         if not self._opened:
             return

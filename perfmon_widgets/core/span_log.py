@@ -39,7 +39,7 @@ class SpanLog:
 
     def __init__(self, log: CsvLog, spans: Spans) -> None:
         self.error: str | None = None
-        """Why the file is not written, or not any further; None if all is well."""
+        """Why the file is not written, or not any longer; None if there was no error."""
         self._log = log
         self._spans = spans
         self._path: Path | None = None  # of the log that the file belongs to
@@ -53,8 +53,8 @@ class SpanLog:
         if self._log.path is None:
             self._spans.news()  # dropped: a log that starts later begins with all spans there are
             return
-        # Not blocking: the lock may be held by the very code that a signal handler, which adds a mark, has
-        # interrupted. Whoever holds the lock looks for more after releasing it.
+        # Not blocking: this may be a signal handler that adds a mark, and the interrupted code may hold the
+        # lock. The thread that holds the lock checks for more after releasing it.
         while self._behind() and self._lock.acquire(blocking=False):
             try:
                 self._write()

@@ -1,6 +1,6 @@
-"""Stores: what a monitor keeps, and how it is read: samples, spans, errors and the log.
+"""Stores: the data that a monitor keeps (samples, spans, errors, log), and the methods that read it.
 
-Reading never takes a sample and never makes one wait.
+Reading does not take a sample, and does not delay one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Stores:
-    """What a monitor of these collectors keeps of the last ``window`` seconds; PerformanceMonitor fills it.
+    """The data of the last ``window`` seconds from these collectors; the subclass PerformanceMonitor adds it.
 
     Raises ValueError for two columns of one name, TypeError for an object that is not a collector.
     """
@@ -84,11 +84,11 @@ class Stores:
 
     @property
     def errors(self) -> dict[str, str]:
-        """What goes wrong at present, by the name of the part; a copy.
+        """The current errors, by the name of the part that has one; a copy.
 
-        The reason why a number is missing has the name of its column. A collector that failed as a whole is
-        listed under its own name too, and its error is the reason for each of its columns that has no other.
-        Other parts are subscribers, queued actions, ``log`` and ``span log``.
+        The reason why a number is missing is listed under the name of its column. A collector that failed as
+        a whole is also listed under its own name, and its error is the reason for each of its columns that
+        has no other. Other parts are subscribers, queued actions, ``log`` and ``span log``.
         """
         errors = dict(self._errors.texts)
         log_error = self._log.error or self._log.columns_error
@@ -133,7 +133,7 @@ class Stores:
         return self._spans.frame(CELL)
 
     def newest_spans(self, most: int) -> list[Span]:
-        """The newest cells, spans and marks, so many of each kind at most: to be looked at, not changed."""
+        """The newest cells, spans and marks, at most ``most`` of each kind. They must not be changed."""
         return self._spans.newest(most)
 
     # -- reports ---------------------------------------------------------------------------------------

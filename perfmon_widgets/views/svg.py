@@ -1,6 +1,6 @@
-"""The SVG brush: draws figures as pictures, for pages on which no widget lives.
+"""The SVG brush: draws figures as pictures, for pages without live widgets.
 
-Inks are readable on white and on black, because a picture does not know the theme.
+The colours are readable on white and on black, because a picture does not know the theme of the page.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ class Traffic:
     def read(self) -> tuple[float, float]:
         """Return bytes per second read and written since the last reading, NaN in the first.
 
-        Many children are read less often, to limit the cost; meanwhile the last numbers are returned again.
-        Raises OSError if the root cannot be read any more.
+        If there are many children they are read less often, to limit the cost; meanwhile the last numbers are
+        returned again. Raises OSError if the root can no longer be read.
         """
         members = self._tree.members
         if not members:

@@ -87,7 +87,10 @@ class Tree:
         return (int(fields[11]) + int(fields[12])) * _TICK / 1e6
 
     def waited_for(self) -> int:
-        """Return the CPU time of the descendants that were waited for, in µs: it changes when one ends."""
+        """Return the CPU time of the descendants that have ended and were waited for, in µs.
+
+        It changes when another one ends.
+        """
         if self._statistics is None:
             ended = resource.getrusage(resource.RUSAGE_CHILDREN)
             return round((ended.ru_utime + ended.ru_stime) * 1e6)
@@ -114,7 +117,7 @@ class Tree:
         return float(int(self._memory.read().split(None, 2)[1]) * _PAGE)
 
     def _look(self) -> None:
-        """Search for descendants, if it is time to or if the first thread's children have changed."""
+        """Search for descendants, if a search is due or if the first thread's children have changed."""
         assert self._first_children is not None  # noqa: S101 - for mypy
         listed = self._first_children.read()
         if not (self._looking.due() or (listed != self._listed and self._looking.affordable())):
@@ -194,7 +197,7 @@ class Member:
         self._path = path
         self._identity = b""
         self.correction = 0.0
-        """Bytes to add to ``resident`` to get what it holds beyond the others."""
+        """Bytes to add to ``resident`` to get the memory that it holds in addition to the others."""
         self.read()
         self.started = (int(self._identity) + 1) * _TICK / 1e6
         """Seconds since boot by which it had started."""
