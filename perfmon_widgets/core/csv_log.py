@@ -7,9 +7,7 @@ While a file cannot be written for want of room, the rows wait in the window of 
 from __future__ import annotations
 
 import contextlib
-import csv
 import errno
-import io
 import logging
 import os
 import stat
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from perfmon_widgets.core.csv_lines import header_line, row_line
 from perfmon_widgets.core.log_files import (
     APPEND,
     TRANSIENT,
@@ -188,8 +187,8 @@ class CsvLog:
             _, times, values = self._rows()
             rows = zip(times, np.asarray(values, dtype=float).tolist(), strict=True)
             width = len(self._columns)
-            lines = [_line(time, row, width) for time, row in rows if after is None or time > after]
-            return _header(self._columns) + b"".join(lines)
+            lines = [row_line(time, row, width) for time, row in rows if after is None or time > after]
+            return header_line(self._columns) + b"".join(lines)
 
     def append(self, number: int, time: np.datetime64, values: Sequence[float]) -> None:
         """Write one row if the log is running. Never raises: what goes wrong is in ``error``; see the class.
@@ -205,7 +204,7 @@ class CsvLog:
                 if self._width < len(self._columns):
                     self._begin_part()
                 if number == self._newest + 1:
-                    self._write(_line(time, values, self._width), 1)
+                    self._write(row_line(time, values, self._width), 1)
                     self._newest, self._behind = number, False
                 else:
                     self._catch_up(_BATCH)
@@ -231,7 +230,7 @@ class CsvLog:
             np.asarray(values[first : first + most], dtype=float).tolist(),
             strict=True,
         )
-        lines = [_line(time, row, self._width) for time, row in rows]
+        lines = [row_line(time, row, self._width) for time, row in rows]
         if lines:
             self._write(b"".join(lines), len(lines))
         self._lost += max(0, oldest - self._newest - 1)
@@ -308,7 +307,7 @@ class CsvLog:
                 descriptor = os.open(part, APPEND | os.O_CREAT | os.O_EXCL, permissions)
                 break
         try:
-            append_whole(descriptor, _header(self._columns))
+            append_whole(descriptor, header_line(self._columns))
             if stat.S_IMODE(os.fstat(descriptor).st_mode) != permissions:
                 part.chmod(permissions)
         except BaseException:
@@ -333,7 +332,7 @@ class CsvLog:
             newest, times, values = self._rows()
             self._width = len(self._columns)
             rows = zip(times, np.asarray(values, dtype=float).tolist(), strict=True)
-            lines = [_line(time, row, self._width) for time, row in rows]
+            lines = [row_line(time, row, self._width) for time, row in rows]
             self._write(b"".join(lines), len(lines))
         except BaseException as error:
             self._close()
@@ -354,7 +353,7 @@ class CsvLog:
         if status.st_nlink == 0:
             raise FileNotFoundError(errno.ENOENT, "the file was deleted; start another log")
         if status.st_size == 0:  # a new file, or one that somebody has emptied, as ``> run.csv`` does
-            content = _header(self._columns[: self._width]) + content
+            content = header_line(self._columns[: self._width]) + content
         append_whole(self._descriptor, content)
         self._count += rows
 
@@ -385,20 +384,3 @@ class CsvLog:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
-
-
-def _line(time: np.datetime64, values: Sequence[float], width: int) -> bytes:
-    """Return one row of ``width`` columns: the time to the microsecond, then each number with all its digits.
-
-    A row from before a column was added has empty fields at the end; one that has more is cut.
-    """
-    numbers = ["" if value != value else repr(value) for value in map(float, values[:width])]  # noqa: PLR0124
-    numbers += [""] * (width - len(numbers))
-    return ",".join([f"{time}Z", *numbers]).encode() + b"\n"
-
-
-def _header(columns: Sequence[str]) -> bytes:
-    text = io.StringIO(newline="")
-    # "\r\n" as the end of the line makes the writer quote a name that has either of the two characters.
-    csv.writer(text, lineterminator="\r\n").writerow(["time", *columns])
-    return text.getvalue().removesuffix("\r\n").encode() + b"\n"

@@ -181,6 +181,7 @@ HOMES = {
     ],
     "numpy": [
         *("views/*.py", "core/history.py", "core/csv_*.py", "core/spans.py", "core/stores.py"),
+        "core/recorded.py",
         *("core/protocol.py", "jupyter/measurement.py", "panel/*.py"),
     ],
     "ipywidgets": ["panel/*.py", "panel/controls/*.py"],
