@@ -8,12 +8,10 @@ import os
 import subprocess
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import pytest
 from fakes.programs import let_work, program, stranger
+from fakes.trees import MIB, PAGE, SLACK, forked
 
 from perfmon_widgets.collectors import allowance
 from perfmon_widgets.collectors.linux import processes, tree
@@ -21,11 +19,6 @@ from perfmon_widgets.collectors.linux.process import ProcessCollector
 from perfmon_widgets.collectors.linux.tree import Tree
 
 pytestmark = pytest.mark.alone  # they need a CPU for each program
-
-MIB = 2**20
-PAGE = os.sysconf("SC_PAGE_SIZE")
-# What an interpreter takes and gives back by itself between two readings.
-SLACK = 30 * MIB
 
 
 @pytest.fixture
@@ -39,32 +32,6 @@ def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children are looked for and weighed at every reading, whatever that costs."""
     monkeypatch.setattr(tree, "_EVERY", 0.0)
     monkeypatch.setattr(allowance, "_SHARE", math.inf)
-
-
-@contextmanager
-def forked(work: Callable[[], object] = lambda: None) -> Iterator[int]:
-    """A forked child that does the work, says so and then waits; gone at the end."""
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12, where threads are running
-        number = os.fork()
-    if number == 0:
-        try:
-            os.close(reader)
-            work()
-            os.write(writer, b"x")
-            while True:
-                time.sleep(60)
-        finally:
-            os._exit(1)
-    os.close(writer)
-    try:
-        assert os.read(reader, 1) == b"x"
-        yield number
-    finally:
-        os.kill(number, 9)
-        os.waitpid(number, 0)
-        os.close(reader)
 
 
 class Stopwatch:

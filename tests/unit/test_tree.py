@@ -7,23 +7,16 @@ import mmap
 import os
 import signal
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from fakes.trees import MIB, PAGE, SLACK, TICKS, forked, resident
 
 from perfmon_widgets.collectors import allowance
 from perfmon_widgets.collectors.linux import processes, tree
 from perfmon_widgets.collectors.linux.process import ProcessCollector
 from perfmon_widgets.collectors.linux.tree import Tree
-
-MIB = 2**20
-PAGE = os.sysconf("SC_PAGE_SIZE")
-TICKS = os.sysconf("SC_CLK_TCK")
-# What an interpreter takes and gives back by itself between two readings.
-SLACK = 30 * MIB
 
 
 @pytest.fixture
@@ -37,37 +30,6 @@ def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children are looked for and weighed at every reading, whatever that costs."""
     monkeypatch.setattr(tree, "_EVERY", 0.0)
     monkeypatch.setattr(allowance, "_SHARE", math.inf)
-
-
-@contextmanager
-def forked(work: Callable[[], object] = lambda: None) -> Iterator[int]:
-    """A forked child that does the work, says so and then waits; gone at the end."""
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12, where threads are running
-        number = os.fork()
-    if number == 0:
-        try:
-            os.close(reader)
-            work()
-            os.write(writer, b"x")
-            while True:
-                time.sleep(60)
-        finally:
-            os._exit(1)
-    os.close(writer)
-    try:
-        assert os.read(reader, 1) == b"x"
-        yield number
-    finally:
-        os.kill(number, 9)
-        os.waitpid(number, 0)
-        os.close(reader)
-
-
-def resident(process: int) -> int:
-    """The bytes of memory that a process has, those that it shares included."""
-    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * PAGE
 
 
 def burn(seconds: float) -> float:
