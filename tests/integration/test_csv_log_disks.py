@@ -36,12 +36,6 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", mount], check=True)
 
 
-# -- what is written ---------------------------------------------------------------------------------------
-
-
-# -- which file --------------------------------------------------------------------------------------------
-
-
 # -- columns that are added --------------------------------------------------------------------------------
 
 
@@ -71,9 +65,6 @@ def test_a_kill_while_parts_are_begun_loses_at_most_the_row_being_written(folder
     numbers = read_csv(folder / "run.csv")["a"].tolist()
     assert numbers == list(range(1, len(numbers) + 1))
     assert len(numbers) >= last == rows
-
-
-# -- no row twice, none lost -------------------------------------------------------------------------------
 
 
 # -- what can go wrong -------------------------------------------------------------------------------------

@@ -23,9 +23,6 @@ from perfmon_widgets.collectors.nvidia.in_use import Search, Used, primary_conte
 ALIKE = [Gpu(f"0000:0{number}:00.0", number, f"GPU-{number}aaa", "A100") for number in range(4)]
 
 
-# CUDA_VISIBLE_DEVICES
-
-
 # This process
 
 

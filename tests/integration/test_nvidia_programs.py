@@ -91,18 +91,6 @@ def test_old_driver(monkeypatch: pytest.MonkeyPatch, old_library: Path, tmp_path
     collector.close()
 
 
-# What fails, and what goes on
-
-
-# A driver that takes its time
-
-
-# The thread, the process, the session
-
-
-# GPUs that the user named, and MIG slices
-
-
 # No GPU, or none that works
 
 
