@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from nbval.kernel import RunningKernel
-from parallel import pytest_runtest_protocol  # noqa: F401
 
 
 def _execute(self: RunningKernel, cell_input: str, allow_stdin: bool | None = None) -> Any:

@@ -21,7 +21,11 @@ except ImportError:  # Windows, where tests run one after the other
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Let each test wait for its turn."""
+    """Let each test wait for its turn.
+
+    Only tests/conftest.py imports this hook: pytest-xdist calls the hooks of all conftest files for each
+    test, and a test that took its turn twice would wait for itself.
+    """
     with turn(item):
         return (yield)
 
