@@ -105,7 +105,7 @@ def run_busy(notebook: Notebook, index: int) -> None:
     wait_until(notebook, notebook.is_busy, "the start of the cell")
 
 
-def test_the_same_cell_run_again_and_again_leaves_one_panel(open_notebook):
+def test_the_same_cell_run_fifty_times_leaves_one_panel(open_notebook):
     notebook = open_panel(open_notebook)
     place = notebook.cell(0)
 
@@ -115,17 +115,18 @@ def test_the_same_cell_run_again_and_again_leaves_one_panel(open_notebook):
         wait_live(notebook, place)
         return count(notebook), messages_per_sample(notebook), notebook.metrics()
 
+    # Fifty, because a browser lets go of what was shown only now and then: after twenty it still grows.
     kernel, rate, page = run(5)
-    kernel_after, rate_after, page_after = run(15)
+    kernel_after, rate_after, page_after = run(45)
     assert kernel["threads"] == kernel_after["threads"] == 1
     assert kernel_after["widgets"] <= kernel["widgets"] + 3  # one of its gauges may come a moment later
     assert kernel_after["rows"] > kernel["rows"] + 5  # the monitor is the same
     assert kernel_after["memory"] < kernel["memory"] + 20e6
     assert rate_after <= rate + 0.5
     # JupyterLab keeps the elements of views that have gone: 30 of a dropdown, 25 of an accordion.
-    assert page_after["Nodes"] <= page["Nodes"] + 15 * 400
-    assert page_after["JSEventListeners"] <= page["JSEventListeners"] + 15 * 80
-    assert page_after["JSHeapUsedSize"] <= page["JSHeapUsedSize"] + 15 * 800_000  # a plain widget: 14,000
+    assert page_after["Nodes"] <= page["Nodes"] + 45 * 400
+    assert page_after["JSEventListeners"] <= page["JSEventListeners"] + 45 * 80
+    assert page_after["JSHeapUsedSize"] <= page["JSHeapUsedSize"] + 45 * 800_000  # a plain widget: 14,000
     expect(notebook.page.locator(".perfmon-panel")).to_have_count(1)
 
 
