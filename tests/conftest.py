@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from parallel import pytest_runtest_protocol  # noqa: F401
 
 # A busy machine must not fail a property: how long one example takes says nothing here.
 settings.register_profile("perfmon_widgets", deadline=None)

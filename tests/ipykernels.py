@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from parallel import one_at_a_time
+from one_at_a_time import one_at_a_time
 
 OLDER = ("6.31.0", "7.1.0")
 """The last ipykernel without subshells, and the first with them that can send from a thread."""

@@ -54,9 +54,8 @@ def environment(front_end: FrontEnd, cache: pytest.Cache) -> Path:
         return THIS_PYTHON
     folder = cache.mkdir("-".join(front_end.packages).replace("*", "x").replace("=", ""))
     python, done = folder / "bin" / "python", folder / "installed"
-    from parallel import (
-        one_at_a_time,
-    )  # here: for a script of this folder the folder above is not on the path
+    # Here, because for a script of this folder the folder above is not on the path.
+    from one_at_a_time import one_at_a_time
 
     with one_at_a_time(folder):
         if not done.exists():
@@ -146,7 +145,7 @@ def start_server(
     *,
     extensions: tuple[str, ...] = (),
 ) -> Iterator[Server]:
-    """A Server that keeps all it writes in `folder`, with those server extensions beside the usual ones.
+    """A Server that keeps all it writes in `folder`, with these server extensions and the usual ones.
 
     Raises RuntimeError, with the log, when the server does not come up within a minute.
     """

@@ -314,8 +314,7 @@ def test_skips():
 @pytest.mark.parametrize("ci", [False, True])
 def test_what_a_test_leaves_behind_fails_it_and_on_ci_so_does_a_skip(tmp_path, ci):
     here = Path(__file__).parents[1]
-    for name in ("conftest.py", "parallel.py"):
-        shutil.copy(here / name, tmp_path)
+    shutil.copy(here / "conftest.py", tmp_path)
     shutil.copytree(here / "fakes", tmp_path / "fakes", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "test_leaking.py").write_text(LEAKING)
     environment = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTEST_ADDOPTS")}
