@@ -70,7 +70,8 @@ int(last.name), start, end, float(last.duration_seconds), last.source, str(last.
 """)
     assert noted[0] == number
     assert before <= noted[1] <= noted[2] <= after
-    assert noted[3] == pytest.approx(noted[2] - noted[1], abs=0.02)  # measured on another clock
+    # Another clock, read a moment later: a busy machine may do something else between the two.
+    assert noted[3] == pytest.approx(noted[2] - noted[1], abs=0.15)
     assert 0.2 <= noted[3] < 0.2 + DEADLINE
     assert noted[4:] == ("# wait a little", "UTC")
 
@@ -85,12 +86,13 @@ def test_the_cell_that_runs_has_no_end_yet(kernel):
 
 def test_the_cell_that_starts_the_monitor_counts_from_then_on(kernel):
     kernel.execute("monitor.stop()")
-    kernel.execute("import time\ntime.sleep(0.3)\n" + START)
-    number, seconds, source = kernel.run(
-        "first = monitor.cells.iloc[0]\n(int(first.name), float(first.duration_seconds), first.source)"
+    kernel.execute("import time\ntime.sleep(0.3)\nbefore_start = time.monotonic()\n" + START)
+    number, seconds, source, since_start = kernel.run(
+        "first = monitor.cells.iloc[0]\n"
+        "(int(first.name), float(first.duration_seconds), first.source, time.monotonic() - before_start)"
     )
     assert source == "import time"
-    assert 0 <= seconds < 0.3
+    assert 0 <= seconds <= since_start
     assert kernel.run("get_ipython().execution_count") - number >= 1
 
 
@@ -303,17 +305,22 @@ list(zip(costs["cell", "source"].tolist(), costs["process_ram_bytes", "change"].
 
 
 def test_a_loop_that_computes_uses_one_cpu_and_one_that_sleeps_none(kernel):
-    kernel.execute("import time, os\nend = time.process_time() + 0.5\nwhile time.process_time() < end: pass")
+    kernel.execute("import time, os")
+    before = kernel.run("time.process_time()")
+    kernel.execute("end = time.process_time() + 0.5\nwhile time.process_time() < end: pass")
+    between = kernel.run("time.process_time()")
     kernel.execute("time.sleep(0.5)")
+    after = kernel.run("time.process_time()")
     busy, asleep = kernel.run("""
 costs = monitor.by_cell()
 cpus = len(os.sched_getaffinity(0))
-lasted = costs["cell", "duration_seconds"]
-(costs["process_cpu_percent", "mean"] / 100 * cpus * lasted).iloc[-3:-1].tolist()
+seconds = costs["process_cpu_percent", "mean"] / 100 * cpus * costs["cell", "duration_seconds"]
+of = costs["cell", "source"].str.startswith
+[float(seconds[of(start)].item()) for start in ("end =", "time.sleep")]
 """)
-    # In seconds of CPU time: 0.5 and none, and what the kernel itself does meanwhile.
-    assert 0.45 < busy < 0.75
-    assert asleep < 0.2
+    # In seconds of CPU time: what the cell takes, and at most what the whole kernel took around it.
+    assert 0.45 < busy < between - before + 0.03
+    assert asleep < min(after - between + 0.03, busy / 2)
 
 
 def test_fifty_quick_cells_take_far_fewer_samples(kernel):

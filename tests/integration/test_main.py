@@ -217,7 +217,7 @@ print(time.process_time(), flush=True)
 
 
 def cpu_seconds(rows: pd.DataFrame) -> float:
-    """The CPU time that the rows tell of."""
+    """The CPU seconds that the rows add up to."""
     capacity, _ = jupyterhub.capacity(limits.Limits().now())
     passed = rows.index.to_series().diff().dt.total_seconds()
     return float((rows["process_cpu_percent"] / 100 * capacity * passed).sum())
@@ -227,7 +227,7 @@ def test_the_process_columns_are_those_of_the_command(tmp_path):
     ended = run("--csv", "out.csv", "--interval", "0.1", "--", *python(WORK), cwd=tmp_path)
     assert ended.returncode == 0
     rows = read_csv(tmp_path / "out.csv")
-    assert len(rows) >= 8
+    assert len(rows) >= 4
     used = rows["process_ram_bytes"].max()
     assert 200 * MIB < used < 260 * MIB  # with the interpreter, without the runner's NumPy
     assert cpu_seconds(rows) == pytest.approx(float(ended.stdout), rel=0.1, abs=0.1)
