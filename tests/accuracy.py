@@ -1,4 +1,4 @@
-"""Prints this package's numbers beside those of the system's own tools, at rest and under load.
+"""Prints this package's numbers next to those of the system's own tools, at rest and under load.
 
 ``python tests/accuracy.py`` asks free, df, vmstat, mpstat, top and, where there is a GPU, nvidia-smi, as far
 as they are installed. Ends with status 1 if a difference is larger than what the tool's own rounding and the
@@ -32,7 +32,7 @@ LOADS = (("at rest", 0), ("one process", 1), (f"{CPUS} processes", CPUS))
 
 @dataclass(frozen=True)
 class Row:
-    """One number of ours beside one of a tool."""
+    """One number of ours and the same number of a tool."""
 
     load: str
     column: str
@@ -133,7 +133,7 @@ def tools() -> tuple[Tool, ...]:
 
 
 def cpu_rows(name: str) -> Iterator[Row]:
-    """CPU, over the same seconds as each tool: one after the other, each beside a monitor of its own."""
+    """CPU, over the same seconds as each tool: one after the other, each with a monitor of its own."""
     for tool in tools():
         if shutil.which(tool.command[0]) is None:
             continue
@@ -148,7 +148,7 @@ def cpu_rows(name: str) -> Iterator[Row]:
 
 
 def space_rows(name: str) -> Iterator[Row]:
-    """Memory and disk, beside the mean of two looks of the tool, one before our reading and one after it."""
+    """Memory and disk, compared with the mean of the tool's readings before and after ours."""
     monitor = PerformanceMonitor()
     looks = [(free(), df())]
     values = monitor.sample().values
@@ -168,7 +168,7 @@ def space_rows(name: str) -> Iterator[Row]:
 
 
 def gpu_rows(name: str) -> Iterator[Row]:
-    """NVIDIA GPUs beside nvidia-smi, named so that they are read though nothing here uses them."""
+    """NVIDIA GPUs compared with nvidia-smi, named so that they are read though nothing here uses them."""
     query = "index,memory.used,memory.total,power.draw,utilization.gpu"
     lines = output("nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits").splitlines()
     if not lines:

@@ -65,7 +65,7 @@ def nothing_is_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
     if threads:
         gc.collect()  # a source that is dropped ends its thread
     for thread in threads:
-        thread.join(1.0)  # it may have been told to end this moment
+        thread.join(1.0)  # it may have been asked to end this moment
     left += [thread.name for thread in threads if thread.is_alive()]
     if len(_perfmon_files()) > len(files):
         gc.collect()  # a monitor and its log refer to each other
@@ -170,7 +170,7 @@ class FarDisk:
 
 @pytest.fixture
 def far_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[FarDisk]:
-    """A disk that can be away; nobody has much patience with it."""
+    """A disk that can be away; writers wait 0.05 s for it."""
     disk = FarDisk()
     monkeypatch.setattr("os.write", disk.write)
     for module in ("sampler", "csv_log", "span_log"):

@@ -121,7 +121,7 @@ def test_a_cell(benchmark, pause, hooked):
     """Goal (issue 6): the hooks cost at most 0.2 ms for each cell beyond the samples."""
     from IPython.core.interactiveshell import InteractiveShell
 
-    from perfmon_widgets.jupyter import kernel  # noqa: F401 - has the monitor told of the cells
+    from perfmon_widgets.jupyter import kernel  # noqa: F401 - notifies the monitor of the cells
 
     shell = InteractiveShell.instance()
     monitor = PerformanceMonitor(interval=3600)

@@ -5,7 +5,7 @@ Goals (issue 5), over a monitor with 60 columns and 120 rows, for both faces: /c
 50 clients that poll each second cost no sample.
 
 The client, the Jupyter server and the Jupyter kernel are three processes, so other work on a machine of two
-CPUs shows at once: the floor, what a handler costs that only asks for the login, stands beside each figure.
+CPUs shows at once: the floor, what a handler costs that only asks for the login, stands next to each figure.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def milliseconds(face: Face, path: str, rounds: int = ROUNDS) -> list[float]:
     return took
 
 
-def told(face: Face, what: str, took: list[float], goal: str) -> None:
+def print_figure(face: Face, what: str, took: list[float], goal: str) -> None:
     p95 = statistics.quantiles(took, n=20)[-1]
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     print(
@@ -208,9 +208,9 @@ def test_idle(face: Face) -> None:
         history = json.loads(ask(connection, HISTORY))
     assert len(history["columns"]) == 60
     assert len(history["time"]) in (120, 121)  # with the sample at the end of the cell, in a kernel
-    told(face, "idle, floor", milliseconds(face, face.floor), "none")
-    told(face, "idle, /current", milliseconds(face, CURRENT), "median 5 ms")
-    told(face, "idle, /history", milliseconds(face, HISTORY), "median 30 ms")
+    print_figure(face, "idle, floor", milliseconds(face, face.floor), "none")
+    print_figure(face, "idle, /current", milliseconds(face, CURRENT), "median 5 ms")
+    print_figure(face, "idle, /history", milliseconds(face, HISTORY), "median 30 ms")
 
 
 def test_fifty_clients_that_poll_each_second(face: Face) -> None:
@@ -233,7 +233,7 @@ def test_fifty_clients_that_poll_each_second(face: Face) -> None:
         thread.join()
     after = face.run("print(monitor._history.count, monitor.missed)").split()
     face.run("monitor.interval = 3600")
-    told(face, f"{CLIENTS} clients, /current", took, "no sample lost")
+    print_figure(face, f"{CLIENTS} clients, /current", took, "no sample lost")
     samples, missed = (int(now) - int(then) for now, then in zip(after, before, strict=True))
     print(f": {samples} samples in {SECONDS} s, {missed} missed", end="")
     assert len(took) >= 0.9 * CLIENTS * SECONDS
@@ -245,5 +245,5 @@ def test_while_the_main_thread_runs_python(face: Face) -> None:
     """The last: the process does nothing else from then on."""
     face.run(BUSY)
     time.sleep(0.5)
-    told(face, "busy, /current", milliseconds(face, CURRENT, 200), "p95 150 ms")
-    told(face, "busy, /history", milliseconds(face, HISTORY, 100), "p95 150 ms")
+    print_figure(face, "busy, /current", milliseconds(face, CURRENT, 200), "p95 150 ms")
+    print_figure(face, "busy, /history", milliseconds(face, HISTORY, 100), "p95 150 ms")

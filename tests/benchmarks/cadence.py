@@ -1,15 +1,15 @@
 """Whether samples come when they are due: ``python tests/benchmarks/cadence.py`` prints two tables.
 
-Its environment is that of peers.py, which tells how to make it.
+Its environment is that of peers.py, which says how to make it.
 
 The first is by the rules of JUmPER's benchmark (``jumper_extension.monitor.benchmark.run_benchmark``): 1, 2,
 4, 8 and 16 samples a second while a busy process runs on every CPU. A watcher has taken some of the samples
 that were due (seconds × rate), and some of them came at most one and a half intervals after the one before.
-Here rounds take turns, the worst is told beside the median, and none is left out as an outlier. JUmPER's
+Here rounds take turns, the worst is printed next to the median, and none is left out as an outlier. JUmPER's
 processes give others niceness 19, see jumper.py: the last column has that of the watched process.
 
 The second holds the samples of this package against the grid, while its own process does several things. What
-is missing must be told of: rows and ``monitor.missed`` make up what was due, and each hole is in ``gaps``.
+is missing must be reported: rows and ``monitor.missed`` make up what was due, and each hole is in ``gaps``.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def jitters(interval: float, seconds: float) -> str:
     for load in LOADS:
         print(f"jitter: {load}", file=sys.stderr)
         rows.append(jitter_row(load, measured("sampled.py", "jitter", load, interval, seconds)))
-    head = ["", "late, median", "p95", "max", "due", "rows", "missed", "gaps", "longest", "all told of"]
+    head = ["", "late, median", "p95", "max", "due", "rows", "missed", "gaps", "longest", "all reported"]
     return table(head, rows)
 
 

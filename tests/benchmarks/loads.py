@@ -1,4 +1,4 @@
-"""What a process does while it is sampled: each is a ``with`` block around so many seconds of it."""
+"""What a process does while it is sampled: each is a ``with`` block around seconds of it."""
 
 from __future__ import annotations
 

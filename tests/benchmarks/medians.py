@@ -16,7 +16,7 @@ class Median(NamedTuple):
     high: float
 
     def holds(self, value: float) -> bool:
-        """Whether so much cannot be told from what was measured."""
+        """Whether a value cannot be distinguished from what was measured."""
         return self.low <= value <= self.high
 
 

@@ -15,7 +15,7 @@ in watchers.py and jumper.py. All figures are medians.
 - start-up CPU, RSS added: until the first sample, and at the end, beyond a Python process that has NumPy.
 - slowdown: time of a training loop with watching over the time without, less 1, in pairs that take turns; in
   brackets where the median lies with 95 %. "nothing" is the same without a watcher: what the machine adds.
-  Times are those that pass, which tell something on a machine that does nothing else; with ``--clock cpu``
+  Times are those that pass, which mean something on a machine that does nothing else; with ``--clock cpu``
   they are CPU seconds, of the process and its children, which other programs disturb less.
 """
 
@@ -120,7 +120,7 @@ def slowdowns(names: list[str], interval: float, segment: float, pairs: int, clo
 
 def in_percent(ratio: Median) -> str:
     value, low, high = (100 * (one - 1) for one in ratio)
-    return f"{value:+.2f} % ({low:+.2f} … {high:+.2f})" + (", not told from 0" if ratio.holds(1) else "")
+    return f"{value:+.2f} % ({low:+.2f} … {high:+.2f})" + (", no different from 0" if ratio.holds(1) else "")
 
 
 def machine() -> str:

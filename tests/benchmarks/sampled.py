@@ -49,7 +49,7 @@ def hits_of(times: Sequence[float], hertz: float, seconds: float) -> dict[str, f
 
 
 def jitter(load: str, interval: float, seconds: float) -> dict[str, Any]:
-    """How late samples are while the process does that, and whether every one that is missing is told of."""
+    """How late samples are while the process does that, and whether every missing one is reported."""
     monitor = PerformanceMonitor(interval=interval)
     with monitor:
         time.sleep(2.5 * interval)

@@ -101,9 +101,9 @@ def complaints(readings: Sequence[Reading], allowed: float) -> list[str]:
 def lost(
     rows: int, missed: int, due: float, about: float, numbers: Sequence[float], followed: int
 ) -> list[str]:
-    """What is missing of so many rows: in the file, which holds these numbers, on the way, in the count.
+    """The rows that are missing: in the file, which holds these numbers, on the way, in the count.
 
-    So many ticks were due, ``about``: the thread begins and ends a little later than it is told.
+    ``due`` ticks were due, give or take ``about``: the thread begins and ends a little later than asked.
     """
     found = []
     if list(numbers) != list(range(rows)):
@@ -127,7 +127,7 @@ def read_numbers(path: Path) -> list[float]:
 
 
 class Clients:
-    """Clients that poll each half second until they are told to end."""
+    """Clients that poll each half second until they are asked to end."""
 
     def __init__(self, url: str, token: str) -> None:
         self._url, self._token = urlsplit(url), token
@@ -188,7 +188,7 @@ class Clients:
 
 @contextlib.contextmanager
 def clients(url: str, token: str, count: int) -> Iterator[subprocess.Popen[str]]:
-    """A process in which so many clients run; it ends with the block."""
+    """A process in which ``count`` clients run; it ends with the block."""
     command = [sys.executable, __file__, "--poll", url, "--clients", str(count)]
     pipe = subprocess.PIPE
     environment = os.environ | {"SOAK_TOKEN": token}
@@ -254,7 +254,7 @@ def soak(monitor: PerformanceMonitor, minutes: float, count: int, allowed: float
             readings = watch(monitor, screen, 60 * minutes)
             monitor.stop()  # the server goes on, so that the last rows are followed too
             due = (time.monotonic() - started) / monitor.interval
-            told = json.loads(child.communicate(timeout=60)[0])
+            result = json.loads(child.communicate(timeout=60)[0])
         screen.panel.close()
     rows, missed = monitor._history.count, monitor.missed
     per_sample, risen = growth(readings)
@@ -263,11 +263,15 @@ def soak(monitor: PerformanceMonitor, minutes: float, count: int, allowed: float
     for name in ("threads", "files"):
         counts = [getattr(reading, name) for reading in readings]
         print(f"{name} {min(counts)} to {max(counts)}, at the end {counts[-1]}")
-    print(f"rows {rows}, in the file {monitor.log.rows}, followed over HTTP {told['rows']}, missed {missed}")
-    print(f"answers {told['answers']}, failed {len(told['errors'])}; load {os.getloadavg()[0]:.1f}")
+    print(
+        f"rows {rows}, in the file {monitor.log.rows}, followed over HTTP {result['rows']}, missed {missed}"
+    )
+    print(f"answers {result['answers']}, failed {len(result['errors'])}; load {os.getloadavg()[0]:.1f}")
     second = 1 / monitor.interval + 2
-    found = lost(rows, missed, due, second, read_numbers(path), told["rows"]) + complaints(readings, allowed)
-    return found + [f"a request failed: {error}" for error in told["errors"]]
+    found = lost(rows, missed, due, second, read_numbers(path), result["rows"]) + complaints(
+        readings, allowed
+    )
+    return found + [f"a request failed: {error}" for error in result["errors"]]
 
 
 def read(monitor: PerformanceMonitor, seconds: float, messages: int) -> Reading:

@@ -58,7 +58,7 @@ def wait_for_ticks(watcher: Watcher, ticks: int) -> None:
 
 
 def cost(make: Callable[[], Watcher], interval: float, seconds: float) -> dict[str, float]:
-    """Start-up to the first sample, then so many seconds of steady sampling, with nothing else to do."""
+    """Start-up to the first sample, then seconds of steady sampling, with nothing else to do."""
     own = psutil.Process().pid
     resident, before = resident_bytes(own), cpu_seconds([])
     watcher = make()

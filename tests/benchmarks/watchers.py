@@ -167,7 +167,7 @@ class Nvitop:
         # Without the statistics over them: each is there as mean, min, max and last.
         self.numbers = sum(name.endswith("/last") for name in self._collector.collect())
         self._collector.deactivate()
-        self._collector._daemon.join()  # it has no other way to tell that it has ended
+        self._collector._daemon.join()  # nothing else says that it has ended
 
 
 class Mlflow:
@@ -249,7 +249,7 @@ class Dask(Ticker):
 
 
 class Glances(Ticker):
-    """glances' Python API, asked for the plugins that tell what the others sample."""
+    """glances' Python API, asked for the plugins that read what the others sample."""
 
     numbers = 0
     _PLUGINS = ("cpu", "percpu", "mem", "memswap", "fs", "diskio")

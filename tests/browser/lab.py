@@ -22,7 +22,7 @@ const panel = () => {
 """
 
 # A request that is still running, or a cell that still shows [*]. The kernel's own status is no
-# answer: JupyterLab calls a kernel idle as soon as it has handled a click beside the running cell.
+# answer: JupyterLab calls a kernel idle as soon as it has handled a click next to the running cell.
 IS_BUSY = f"""() => {{
   {PANEL}
   const waiting = cell => cell.node.querySelector('.jp-InputPrompt')?.textContent.includes('*');
@@ -131,7 +131,7 @@ class Notebook:
         return path
 
     def keep_evidence(self, name: str) -> None:
-        """Save a picture and Playwright's trace, print their places and what a log can tell without them.
+        """Save a picture and Playwright's trace, print their paths and what can be said in a log.
 
         That is what the cells show and the console's errors.
         """

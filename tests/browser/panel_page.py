@@ -52,12 +52,12 @@ def gauge(place: Locator, label: str) -> Locator:
 
 
 def number(place: Locator, label: str) -> float:
-    """What a gauge tells a screen reader."""
+    """The text of a gauge for a screen reader."""
     return float(gauge(place, label).get_attribute("aria-valuenow") or "nan")
 
 
 def told(place: Locator) -> list[str | None]:
-    """What all gauges with a number tell a screen reader."""
+    """The texts for a screen reader of all gauges that have a number."""
     return [meter.get_attribute("aria-valuetext") for meter in place.get_by_role("meter").all()]
 
 

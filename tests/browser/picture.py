@@ -25,7 +25,7 @@ panel = PerformancePanel()
 panel"""
 # The one difference from the quickstart.
 PREPARE = "panel.monitor.interval = 1"
-# Load, train, evaluate, as models do: the CPUs have something to tell.
+# Load, train, evaluate, as models do: the CPUs have something to show.
 TRAIN = """import time
 
 import numpy as np

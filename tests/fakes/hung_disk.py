@@ -18,7 +18,7 @@ _NOT_KNOWN = -38
 
 @contextmanager
 def mounted(point: Path) -> Iterator[threading.Event]:
-    """Mount it there; once the event is set, it says no more how much space there is.
+    """Mount it there; once the event is set, it does not answer how much space there is.
 
     Raises OSError where this user may not mount.
     """

@@ -1,4 +1,4 @@
-"""The fake NVIDIA libraries beside this file: compiling them, and moving what they answer meanwhile."""
+"""The fake NVIDIA libraries in this folder: compiling them, and changing what they answer meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that run beside a test, and what the OS kernel counts of them."""
+"""Programs that run next to a test, and what the OS kernel counts of them."""
 
 from __future__ import annotations
 

@@ -693,7 +693,7 @@ class Interrupt:
             raise KeyboardInterrupt
 
     def ends(self, action: Callable[[], object], after: float) -> bool:
-        """Whether the action was ended by the interrupt that comes so many seconds after its begin."""
+        """Whether the action was ended by the interrupt that comes `after` seconds after its begin."""
         try:
             try:
                 self.due = True

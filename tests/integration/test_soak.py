@@ -1,4 +1,4 @@
-"""The soak run (benchmarks/soak.py): a short one goes well, a long one would tell what is lost or grows."""
+"""The soak run (benchmarks/soak.py): a short one passes, and a long one reports what is lost or grows."""
 
 from __future__ import annotations
 
