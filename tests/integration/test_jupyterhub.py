@@ -158,6 +158,8 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Person, P
         kernel = ada.ask(f"{ada.server}/api/kernels", "POST", b"{}", **token).json["id"]
         client = BlockingKernelClient()
         client.load_connection_file(str(folder / "runtime" / f"kernel-{kernel}.json"))
+        # Otherwise a kernel that needs more than a second to answer, on a busy machine, is taken for dead.
+        client.hb_channel.time_to_dead = DEADLINE
         client.start_channels()
         try:
             client.wait_for_ready(timeout=DEADLINE)
