@@ -149,7 +149,6 @@ def test_an_apu_lacks_some_files_and_says_which(machine, made):
     collector = made([0])
     values = collector.collect()
     assert values["gpu0/utilization_percent"] == 5.0
-    assert values["gpu0/memory_percent"] == 25.0
     assert values["gpu0/power_watts"] == 15.0
     assert set(collector.errors) == {"gpu0/memory_activity_percent", "gpu0/memory_clock_hertz"}
     assert set(collector.errors.values()) == {"not supported by this GPU or its driver"}
@@ -167,14 +166,88 @@ def test_what_is_not_supported_is_missing_and_never_nothing(machine, made, numbe
     assert len(collector.errors) == 1  # each fails alone
 
 
+def test_an_apu_holds_models_in_memory_of_the_machine(machine, made):
+    """Strix Halo: 512 MiB cut off as VRAM, and a model of 90 GiB in GTT."""
+    lines = {"mem_info_gtt_total": str(124 * 1024 * MIB), "mem_info_gtt_used": str(90 * 1024 * MIB)}
+    machine.gpu(FIRST, APU | lines)
+    machine.gpu(SECOND, DISCRETE | {"mem_info_gtt_used": str(9000 * MIB)})
+    collector = made([0, 1])
+    values = collector.collect()
+    assert values["gpu0/memory_used_bytes"] == (128 + 90 * 1024) * MIB
+    assert values["gpu0/memory_limit_bytes"] == (512 + 124 * 1024) * MIB
+    assert values["gpu0/memory_percent"] == pytest.approx(100 * (128 + 90 * 1024) / (512 + 124 * 1024))
+    assert values["gpu1/memory_used_bytes"] == 4096 * MIB  # GTT is no memory of a card
+    metrics = {metric.name: metric for metric in collector.metrics}
+    assert "shares the machine's memory" in metrics["gpu0/memory_used_bytes"].device
+    assert "shares" not in metrics["gpu1/memory_used_bytes"].device
+    assert metrics["gpu0/memory_used_bytes"].source.endswith("mem_info_gtt_used")
+
+
+@pytest.mark.parametrize(
+    ("files", "shares"),
+    [
+        (APU, True),
+        (APU | {"mem_info_vram_total": str(98304 * MIB)}, True),  # a carve-out above the GTT
+        (APU | {"pcie_bw": "1 2 128"}, False),  # Vega 10: a card that does not measure its memory's load
+        (MI300 | {"mem_info_gtt_total": str(500 * MIB)}, False),  # an MI300A: all of its memory is VRAM
+        ({key: text for key, text in APU.items() if key != "gpu_busy_percent"}, False),  # nothing is measured
+    ],
+)
+def test_which_gpus_share_the_memory_of_the_machine(machine, files, shares):
+    machine.gpu(FIRST, files)
+    (gpu,) = known_gpus(machine.sys)
+    assert gpu.shares_memory is shares
+
+
+def test_an_apu_whose_gtt_cannot_be_read_has_no_memory_in_use(machine, made):
+    machine.gpu(FIRST, APU)
+    machine.errors["mem_info_gtt_used"] = errno.ENOENT
+    collector = made([0])
+    values = collector.collect()
+    assert not {"gpu0/memory_used_bytes", "gpu0/memory_percent"} & values.keys()
+    assert "not supported" in collector.errors["gpu0/memory_used_bytes"]
+
+
+BUSY = ("gpu_busy_percent", "power1_average", "freq1_input")
+
+
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.EPERM])
-def test_a_gpu_that_falls_asleep_between_the_question_and_the_reading(machine, made, number):
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("active", "the driver is busy or is resetting the GPU"),
+        ("unsupported", "the driver is busy or is resetting the GPU"),
+        (None, "asleep or busy"),
+    ],
+)
+def test_a_gpu_that_is_awake_but_gives_no_answer_is_not_said_to_be_asleep(
+    machine, made, number, state, words
+):
     """EBUSY or, from Linux 6.15, EPERM: neither is about rights."""
-    machine.gpu(FIRST, DISCRETE)
-    machine.errors.update(dict.fromkeys(("gpu_busy_percent", "power1_average", "freq1_input"), number))
+    folder = machine.gpu(FIRST, DISCRETE | {"power/runtime_status": state or ""})
+    if state is None:
+        (folder / "power/runtime_status").unlink()
+    machine.errors.update(dict.fromkeys(BUSY, number))
     collector = made([0])
     assert collector.collect()["gpu0/memory_percent"] == 25.0
-    assert "asleep" in collector.errors["gpu0/utilization_percent"]
+    assert words in collector.errors["gpu0/utilization_percent"]
+    machine.errors.clear()
+    assert collector.collect()["gpu0/utilization_percent"] == 37.0
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EPERM])
+def test_a_gpu_that_falls_asleep_between_the_question_and_the_reading(machine, made, number):
+    folder = machine.gpu(FIRST, DISCRETE)
+    machine.errors.update(dict.fromkeys(BUSY, number))
+
+    def fall_asleep(path: Path):
+        if path.name == "gpu_busy_percent":
+            (folder / "power/runtime_status").write_text("suspended\n")
+        return machine.open(path)
+
+    collector = made([0], opener=fall_asleep)
+    collector.collect()
+    assert collector.errors["gpu0/utilization_percent"] == "the GPU is asleep, and reading it would wake it"
 
 
 @pytest.mark.parametrize("state", ["suspended", "suspending", "resuming"])
@@ -236,7 +309,7 @@ def test_text_that_is_no_number_is_missing(machine, made):
 
 
 def test_no_memory_of_its_own_has_no_share(machine, made):
-    machine.gpu(FIRST, {**APU, "mem_info_vram_total": "0", "mem_info_vram_used": "0"})
+    machine.gpu(FIRST, {**DISCRETE, "mem_info_vram_total": "0", "mem_info_vram_used": "0"})
     collector = made([0])
     assert "gpu0/memory_percent" not in collector.collect()
     assert "gpu0/memory_percent" in collector.errors

@@ -16,19 +16,20 @@ from perfmon_widgets.metrics import Metric, place_label
 
 _ASLEEP = "the GPU is asleep, and reading it would wake it"
 _UNSUPPORTED = "not supported by this GPU or its driver"
+_BUSY = "the driver is busy or is resetting the GPU: the next sample tries again"
+# The driver returns these for a GPU that sleeps, before and from Linux 6.15, but also for one that is awake.
+_ASLEEP_OR_BUSY = (errno.EBUSY, errno.EPERM)
 _REASONS = {
     errno.ENOENT: _UNSUPPORTED,
     errno.EOPNOTSUPP: _UNSUPPORTED,
     errno.EINVAL: _UNSUPPORTED,
     errno.ENODATA: _UNSUPPORTED,
-    errno.EBUSY: _ASLEEP,
-    # Not about permissions: from Linux 6.15 the driver returns it for a GPU that sleeps or is being reset.
-    errno.EPERM: "the GPU is asleep or being reset",
     errno.EACCES: "not permitted to this user: ask the administrator of this machine",
     errno.ENODEV: "the GPU is gone: it was unplugged, or its driver was unloaded",
 }
 
 # For each column the files that may hold it, in the GPU's folder or that of its sensors, and their unit.
+# Files joined by a plus are added up.
 _READINGS = (
     ("utilization_percent", ("gpu_busy_percent",), 1.0),
     ("memory_used_bytes", ("mem_info_vram_used",), 1.0),
@@ -39,7 +40,12 @@ _READINGS = (
     ("clock_hertz", ("freq1_input",), 1.0),
     ("memory_clock_hertz", ("freq2_input",), 1.0),
 )
-
+# A model on an APU lies in GTT, the machine's memory that the GPU may use, since the driver prefers it to a
+# smaller carve-out (apu_prefer_gtt in amdgpu_ttm.c).
+_SHARED_MEMORY = {
+    "memory_used_bytes": ("mem_info_vram_used + mem_info_gtt_used",),
+    "memory_limit_bytes": ("mem_info_vram_total + mem_info_gtt_total",),
+}
 
 _UNITS = {metric.name: metric.unit for metric in METRICS}
 
@@ -57,7 +63,14 @@ class Device:
         self._open = opener
         self._files: dict[Path, SystemFile] = {}
         self._sensors = next(iter(sorted((gpu.folder / "hwmon").glob("hwmon*"))), gpu.folder / "hwmon")
-        self._sources: dict[str, Path] = {}
+        self._sources: dict[str, str] = {}
+        self._readings: Sequence[tuple[str, Sequence[str], float]] = _READINGS
+        self._name = gpu.name
+        if gpu.shares_memory:
+            self._readings = tuple(
+                (name, _SHARED_MEMORY.get(name, files), factor) for name, files, factor in _READINGS
+            )
+            self._name += ", shares the machine's memory: VRAM and GTT together"
         self.columns = tuple(f"{where}/{metric.name}" for metric in METRICS)
 
     def metrics(self) -> list[Metric]:
@@ -70,16 +83,16 @@ class Device:
                 name=f"{self.where}/{metric.name}",
                 label=f"{place_label(self.where)} {metric.label}",
                 limit=limits.get(metric.name, metric.limit),
-                source=str(self._sources.get(metric.name, metric.source)),
-                device=self.gpu.name,
+                source=self._sources.get(metric.name, metric.source),
+                device=self._name,
             )
             for metric in METRICS
         ]
 
     def read(self, values: dict[str, float], errors: dict[str, str]) -> None:
         """Read each column into ``values``, or the reason why that fails into ``errors``."""
-        asleep = self._is_asleep()
-        for name, files, factor in _READINGS:
+        asleep = self._power_state() == "asleep"
+        for name, files, factor in self._readings:
             column = f"{self.where}/{name}"
             if asleep and not files[0].startswith("mem_info"):  # the driver counts memory without the GPU
                 errors[column] = _ASLEEP
@@ -87,7 +100,7 @@ class Device:
             try:
                 value = factor * self._first(name, files)
             except OSError as error:
-                errors[column] = _REASONS.get(error.errno or 0) or f"the driver reports: {error.strerror}"
+                errors[column] = self._why(error)
             except ValueError:
                 errors[column] = _UNSUPPORTED  # some chips print a word instead of a number
             else:  # and some 65535 for "not available"
@@ -112,27 +125,37 @@ class Device:
         else:
             values[percent] = 100 * values[used] / values[total]
 
-    def _is_asleep(self) -> bool:
-        """Return whether it sleeps: reading a sensor would wake it on Linux before 6.15."""
+    def _power_state(self) -> str:
+        """Return asleep, awake or unknown: on Linux before 6.15 reading a sensor wakes a sleeping GPU."""
         try:
             state = self._number_or_word(self.gpu.folder / "power" / "runtime_status")
         except OSError:
-            return False  # without power management it cannot sleep
-        return state.startswith((b"suspend", b"resuming"))
+            return "unknown"
+        if state.startswith((b"suspend", b"resuming")):
+            return "asleep"
+        return "awake" if state in (b"active", b"unsupported") else "unknown"
+
+    def _why(self, error: OSError) -> str:
+        """Return the reason for a number that could not be read."""
+        if error.errno in _ASLEEP_OR_BUSY:
+            # The state is read again: it may have changed since the reading began.
+            return {"asleep": _ASLEEP, "awake": _BUSY}.get(self._power_state(), "the GPU is asleep or busy")
+        return _REASONS.get(error.errno or 0) or f"the driver reports: {error.strerror}"
 
     def _first(self, name: str, files: Sequence[str]) -> float:
         """Return the number in the first of these files that has one; raises the error of one that exists."""
         failed: OSError | None = None
         for file in files:
             folder = self._sensors if file.startswith(("power", "freq")) else self.gpu.folder
+            paths = [folder / part for part in file.split(" + ")]
             try:
-                number = float(self._number_or_word(folder / file))
+                number = sum(float(self._number_or_word(path)) for path in paths)
             except OSError as error:
                 if failed is None or failed.errno == errno.ENOENT:
                     failed = error
             else:
-                if self._sources.get(name) != folder / file:
-                    self._sources[name], self.learnt = folder / file, True
+                if name not in self._sources or not self._sources[name].endswith(file):
+                    self._sources[name], self.learnt = " + ".join(map(str, paths)), True
                 return number
         raise failed or FileNotFoundError(errno.ENOENT, name)
 

@@ -32,6 +32,8 @@ class Gpu:
     """The file in /dev/dri that programs open to use it: ``renderD128``."""
     partitions: int = 1
     """How many GPUs ROCm sees in it: more than one only for an MI300 in a partition mode."""
+    shares_memory: bool = False
+    """Whether it is part of the processor (an APU), with VRAM cut from the machine's memory."""
 
 
 def known_gpus(sys: Path) -> list[Gpu]:
@@ -53,8 +55,21 @@ def known_gpus(sys: Path) -> list[Gpu]:
             name += f", all of its {len(own)} partitions together"
         uuid = f"GPU-{identity}" if identity else ""
         render = next((path.name for path in sorted((folder / "drm").glob("renderD*"))), "")
-        gpus.append(Gpu(pci, folder, uuid, name, min(own, default=-1), render, max(len(own), 1)))
+        node, partitions = min(own, default=-1), max(len(own), 1)
+        gpus.append(Gpu(pci, folder, uuid, name, node, render, partitions, _shares_memory(folder)))
     return sorted(gpus, key=lambda gpu: gpu.pci)
+
+
+def _shares_memory(folder: Path) -> bool:
+    """Return whether the GPU in this folder is an APU with a carve-out as its VRAM.
+
+    The driver does not say so in a file. But only for such a GPU it makes neither of two files: the load of
+    the memory controller (also missing on Vega 10) and the PCIe traffic (also missing on all newer chips).
+    An MI300A has the first one; its VRAM is all the memory there is. Where the driver measures nothing, as in
+    some virtual machines, the first file is missing too.
+    """
+    has = {file: (folder / file).exists() for file in ("gpu_busy_percent", "mem_busy_percent", "pcie_bw")}
+    return has["gpu_busy_percent"] and not has["mem_busy_percent"] and not has["pcie_bw"]
 
 
 def _nodes(sys: Path) -> Iterator[tuple[int, str]]:

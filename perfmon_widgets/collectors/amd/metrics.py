@@ -23,7 +23,7 @@ METRICS = (
         label="memory",
         limit=100.0,
         help="GPU memory in use, of all it has.",
-        source="mem_info_vram_used",
+        source="as the next two columns",
     ),
     Metric(
         name="memory_used_bytes",
@@ -32,8 +32,8 @@ METRICS = (
         label="memory in use",
         role="headline",
         limit="memory_limit_bytes",
-        help="GPU memory (VRAM) in use by all processes.",
-        source="mem_info_vram_used",
+        help="GPU memory (VRAM) in use by all processes; of an APU also the machine's memory (GTT).",
+        source="mem_info_vram_used; of an APU plus mem_info_gtt_used",
     ),
     Metric(
         name="memory_limit_bytes",
@@ -41,8 +41,8 @@ METRICS = (
         group="gpu",
         label="memory size",
         role="limit",
-        help="Size of the GPU's memory (VRAM).",
-        source="mem_info_vram_total",
+        help="Size of the GPU's memory (VRAM); of an APU also the machine's memory (GTT).",
+        source="mem_info_vram_total; of an APU plus mem_info_gtt_total",
     ),
     Metric(
         name="memory_activity_percent",
