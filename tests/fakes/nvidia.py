@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -16,15 +17,35 @@ from perfmon_widgets.collectors.nvidia import collector as nvidia
 _HERE = Path(__file__).parent
 _GIBIBYTE = 2**30
 
+# NVIDIA's own headers, and the distributions that have them.
+_HEADERS = {"nvml.h": "nvidia-nvml-dev-cu12", "cuda.h": "nvidia-cuda-runtime-cu12"}
+
+
+def _header(name: str) -> Path:
+    """The folder with this header; skips the test where its distribution is not installed."""
+    try:
+        files = importlib.metadata.files(_HEADERS[name]) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    found = [file for file in files if file.name == name]
+    if not found:
+        pytest.skip(f"NVIDIA's {name} is missing: pip install {_HEADERS[name]}")
+    return Path(str(found[0].locate())).parent
+
 
 def compiled(source: str, library: str, folder: Path, *flags: str) -> Path:
-    """The fake library ``library`` made from ``source``; skips the test where there is no C compiler."""
+    """The fake library ``library`` made from ``source``; skips the test without a compiler or the header.
+
+    The compiler compares every function with its declaration in NVIDIA's header.
+    """
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         pytest.skip("no C compiler")
     folder.mkdir(exist_ok=True)
+    warnings = ("-Wall", "-Wmissing-prototypes", "-Werror")
+    headers = ("-isystem", _header(source.replace(".c", ".h")))
     # With its own name inside, a later search for that name finds this one without any search path.
-    command = [compiler, "-shared", "-fPIC", "-O1", f"-Wl,-soname,{library}", *flags]
+    command = [compiler, "-shared", "-fPIC", "-O1", f"-Wl,-soname,{library}", *warnings, *headers, *flags]
     subprocess.run([*command, "-o", folder / library, _HERE / source], check=True)
     return folder / library
 
@@ -40,6 +61,7 @@ def gpu(number: int, **values: object) -> dict[str, object]:
         "uuid": f"GPU-{identity(number)}",
         "pci": f"0000:{number + 1:02x}:00.0",
         "name": "NVIDIA Fake",
+        "minor": number,
         "utilization": 40,
         "activity": 10,
         "total": 16 * _GIBIBYTE,

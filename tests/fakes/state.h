@@ -50,7 +50,7 @@ static int state_copy(const char *where, const char *key, char *to, size_t size)
 }
 
 /* Writes a line "function where" to <state>.calls, if the state says "log 1". */
-static void state_log(const char *function, const char *where) {
+static inline void state_log(const char *function, const char *where) {
     char path[4096];
     if (!state_number("", "log", 0)) return;
     snprintf(path, sizeof path, "%s.calls", state_path());
