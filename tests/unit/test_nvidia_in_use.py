@@ -20,6 +20,7 @@ from perfmon_widgets.collectors.nvidia.collector import NvidiaCollector
 from perfmon_widgets.collectors.nvidia.gpus import Gpu, Visible, known_gpus, visible_devices
 from perfmon_widgets.collectors.nvidia.in_use import Search, Used
 
+ME = os.getpid()
 ALIKE = [Gpu(f"0000:0{number}:00.0", number, f"GPU-{number}aaa", "A100") for number in range(4)]
 DIFFERENT = [Gpu(gpu.pci, gpu.minor, gpu.uuid, f"model {gpu.minor}") for gpu in ALIKE]
 UNKNOWN = [Gpu()] * 4
@@ -229,7 +230,7 @@ def children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], li
     def look() -> list[int]:
         found = Search(ALIKE, proc=tmp_path, library=lambda: None, modules={}).look()
         assert not any(used.certain for used in found)
-        return [used.index for used in found]
+        return [used.index for used in found if used.how == "a child process has it open"]
 
     return look
 
@@ -243,6 +244,52 @@ def test_child_with_cuda(tmp_path: Path, children: Callable[[], list[int]]) -> N
     fakes.process(tmp_path, 8000002, children="8000003", opened={})
     fakes.process(tmp_path, 8000003, opened=UVM | {5: "/dev/nvidia2", 6: "/dev/nvidia2"})
     assert children() == [2]
+
+
+@pytest.mark.parametrize("number", [ME, 8000001], ids=["itself", "a child"])
+def test_a_process_that_uses_the_graphics_or_a_context_of_its_own(tmp_path: Path, number: int) -> None:
+    """PyCUDA, OpenCL, Vulkan: there is no primary context, but the files of the GPU are open."""
+    fakes.process(tmp_path, ME, children="8000001", opened=UVM | {5: "/dev/nvidia2"} if number == ME else {})
+    fakes.process(tmp_path, 8000001, opened=UVM | {6: "/dev/nvidia2"} if number != ME else {})
+    (used,) = Search(ALIKE, proc=tmp_path, library=lambda: None, modules={}).look()
+    assert used.index == 2
+    assert not used.certain
+    assert used.how == ("this process has it open" if number == ME else "a child process has it open")
+
+
+def test_this_process_is_not_guessed_about_when_cuda_reports_its_contexts(
+    tmp_path: Path, program: fakes.State, library: Callable[[], ctypes.CDLL]
+) -> None:
+    """CUDA opens every GPU that it may see."""
+    program.set({"initialised": 1, "count": 2} | context(0, 0, active=1) | context(1, 1))
+    fakes.process(tmp_path, ME, opened=UVM | {5 + number: f"/dev/nvidia{number}" for number in range(4)})
+    (used,) = Search(ALIKE, proc=tmp_path, library=library, modules={}).look()
+    assert used.certain
+    assert used.pci == "0000:01:00.0"
+
+
+def test_this_process_only_watches_gpus_without_the_memory_of_cuda(tmp_path: Path) -> None:
+    """NVML opens the GPUs too, here and in other packages."""
+    fakes.process(tmp_path, ME, opened={3: "/dev/nvidiactl", 5: "/dev/nvidia0", 6: "/dev/nvidia1"})
+    assert Search(ALIKE, proc=tmp_path, library=lambda: None, modules={}).look() == []
+
+
+@pytest.mark.parametrize(
+    ("maps", "found"), [("7f00 /usr/lib/wsl/lib/libcuda.so.1", [0]), ("7f00 libc.so", [])]
+)
+def test_wsl_has_one_file_for_all_gpus(
+    tmp_path: Path,
+    children: Callable[[], list[int]],
+    maps: str,
+    found: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """NVML opens the same file, so CUDA must be loaded, too."""
+    fakes.process(tmp_path, ME, children="8000001", opened={3: "/dev/dxg"})
+    fakes.process(tmp_path, 8000001, opened={5: "/dev/dxg"}, environment="CUDA_VISIBLE_DEVICES=0")
+    (tmp_path / "8000001/maps").write_text(maps)
+    (tmp_path / f"{ME}/maps").write_text("7f00 libnvidia-ml.so.1")
+    assert children() == found
 
 
 def test_another_process_is_looked_at_from_outside_with_its_children(
@@ -411,6 +458,86 @@ def test_a_guess_is_labelled(
     program.set({"initialised": 1, "count": 1} | context(0, 1, active=1))
     assert read(monitor) == {"gpu1"}
     assert not any("likely" in metric.device for metric in monitor.metrics)
+    monitor.close()
+
+
+def slurm(machine: Callable[..., fakes.State], proc: Path, *granted: int, lists: bool = True) -> fakes.State:
+    """A node with eight GPUs, of which NVML shows only those of the job, counted from 0."""
+    node = [fakes.gpu(number) for number in range(8)]
+    if lists:
+        fakes.driver_list(proc, *node)
+    return machine(
+        *(
+            {key.replace(f"gpu{number}.", f"gpu{index}."): value for key, value in node[number].items()}
+            for index, number in enumerate(granted)
+        )
+    )
+
+
+@pytest.mark.parametrize("granted", [(5,), (4, 5), (1, 3, 6), tuple(range(8))])
+@pytest.mark.parametrize("lists", [True, False])
+def test_the_gpus_of_a_batch_job_are_found_on_their_numbers(
+    machine: Callable[..., fakes.State],
+    tmp_path: Path,
+    granted: tuple[int, ...],
+    lists: bool,
+) -> None:
+    """Slurm with ConstrainDevices: /proc lists all GPUs of the node, or (in some containers) none."""
+    driver = slurm(machine, tmp_path, *granted, lists=lists)
+    fakes.process(tmp_path, ME, children="8000001", opened={})
+    fakes.process(tmp_path, 8000001, opened={})
+    monitor = NvidiaCollector(proc=tmp_path)
+    assert read(monitor) == set()
+    assert not driver.calls("attach")  # a GPU that nobody uses is left alone
+    monitor.close()
+    monitor = NvidiaCollector(proc=tmp_path)
+    opened = UVM | {5: f"/dev/nvidia{granted[-1]}"}
+    for descriptor, path in opened.items():
+        (tmp_path / "8000001/fd" / str(descriptor)).symlink_to(path)
+    assert read(monitor) == {f"gpu{len(granted) - 1}"}
+    monitor.close()
+
+
+@pytest.mark.parametrize(("setting", "found"), [("0", {"gpu0"}), ("1", {"gpu1"}), ("1,0", {"gpu0", "gpu1"})])
+def test_the_numbers_in_a_jobs_environment_count_its_own_gpus(
+    machine: Callable[..., fakes.State],
+    tmp_path: Path,
+    setting: str,
+    found: set[str],
+) -> None:
+    slurm(machine, tmp_path, 4, 5)
+    fakes.process(tmp_path, ME, children="8000001", opened={})
+    both = UVM | {5: "/dev/nvidia4", 6: "/dev/nvidia5"}
+    fakes.process(tmp_path, 8000001, opened=both, environment=f"CUDA_VISIBLE_DEVICES={setting}")
+    monitor = NvidiaCollector(proc=tmp_path)
+    assert read(monitor) == found
+    monitor.close()
+
+
+@pytest.mark.parametrize(
+    ("lines", "version", "found"),
+    [
+        ({}, "575.57.08", set()),
+        ({"gpu1.compute": f"77:9 {ME}:1048576"}, "575.57.08", {"gpu1"}),
+        ({"gpu1.graphics": f"{ME}:1048576"}, "575.57.08", {"gpu1"}),  # Vulkan
+        ({"gpu1.mps": f"{ME}:1048576"}, "575.57.08", {"gpu1"}),
+        ({}, "535.54.03", {"gpu0", "gpu1"}),  # its process ids may be those of the machine
+    ],
+)
+def test_the_drivers_lists_of_processes_decide_what_open_files_only_suggest(
+    machine: Callable[..., fakes.State],
+    tmp_path: Path,
+    lines: dict[str, object],
+    version: str,
+    found: set[str],
+) -> None:
+    """``torch.cuda.is_available()`` opens every GPU, and uses none."""
+    gpus = [fakes.gpu(number, compute="77:1048576") for number in range(2)]
+    machine(*gpus).set({"driver_version": version} | lines)
+    fakes.driver_list(tmp_path, *gpus)
+    fakes.process(tmp_path, ME, opened=UVM | {5: "/dev/nvidia0", 6: "/dev/nvidia1"})
+    monitor = NvidiaCollector(proc=tmp_path)
+    assert read(monitor) == found
     monitor.close()
 
 

@@ -20,18 +20,18 @@ from perfmon_widgets.collectors.linux.processes import PROC
 from perfmon_widgets.collectors.nvidia.device import Device, find
 from perfmon_widgets.collectors.nvidia.errors import (
     INVALID,
-    LIBRARY_NOT_FOUND,
     NOT_FOUND,
     UNINITIALIZED,
+    Missing,
     explain,
-    explain_opening,
 )
 from perfmon_widgets.collectors.nvidia.gpus import Gpu, known_gpus, visible_devices
 from perfmon_widgets.collectors.nvidia.in_use import Search, Used
 from perfmon_widgets.collectors.nvidia.metrics import METRICS
+from perfmon_widgets.collectors.nvidia.processes import memory_by_process, unrelated
+from perfmon_widgets.collectors.nvidia.session import NvidiaUnavailable, Session
 from perfmon_widgets.collectors.reasons import NOT_IN_USE, no_answer
 from perfmon_widgets.collectors.timeout_thread import NoAnswerError, TimeoutThread
-from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.metrics import Metric
 
 __all__ = ["METRICS", "NvidiaCollector", "NvidiaUnavailable"]
@@ -40,44 +40,7 @@ _OPENING = 10.0  # the timeout of the start, in seconds: the driver may have to 
 _ANSWER = 1.0  # the timeout of one reading, in seconds
 
 
-class NvidiaUnavailable(OSError):  # noqa: N818 - a state of the machine
-    """There is an NVIDIA driver, but it does not work. The message says why, and what a person can do."""
-
-
-class _Session:
-    """The use of NVML by this process. Handles are valid in one session only.
-
-    NVML is never shut down: other code in this process may be using it, and a shutdown while another thread
-    runs crashes (nvitop#222).
-    """
-
-    def __init__(self) -> None:
-        self.number = 0
-        """How often NVML was initialised."""
-        self.is_open = False
-        renew_after_fork(self)
-
-    def renew_after_fork(self) -> None:
-        """Initialise NVML again in the forked child: that of the parent does not work there."""
-        self.is_open = False
-
-    def open(self, nvml: Any) -> int:
-        """Initialise NVML if need be, and return the number of the session.
-
-        Raises FileNotFoundError if there is no driver, NvidiaUnavailable if it does not work.
-        """
-        if not self.is_open:
-            try:
-                nvml.nvmlInit()
-            except nvml.NVMLError as error:
-                kind = FileNotFoundError if error.value == LIBRARY_NOT_FOUND else NvidiaUnavailable
-                raise kind(explain_opening(error)) from None
-            self.is_open = True
-            self.number += 1
-        return self.number
-
-
-_session = _Session()
+_session = Session()
 
 
 class NvidiaCollector:
@@ -111,20 +74,22 @@ class NvidiaCollector:
                     "the package nvidia-ml-py is not installed: run pip install nvidia-ml-py"
                 ) from None
         self._nvml: Any = pynvml
+        self._proc = proc
         self.errors: Mapping[str, str] = {}
         self._devices: list[Device] = []
         self._seen: dict[str | int, Device | None] = {}
         self._trouble: dict[str | int, str] = {}
         self._thread = TimeoutThread("perfmon-nvidia")
         try:
-            self._thread.ask(lambda: self._open(gpus, proc), _OPENING)
+            self._thread.ask(lambda: self._open(gpus), _OPENING)
         except NoAnswerError:
             reason = f"the NVIDIA driver has not answered for {_OPENING:.0f} s; see what nvidia-smi says"
             raise NvidiaUnavailable(reason) from None
         finally:
             self.close()
         if search is not None or gpus is None:
-            self._search = search or Search(self._known, root=root, proc=proc).look
+            found = Search(self._known, root=root, proc=proc, numbered=self._numbered, denied=self._denied)
+            self._search = search or found.look
         else:
             self._search = list  # named GPUs are read without a search
 
@@ -153,7 +118,7 @@ class NvidiaCollector:
         self._thread.close()
         self._thread.join(_ANSWER)
 
-    def _open(self, gpus: Sequence[int | str] | None, proc: Path) -> None:
+    def _open(self, gpus: Sequence[int | str] | None) -> None:
         nvml = self._nvml
         self._session = _session.open(nvml)
         try:
@@ -162,8 +127,10 @@ class NvidiaCollector:
             raise NvidiaUnavailable(f"the NVIDIA driver does not work: {explain(error)}") from None
         if not count:
             raise FileNotFoundError("the NVIDIA driver shows no GPU to this process")
-        known = known_gpus(proc)
-        self._known = known if len(known) == count else [Gpu()] * count
+        self._unrelated = unrelated(nvml, self._proc)
+        # Not the same where a batch job gets some of the GPUs, where one is lost, and in WSL.
+        self._listed = known_gpus(self._proc)
+        self._known = self._listed if len(self._listed) == count else [Gpu()] * count
         if gpus is None:
             text, order = os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("CUDA_DEVICE_ORDER", "")
             visible = visible_devices(text, self._known, order)
@@ -210,6 +177,37 @@ class NvidiaCollector:
                     identity = self._nvml.nvmlDeviceGetUUID(handle)
             listed.append(f"{index} ({identity})" if identity else str(index))
         return ", ".join(listed)
+
+    def _numbered(self) -> Sequence[Gpu]:
+        """Return the GPUs in the order of their numbers, those that NVML can reach with the minor number.
+
+        The driver lists all GPUs of the machine in /proc, NVML only those of a batch job (Slurm), or /proc
+        lists none (WSL). This attaches the GPUs, so it is only called when one is in use.
+        """
+        nvml = self._nvml
+        known = [Gpu()] * len(self._known)
+        for gpu in self._listed:
+            with contextlib.suppress(nvml.NVMLError):  # not given to this job
+                known[nvml.nvmlDeviceGetIndex(nvml.nvmlDeviceGetHandleByPciBusId(gpu.pci))] = gpu
+        for index, gpu in enumerate(known):
+            if gpu.minor < 0:
+                with contextlib.suppress(nvml.NVMLError):
+                    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+                    uuid, name = nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle)
+                    known[index] = Gpu("", -1, uuid, name)
+                    known[index] = Gpu("", nvml.nvmlDeviceGetMinorNumber(handle), uuid, name)
+        self._known = known
+        return known
+
+    def _denied(self, index: int, process: int) -> bool:
+        """Return whether NVML's lists of processes say that this one does not use that GPU."""
+        if self._unrelated:
+            return False
+        try:
+            handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
+            return process not in memory_by_process(self._nvml, handle)
+        except (self._nvml.NVMLError, Missing):
+            return False  # no such list: WSL, some virtual GPUs
 
     def _describe(self) -> None:
         self._metrics = tuple(metric for device in self._devices for metric in device.metrics())

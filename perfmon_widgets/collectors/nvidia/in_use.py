@@ -19,15 +19,19 @@ from typing import Any
 
 from perfmon_widgets.collectors.allowance import Allowance
 from perfmon_widgets.collectors.linux.processes import PROC, children, own_number
+from perfmon_widgets.collectors.linux.system_file import read_once
 from perfmon_widgets.collectors.nvidia.gpus import Gpu, visible_devices
 
-# Seconds after which the files of the descendants are searched again: there are many of them.
-_CHILDREN_EVERY = 5.0
+# Seconds after which the open files of the processes are searched again: there are many of them.
+_TREE_EVERY = 5.0
 # Seconds after which this process, once it uses a GPU, is checked for using another one.
 _OWN_EVERY = 2.0
 
-# NVML opens only the first kind. CUDA opens the second too, for its memory.
-_DEVICE_FILE = re.compile(r"/dev/nvidia(\d+|-uvm)$")
+# NVML opens only the first kind. CUDA opens the second too, for its memory. In WSL both open only the third.
+_DEVICE_FILE = re.compile(r"/dev/(?:nvidia(\d+|-uvm)|(dxg))$")
+
+_OWN = "this process has it open"
+_CHILD = "a child process has it open"
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,10 @@ class Search:
     """Search for the GPUs that this process and its descendants use: exact findings first, then guesses.
 
     For another process (``root``) there are only guesses: it is searched from outside, like a child.
+
+    ``gpus`` are in the order of their numbers. ``numbered`` asks the driver for the same list: it is called
+    when a process uses a GPU, and ``gpus`` does not say which device file belongs to which number. ``denied``
+    asks the driver whether it knows for certain that a process (its number in /proc) does not use a GPU.
     """
 
     def __init__(
@@ -68,8 +76,12 @@ class Search:
         proc: Path = PROC,
         library: Callable[[], ctypes.CDLL | None] = mapped_library,
         modules: Mapping[str, Any] = sys.modules,
+        numbered: Callable[[], Sequence[Gpu]] | None = None,
+        denied: Callable[[int, int], bool] = lambda index, process: False,
     ) -> None:
         self._gpus = gpus
+        self._numbered = numbered
+        self._denied = denied
         self._root = root
         self._proc = proc
         self._find_library = library
@@ -77,20 +89,20 @@ class Search:
         self._library: ctypes.CDLL | None = None
         self._own: list[Used] = []
         self._own_due = 0.0
-        self._children: list[Used] = []
-        self._searching_children = Allowance(_CHILDREN_EVERY)
+        self._opened_by_tree: list[Used] = []
+        self._searching_tree = Allowance(_TREE_EVERY)
 
     def look(self) -> list[Used]:
-        """Return the GPUs in use now, exact findings first; takes microseconds unless children are due."""
+        """Return the GPUs in use now, exact findings first; takes microseconds unless a search is due."""
         now = time.monotonic()
         if self._root is None and now >= self._own_due:
             self._own = self._this_process()
             self._own_due = now + _OWN_EVERY if self._own else 0.0
-        if self._searching_children.due():
-            with self._searching_children:
+        if self._searching_tree.due():
+            with self._searching_tree:
                 own = own_number(self._proc)
-                self._children = list(self._used_by_children(self._root or own, own))
-        return self._own + self._children
+                self._opened_by_tree = list(self._used_by_tree(self._root or own, own))
+        return self._own + self._opened_by_tree
 
     def _this_process(self) -> list[Used]:
         self._library = self._library or self._find_library()
@@ -126,36 +138,53 @@ class Search:
         except (KeyError, AttributeError, IndexError, RuntimeError):
             return  # not imported, still being imported, without a CUDA backend, or another version
 
-    def _used_by_children(
+    def _used_by_tree(
         self, process: int, own: int, inherited: frozenset[tuple[str, str]] = frozenset()
     ) -> Iterator[Used]:
+        """Yield the GPUs that a process and its descendants seem to use, by the files that they have open.
+
+        This process is guessed about only while CUDA reports no context of it. Some programs have none that
+        CUDA reports: those that make their own (PyCUDA), and those that use OpenCL or Vulkan.
+        """
         opened = self._opened(process)
-        if process != own:
-            # A forked child inherits the open files of its parent, whether it uses them or not. A child that
-            # has opened GPUs without CUDA only monitors them, as wandb does.
+        if process != own or not self._own:
+            # A forked child inherits the open files of its parent, whether it uses them or not. A process
+            # that has opened GPUs without CUDA only monitors them, as wandb and this package do.
             devices = {device for _, device in opened - inherited}
             if "-uvm" in devices:
-                yield from self._likely({int(device) for device in devices - {"-uvm"}}, process)
+                yield from self._likely({int(device) for device in devices - {"-uvm", "dxg"}}, process, own)
+            elif "dxg" in devices and self._has_cuda(process):
+                yield from self._likely(None, process, own)
         for child in children(process, self._proc):
-            yield from self._used_by_children(child, own, opened)
+            yield from self._used_by_tree(child, own, opened)
 
-    def _likely(self, minors: set[int], process: int) -> Iterator[Used]:
-        """Yield the GPUs that a child with these device files open may use.
+    def _likely(self, minors: set[int] | None, process: int, own: int) -> Iterator[Used]:
+        """Yield the GPUs that a process with these device files open (None: the one of all) may use.
 
-        CUDA opens every GPU that it may see, so the child's own environment narrows them.
+        CUDA opens every GPU that it may see, so the process's own environment narrows them.
         """
-        settings = self._environment(process)
+        if self._numbered and len(self._gpus) > 1 and any(gpu.minor < 0 for gpu in self._gpus):
+            self._gpus = self._numbered()
+        settings = os.environ if process == own else self._environment(process)
         visible = visible_devices(
             settings.get("CUDA_VISIBLE_DEVICES"), self._gpus, settings.get("CUDA_DEVICE_ORDER", "")
         )
-        how = "a child process has it open"
+        how = _OWN if process == own else _CHILD
         if visible.slice:
             yield Used(how, certain=False, uuid=visible.slice)
             return
         for index, gpu in enumerate(self._gpus):
-            opened = gpu.minor in minors or (gpu.minor < 0 and len(self._gpus) == 1)
-            if opened and (index in visible.indices or not visible.certain):
+            opened = minors is None or gpu.minor in minors or (gpu.minor < 0 and len(self._gpus) == 1)
+            seen = index in visible.indices or not visible.certain
+            if opened and seen and not self._denied(index, process):
                 yield Used(how, certain=False, index=index)
+
+    def _has_cuda(self, process: int) -> bool:
+        """Return whether a process has loaded CUDA; also if that cannot be read."""
+        try:
+            return b"/libcuda.so" in read_once(self._proc / str(process) / "maps")
+        except OSError:
+            return True
 
     def _opened(self, process: int) -> frozenset[tuple[str, str]]:
         """Return the NVIDIA device files a process has open: number of the descriptor, end of the name."""
@@ -165,7 +194,7 @@ class Search:
             for number in os.listdir(folder):  # noqa: PTH208 - names are enough
                 match = _DEVICE_FILE.match(_target(folder / number))
                 if match:
-                    found.add((number, match[1]))
+                    found.add((number, match[1] or match[2]))
         except OSError:
             pass  # it has ended, or belongs to another user
         return frozenset(found)

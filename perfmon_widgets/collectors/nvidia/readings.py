@@ -150,7 +150,7 @@ class Activity(Reading):
 
         def ask(since: int, memory: Any) -> None:
             answer = ctypes.byref(form), ctypes.byref(count), memory
-            _call(nvml, "nvmlDeviceGetSamples", self._handle, kind, ctypes.c_ulonglong(since), *answer)
+            call(nvml, "nvmlDeviceGetSamples", self._handle, kind, ctypes.c_ulonglong(since), *answer)
 
         if not self._buffer:
             ask(0, None)  # returns only how many there can be
@@ -198,7 +198,7 @@ class Counters(Reading):
     def take(self) -> Sequence[float]:
         """Return their growth per second since the last reading; raises Missing the first time."""
         nvml = self._nvml
-        _call(nvml, "nvmlDeviceGetFieldValues", self._handle, len(self._rates), self._answers)
+        call(nvml, "nvmlDeviceGetFieldValues", self._handle, len(self._rates), self._answers)
         now = time.monotonic()
         grown = []
         for answer, rate in zip(self._answers, self._rates, strict=False):
@@ -258,7 +258,7 @@ class SliceActivity(Reading):
         self._profile.metrics[0].metricId = nvml.NVML_GPM_METRIC_GRAPHICS_UTIL
 
 
-def _call(nvml: Any, function: str, *arguments: Any) -> None:
+def call(nvml: Any, function: str, *arguments: Any) -> None:
     """Call the library directly, where pynvml has no fitting function; raises NVMLError."""
     try:
         code = getattr(nvml.nvmlLib, function)(*arguments)
