@@ -12,8 +12,9 @@ import psutil
 from perfmon_widgets.collectors.affinity import allowed_cpus
 from perfmon_widgets.collectors.linux import host, process
 from perfmon_widgets.collectors.linux.cpu import core_metric
+from perfmon_widgets.collectors.plausible import checked
 from perfmon_widgets.collectors.rate import Rate
-from perfmon_widgets.metrics import Metric
+from perfmon_widgets.metrics import Metric, unit_of
 
 # Where each column is read; the columns of Linux that are not listed here do not exist.
 SOURCES = {
@@ -74,7 +75,10 @@ class PortableCollector:
         errors: dict[str, str] = {}
         for source, read in self._readers.items():
             try:
-                values.update((name, float(value)) for name, value in read().items())
+                for name, value in read().items():
+                    values[name], reason = checked(unit_of(name), float(value))
+                    if reason:
+                        errors[name] = reason
             except Exception as error:  # noqa: BLE001 - psutil has error classes of its own
                 reason = str(error) or type(error).__name__
                 errors.update({metric.name: reason for metric in self.metrics if metric.source == source})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from perfmon_widgets.collectors import Collector
+from perfmon_widgets.collectors.plausible import checked
 from perfmon_widgets.collectors.timeout_thread import NoAnswerError, TimeoutThread
 from perfmon_widgets.core.errors import Errors, numbered, text_of
 from perfmon_widgets.core.sampler import TIMEOUT
@@ -23,7 +25,8 @@ class Sources:
         self._errors = errors
         self._collectors = _named(collectors)
         # The collectors of this package have timeouts of their own where they ask a device, and return floats
-        # for their own columns. Any other is called on a thread of its own, and what it returns is checked.
+        # for their own columns, which they check. Any other is called on a thread of its own, and what it
+        # returns is checked here.
         # Its metrics are read once, since a property may raise later.
         self._threads = {
             name: TimeoutThread(f"perfmon-{name}")
@@ -31,6 +34,7 @@ class Sources:
             if not type(collector).__module__.startswith("perfmon_widgets.")
         }
         self._metrics = {name: tuple(self._collectors[name].metrics) for name in self._threads}
+        self._rejected: dict[str, dict[str, str]] = {}
         self._opened = True  # whether a collector may hold something that is to be closed
         columns = [metric.name for metric in self.metrics]
         repeated = {name for name in columns if columns.count(name) > 1}
@@ -56,12 +60,15 @@ class Sources:
         """Why numbers are missing, by column.
 
         If the last reading of a collector failed as a whole, that error is the reason for each of its
-        columns, except those for which the collector gives one of its own in its ``errors``.
+        columns, except those for which the collector gives one of its own in its ``errors``. If single values
+        were rejected, only their columns have that reason.
         """
         reasons: dict[str, str] = {}
         for name, collector in self._collectors.items():
             failed = self._errors.texts.get(name)
-            if failed is not None:
+            rejected = self._rejected.get(name, {})
+            reasons.update(rejected)
+            if failed is not None and not rejected:
                 reasons.update((metric.name, failed) for metric in self._metrics_of(name))
             try:
                 own = getattr(collector, "errors", None)
@@ -83,10 +90,11 @@ class Sources:
         for name, collector in self._collectors.items():
             try:  # as `with errors.catch(name)`, which would cost more than some of the readings
                 if name in self._threads:
+                    self._rejected.pop(name, None)
                     reading = self._read(name, collector, with_timeout)
                     if not reading.keys() <= values.keys():
                         raise ValueError(f"{min(reading.keys() - values.keys())!r} is not among its metrics")
-                    values.update(reading)
+                    self._check(name, reading, values)
                 else:
                     values.update(collector.collect())
             except BaseException as error:
@@ -99,14 +107,37 @@ class Sources:
                 if name in errors.texts:
                     errors.clear(name)
 
-    def _read(self, name: str, collector: Collector, with_timeout: bool) -> dict[str, float]:
-        """Return a reading of a collector that is not of this package, each value as a float."""
+    def _read(self, name: str, collector: Collector, with_timeout: bool) -> dict[str, float | str]:
+        """Return a reading of a collector that is not of this package, as ``_floats`` does."""
         thread = self._threads[name]
         # A collector that has not answered yet is not called a second time meanwhile.
         if with_timeout or thread.busy:
-            found: dict[str, float] = _ask(thread, lambda: _floats(collector), "a reading")
+            found: dict[str, float | str] = _ask(thread, lambda: _floats(collector), "a reading")
             return found
         return _floats(collector)
+
+    def _check(self, name: str, reading: Mapping[str, float | str], values: dict[str, float]) -> None:
+        """Write the values of a reading into ``values``, except those that cannot be true or are no numbers.
+
+        Raises TypeError for a value that is no number, after the others were written.
+        """
+        rejected: dict[str, str] = {}
+        failed = ""
+        for metric in self._metrics[name]:
+            value = reading.get(metric.name)
+            if isinstance(value, str):
+                rejected[metric.name], failed = value, failed or f"{metric.name}: {value}"
+            elif value is not None:
+                most = math.inf
+                if metric.unit == "bytes" and metric.limit is not None:
+                    limit = metric.limit
+                    most = _positive(
+                        reading.get(limit, values.get(limit)) if isinstance(limit, str) else limit
+                    )
+                values[metric.name], rejected[metric.name] = checked(metric.unit, value, most)
+        self._rejected[name] = {column: reason for column, reason in rejected.items() if reason}
+        if failed:
+            raise TypeError(failed)
 
     def close(self) -> None:
         """Call ``close()`` of each collector that has it, if any was read since the last call.
@@ -139,9 +170,23 @@ def _ask(thread: TimeoutThread, function: Callable[[], Any], what: str) -> Any:
         raise TimeoutError(f"{what} has not come back for more than {TIMEOUT:g} s") from None
 
 
-def _floats(collector: Collector) -> dict[str, float]:
-    """Return a reading of a collector that is not of this package, each value as a float."""
-    return {column: float(value) for column, value in collector.collect().items()}
+def _floats(collector: Collector) -> dict[str, float | str]:
+    """Return a reading of a collector that is not of this package, each value as a float.
+
+    A value that is no number is replaced by the text of the error.
+    """
+    found: dict[str, float | str] = {}
+    for column, value in collector.collect().items():
+        try:
+            found[column] = float(value)
+        except Exception as error:  # noqa: BLE001 - code of the user's
+            found[column] = text_of(error)
+    return found
+
+
+def _positive(limit: object) -> float:
+    """Return a limit if it is a positive number; infinity if it is missing."""
+    return float(limit) if isinstance(limit, float | int) and limit > 0 else math.inf
 
 
 def _named(collectors: Sequence[Collector]) -> dict[str, Collector]:

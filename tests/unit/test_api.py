@@ -80,7 +80,7 @@ def test_before_the_first_sample_it_is_said_why(monitor: PerformanceMonitor) -> 
 
 
 def test_what_json_cannot_say_is_null(folder: Path) -> None:
-    values = {"a_percent": math.nan, "b_percent": math.inf, "c_percent": -math.inf, "d_percent": 1e308}
+    values = {"a": math.nan, "b": math.inf, "c": -math.inf, "d": 1e308}
     monitor = PerformanceMonitor([FakeCollector(*values, read=lambda: values)])
     monitor.sample()
     assert list(content(get(monitor, CURRENT))["values"].values()) == [None, None, None, 1e308]

@@ -383,7 +383,7 @@ def test_an_interrupt_in_a_new_part_leaves_the_one_before_going_on(logged, folde
 
 
 def test_no_row_is_written_twice_or_lost_when_the_log_is_switched_on_and_off_under_fire(folder):
-    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    monitor = PerformanceMonitor([FakeCollector("a_tokens")])
     done = threading.Event()
 
     def fire() -> None:
@@ -405,7 +405,7 @@ def test_no_row_is_written_twice_or_lost_when_the_log_is_switched_on_and_off_und
     for thread in threads:
         thread.join()
     for path, count in zip(paths, counts, strict=True):
-        numbers = read_csv(path)["a_percent"].tolist()
+        numbers = read_csv(path)["a_tokens"].tolist()
         assert numbers == list(range(len(numbers)))
         assert len(numbers) == count
 

@@ -218,14 +218,14 @@ def test_a_monitor_without_collectors_keeps_time():
 
 
 def test_samples_taken_by_several_threads_are_all_kept():
-    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    monitor = PerformanceMonitor([FakeCollector("a_tokens")])
     with switching_threads_often():
         threads = [threading.Thread(target=lambda: [monitor.sample() for _ in range(50)]) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert monitor.history["a_percent"].tolist() == list(range(200))
+    assert monitor.history["a_tokens"].tolist() == list(range(200))
 
 
 # -- sources that fail -------------------------------------------------------------------------------------

@@ -9,11 +9,15 @@ from types import SimpleNamespace
 
 import pytest
 from fakes.amd import DISCRETE, MIB, FakeAmd
-from fakes.collectors import FakeMachine
+from fakes.collectors import FakeCollector, FakeMachine, OtherCollector, metric
+from hypothesis import given
+from hypothesis import strategies as st
 
+from perfmon_widgets import Metric, PerformanceMonitor
+from perfmon_widgets.collectors import portable
 from perfmon_widgets.collectors.amd.collector import AmdCollector
 from perfmon_widgets.collectors.linux.host import HostCollector
-from perfmon_widgets.collectors.plausible import impossible
+from perfmon_widgets.collectors.plausible import checked, impossible
 
 
 @pytest.mark.parametrize(
@@ -28,13 +32,23 @@ from perfmon_widgets.collectors.plausible import impossible
         ("bytes", 2.0**64, "more than"),
         ("bytes_per_second", 1e15, ""),
         ("bytes_per_second", -1, "less than 0"),
+        ("bytes_per_second", math.inf, "infinite"),
         ("watts", 4294967.295, "more than 100000"),
+        ("celsius", -12.0, ""),
+        ("", -1.5, ""),  # such as a loss
         ("tokens", 1e30, ""),  # a unit that this package does not know
     ],
 )
 def test_what_cannot_be_true(unit, value, words):
     assert (words in impossible(unit, value)) is True
     assert bool(impossible(unit, value)) is bool(words)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(100.0, 100.0), (100.4, 100.0), (101.0, 100.0), (99.9, 99.9)]
+)
+def test_a_share_a_little_above_all_is_all(value, expected):
+    assert checked("percent", value) == (expected, "")
 
 
 def test_more_than_the_limit_cannot_be_true():
@@ -118,3 +132,98 @@ def test_an_amd_gpu_that_prints_garbage_has_no_such_numbers(tmp_path: Path):
     }
     assert not set(made.errors) & set(values)
     assert values["gpu0/power_watts"] == 123.0
+
+
+# -- collectors of the user's own --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "value", "words"),
+    [
+        ("a_percent", "percent", 65535, "more than 100"),
+        ("a_percent", "percent", -0.5, "less than 0"),
+        ("a_bytes", "bytes", -1.9e22, "less than 0"),
+        ("a_bytes", "bytes", 2.0**64 - 4096, "more than"),
+        ("a_bytes_per_second", "bytes_per_second", -7, "less than 0"),
+        ("requests_per_second", "requests_per_second", -7, "less than 0"),
+        ("a_watts", "watts", 4294967.295, "more than 100000"),
+        ("a_hertz", "hertz", -1, "less than 0"),
+    ],
+)
+def test_a_value_of_the_users_that_cannot_be_true_costs_its_own_column(name, unit, value, words):
+    answers = iter([value, 1.0])
+    declared = [Metric(name, unit, "mine", "About it."), metric("b_percent")]
+    mine = FakeCollector(metrics=declared, read=lambda: {name: next(answers), "b_percent": 100.3})
+    monitor = PerformanceMonitor([mine, OtherCollector("c_percent")])
+    sample = monitor.sample()
+    assert math.isnan(sample.values[name])
+    assert (sample.values["b_percent"], sample.values["c_percent"]) == (100.0, 0.0)
+    assert set(monitor.errors) == {name}
+    assert words in monitor.errors[name]
+    assert monitor.sample().values[name] == 1.0
+    assert monitor.errors == {}
+
+
+@pytest.mark.parametrize("limit", [1000.0, "most_bytes"])
+def test_bytes_of_the_users_are_at_most_their_limit(limit):
+    declared = [Metric("used_bytes", "bytes", "mine", "In use.", limit=limit), metric("most_bytes")]
+    values = {"used_bytes": 1001.0, "most_bytes": 1000.0}
+    monitor = PerformanceMonitor([FakeCollector(metrics=declared, read=lambda: values)])
+    sample = monitor.sample()
+    assert math.isnan(sample.values["used_bytes"])
+    assert sample.values["most_bytes"] == 1000.0
+    assert "more than 1000" in monitor.errors["used_bytes"]
+    values["used_bytes"] = 1000.0
+    assert monitor.sample().values["used_bytes"] == 1000.0
+    values |= {"used_bytes": 5000.0, "most_bytes": math.nan}
+    if isinstance(limit, str):
+        assert monitor.sample().values["used_bytes"] == 5000.0  # the limit is not known now
+
+
+def test_a_limit_in_a_column_of_another_source_counts():
+    used = Metric("used_bytes", "bytes", "mine", "In use.", limit="most_bytes")
+    first = FakeCollector("most_bytes", read=lambda: {"most_bytes": 10})
+    monitor = PerformanceMonitor([first, OtherCollector(metrics=[used], read=lambda: {"used_bytes": 11})])
+    assert math.isnan(monitor.sample().values["used_bytes"])
+    assert "more than 10" in monitor.errors["used_bytes"]
+
+
+class Zero:
+    """A value that fails when it is asked for."""
+
+    def __float__(self) -> float:
+        return 1 / 0
+
+
+@pytest.mark.parametrize("value", ["N/A", None, Zero()])
+def test_a_value_of_the_users_that_is_no_number_leaves_the_others(value):
+    mine = FakeCollector("a_percent", "b_percent", read=lambda: {"a_percent": value, "b_percent": 5})
+    monitor = PerformanceMonitor([mine])
+    sample = monitor.sample()
+    assert math.isnan(sample.values["a_percent"])
+    assert sample.values["b_percent"] == 5
+    assert set(monitor.errors) == {"FakeCollector", "a_percent"}
+    assert monitor.errors["FakeCollector"].startswith("a_percent: ")
+
+
+@given(st.dictionaries(st.sampled_from(["a_percent", "b_bytes", "c_watts", "d_hertz"]), st.floats()))
+def test_whatever_a_collector_returns_only_what_can_be_true_is_kept(reading):
+    monitor = PerformanceMonitor(
+        [FakeCollector("a_percent", "b_bytes", "c_watts", "d_hertz", read=lambda: reading)]
+    )
+    sample = monitor.sample()
+    for name, value in sample.values.items():
+        assert math.isnan(value) or value == reading[name] or (name, value) == ("a_percent", 100.0)
+        assert not impossible(name.rpartition("_")[2], value)
+        lost = math.isnan(value) and not math.isnan(reading.get(name, math.nan))
+        assert lost == (name in monitor.errors)
+
+
+def test_a_value_of_psutil_that_cannot_be_true_costs_its_own_column(monkeypatch):
+    memory = SimpleNamespace(percent=140.0, total=1000, available=400)
+    monkeypatch.setattr(portable.psutil, "virtual_memory", lambda: memory)
+    made = portable.PortableCollector()
+    values = made.collect()
+    assert math.isnan(values["ram_percent"])
+    assert values["ram_used_bytes"] == 600
+    assert "more than 100" in made.errors["ram_percent"]

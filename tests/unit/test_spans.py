@@ -305,13 +305,13 @@ def test_recorded_values_are_columns_of_the_next_row(monitor):
 
 
 def test_columns_added_when_the_ring_has_come_round_keep_every_row_in_its_place():
-    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    monitor = PerformanceMonitor([FakeCollector("a_tokens")])
     for number in range(300):
         if number % 70 == 0:
             monitor.record(**{f"series{number}": number})
         monitor.sample()
     history = monitor.history
-    assert history["a_percent"].tolist() == list(range(300))
+    assert history["a_tokens"].tolist() == list(range(300))
     for number in range(0, 300, 70):
         assert history[f"series{number}"].dropna().tolist() == [number]
         assert history[f"series{number}"].notna().to_numpy().nonzero()[0].tolist() == [number]
