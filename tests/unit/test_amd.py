@@ -365,6 +365,13 @@ def test_memory_is_understood_in_every_unit(machine, made, size):
     assert made().collect()["gpu0/power_watts"] == 123.0
 
 
+def test_memory_of_a_format_that_is_not_known_costs_nothing_else(machine, made):
+    machine.gpu(FIRST, DISCRETE)
+    machine.opens(ME, FIRST, client=7, vram="N/A")
+    machine.opens(ME, FIRST, client=8, vram="2 GiB")
+    assert made().collect()["gpu0/power_watts"] == 123.0
+
+
 def test_an_apu_is_in_use_when_it_holds_memory_of_the_machine(machine, made):
     machine.gpu(FIRST, APU)
     machine.opens(ME, FIRST, client=7, gtt="3000000 KiB")

@@ -86,6 +86,65 @@ def test_a_utilization_that_cannot_be_true_is_missing_until_the_driver_returns_s
     collector.close()
 
 
+def test_garbage_costs_its_own_column_only(machine: Machine) -> None:
+    state = machine(fakes.gpu(0, utilization=2619, activity=5, used=40 * GIBIBYTE))
+    collector = NvidiaCollector([0])
+    values = collector.collect()
+    assert values["gpu0/memory_activity_percent"] == 5
+    assert values["gpu0/memory_limit_bytes"] == 16 * GIBIBYTE
+    garbage = {"gpu0/utilization_percent", "gpu0/memory_used_bytes", "gpu0/memory_percent"}
+    assert garbage <= missing(values)
+    assert all("cannot be more than" in collector.errors[column] for column in garbage)
+    state.set({"gpu0.utilization": 7, "gpu0.used": GIBIBYTE, "gpu0.total": 2**63})
+    values = collector.collect()
+    assert values["gpu0/utilization_percent"] == 7
+    assert {"gpu0/memory_percent", "gpu0/memory_used_bytes", "gpu0/memory_limit_bytes"} <= missing(values)
+    collector.close()
+
+
+def test_a_sample_that_cannot_be_true_is_left_out_of_the_mean(machine: Machine) -> None:
+    machine(
+        fakes.gpu(0, samples="1000000:40 1166666:808334905 1333333:50", memory_samples="1000000:4 1333333:6")
+    )
+    collector = NvidiaCollector([0])
+    values = collector.collect()
+    assert values["gpu0/utilization_percent"] == 45
+    assert values["gpu0/memory_activity_percent"] == 5
+    collector.close()
+
+
+def test_an_error_of_any_kind_costs_its_own_columns_only(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(fakes.gpu(0), fakes.gpu(1))
+    collector = NvidiaCollector([0, 1])
+    good = missing(collector.collect())
+
+    def divide(handle: object) -> float:
+        return 1 / 0
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerUsage", divide)
+    assert missing(collector.collect()) == good | {"gpu0/power_watts", "gpu1/power_watts"}
+    assert collector.errors["gpu0/power_watts"] == "division by zero"
+    monkeypatch.undo()
+    collector.close()
+
+
+def test_a_gpu_whose_name_cannot_be_decoded_costs_its_own_columns_only(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = machine(fakes.gpu(0), fakes.gpu(1))
+    path = state.path.with_suffix(".other")
+    path.write_bytes(state.path.read_bytes().replace(b"gpu0.name NVIDIA", b"gpu0.name \xff"))
+    path.replace(state.path)
+    collector = NvidiaCollector([0, 1])
+    values = collector.collect()
+    assert values["gpu1/power_watts"] == 150
+    assert math.isnan(values["gpu0/power_watts"])
+    assert "decode" in collector.errors["gpu0/power_watts"]
+    collector.close()
+
+
 def test_every_missing_number_has_a_reason(machine: Machine) -> None:
     machine(fakes.gpu(0), fakes.gpu(1))
     collector = NvidiaCollector(search=in_use(1))
@@ -397,6 +456,80 @@ def test_named_gpus(machine: Machine) -> None:
     values = collector.collect()
     assert values["gpu1/power_watts"] == values["gpu2/power_watts"] == 150
     assert set(state.calls("attach")) == {"gpu1", "gpu2"}
+    collector.close()
+
+
+LOST_NAMES: list[int | str] = [1, "1", f"GPU-{fakes.identity(1)}"]
+
+
+@pytest.mark.parametrize("lost", LOST_NAMES)
+@pytest.mark.parametrize("lists", [True, False])
+@pytest.mark.parametrize(("code", "words"), [(15, "lost"), (16, "reset"), (4, "not permitted")])
+def test_a_named_gpu_that_cannot_be_read_costs_its_own_columns_only(
+    machine: Machine,
+    clock: Callable[[float], None],
+    tmp_path: Path,
+    *,
+    lost: int | str,
+    lists: bool,
+    code: int,
+    words: str,
+) -> None:
+    gpus = [fakes.gpu(number) for number in range(3)]
+    state = machine(*gpus)
+    if lists:
+        fakes.driver_list(tmp_path, *gpus)
+    state.set({"gpu1.attach": code})
+    collector = NvidiaCollector([0, lost], proc=tmp_path)
+    values = collector.collect()
+    assert {metric.where for metric in collector.metrics} == {"gpu0", "gpu1"}
+    assert values["gpu0/power_watts"] == 150
+    assert {name for name in values if name.startswith("gpu1/")} <= missing(values)
+    assert words in collector.errors["gpu1/power_watts"]
+    state.set({"gpu1.attach": None})
+    clock(61)
+    assert collector.collect()["gpu1/power_watts"] == 150
+    collector.close()
+
+
+def test_a_name_that_may_be_that_of_several_lost_gpus_is_an_error(machine: Machine, tmp_path: Path) -> None:
+    machine(*map(fakes.gpu, range(3))).set({"gpu1.attach": 15, "gpu2.attach": 15})
+    with pytest.raises(ValueError, match="no GPU 'GPU-"):
+        NvidiaCollector([0, f"GPU-{fakes.identity(1)}"], proc=tmp_path)
+
+
+@pytest.mark.parametrize("state", ["active", "unsupported", "suspended", None])
+def test_a_gpu_that_has_fallen_off_the_bus_is_said_to_be_lost(
+    machine: Machine, tmp_path: Path, state: str | None
+) -> None:
+    """Nothing can use it any more, so it is never found in use; the driver is not asked."""
+    gpus = [fakes.gpu(number) for number in range(2)]
+    driver = machine(*gpus)
+    proc = fakes.driver_list(tmp_path / "proc", *gpus)
+    for number, content in enumerate((b"\xde\x10\x35\x22", b"\xff" * 64)):
+        folder = tmp_path / "sys/bus/pci/devices" / str(gpus[number][f"gpu{number}.pci"])
+        (folder / "power").mkdir(parents=True)
+        (folder / "config").write_bytes(content)
+        if state is not None:
+            (folder / "power/runtime_status").write_text(f"{state}\n")
+    collector = NvidiaCollector(search=list, proc=proc, sys=tmp_path / "sys")
+    collector.collect()
+    assert "no GPU in use yet" in collector.errors["gpu0/power_watts"]
+    expected = "no GPU in use yet" if state == "suspended" else "the GPU is lost"
+    assert expected in collector.errors["gpu1/power_watts"]
+    assert not driver.calls("attach")
+    collector.close()
+
+
+@pytest.mark.parametrize("code", [15, 16, 999])
+def test_a_gpu_in_use_that_is_lost_says_so_and_the_others_do_not(machine: Machine, code: int) -> None:
+    state = machine(fakes.gpu(0), fakes.gpu(1), fakes.gpu(2))
+    state.set({"gpu1.attach": code})
+    collector = NvidiaCollector(search=in_use(0, 1))
+    values = collector.collect()
+    assert values["gpu0/power_watts"] == 150
+    assert "no GPU in use yet" not in collector.errors["gpu1/power_watts"]
+    assert "no GPU in use yet" in collector.errors["gpu2/power_watts"]
     collector.close()
 
 

@@ -141,7 +141,10 @@ def test_known_gpus(tmp_path: Path) -> None:
         Gpu("0000:02:00.0", 1, "", "NVIDIA Fake"),
     ]
     file = tmp_path / "driver/nvidia/gpus/0000:01:00.0/information"
-    file.write_text(file.read_text().replace("No", "Yes"))
+    text = file.read_text()
+    file.write_text(text.replace("Minor: \t 0", "Minor: \t N/A"))
+    assert [gpu.minor for gpu in known_gpus(proc)] == [-1, 1]
+    file.write_text(text.replace("No", "Yes"))
     assert [gpu.minor for gpu in known_gpus(proc)] == [1]
     assert known_gpus(tmp_path / "nowhere") == []
 

@@ -78,4 +78,4 @@ def _bytes(fields: Mapping[bytes, bytes], kind: bytes) -> int:
     """Return the bytes of one kind of memory of an open render node; old drivers use the second name."""
     text = fields.get(b"drm-resident-" + kind) or fields.get(b"drm-memory-" + kind) or b"0"
     number, _, unit = text.strip().partition(b" ")
-    return int(number) * _UNITS.get(unit.strip(), 1)
+    return int(number) * _UNITS.get(unit.strip(), 1) if number.isdigit() else 0

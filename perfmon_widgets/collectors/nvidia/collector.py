@@ -7,7 +7,6 @@ because a hung driver may never return.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import time
@@ -16,18 +15,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from perfmon_widgets.collectors.allowance import Allowance
 from perfmon_widgets.collectors.linux.processes import PROC
 from perfmon_widgets.collectors.nvidia.device import Device, find
 from perfmon_widgets.collectors.nvidia.errors import (
     INVALID,
+    IS_LOST,
     NOT_FOUND,
     UNINITIALIZED,
     Missing,
     explain,
 )
-from perfmon_widgets.collectors.nvidia.gpus import Gpu, known_gpus, visible_devices
+from perfmon_widgets.collectors.nvidia.gpus import SYS, fallen_off_the_bus, visible_devices
 from perfmon_widgets.collectors.nvidia.in_use import Search, Used
 from perfmon_widgets.collectors.nvidia.metrics import METRICS
+from perfmon_widgets.collectors.nvidia.numbering import Numbering
 from perfmon_widgets.collectors.nvidia.processes import memory_by_process, unrelated
 from perfmon_widgets.collectors.nvidia.session import NvidiaUnavailable, Session
 from perfmon_widgets.collectors.reasons import NOT_IN_USE, no_answer
@@ -38,6 +40,8 @@ __all__ = ["METRICS", "NvidiaCollector", "NvidiaUnavailable"]
 
 _OPENING = 10.0  # the timeout of the start, in seconds: the driver may have to wake up
 _ANSWER = 1.0  # the timeout of one reading, in seconds
+# Seconds after which to look again whether a GPU that is not in use has fallen off the bus.
+_LOST_EVERY = 5.0
 
 
 _session = Session()
@@ -63,6 +67,7 @@ class NvidiaCollector:
         search: Callable[[], Sequence[Used]] | None = None,
         root: int | None = None,
         proc: Path = PROC,
+        sys: Path = SYS,
     ) -> None:
         with warnings.catch_warnings():
             # The deprecated distribution "pynvml" warns at every import; the user can do nothing about that.
@@ -74,7 +79,9 @@ class NvidiaCollector:
                     "the package nvidia-ml-py is not installed: run pip install nvidia-ml-py"
                 ) from None
         self._nvml: Any = pynvml
-        self._proc = proc
+        self._proc, self._sys = proc, sys
+        self._lost: set[str] = set()
+        self._looking_for_lost = Allowance(_LOST_EVERY)
         self.errors: Mapping[str, str] = {}
         self._devices: list[Device] = []
         self._seen: dict[str | int, Device | None] = {}
@@ -88,7 +95,8 @@ class NvidiaCollector:
         finally:
             self.close()
         if search is not None or gpus is None:
-            found = Search(self._known, root=root, proc=proc, numbered=self._numbered, denied=self._denied)
+            numbering = self._numbering
+            found = Search(numbering.known, root=root, proc=proc, numbered=numbering.ask, denied=self._denied)
             self._search = search or found.look
         else:
             self._search = list  # named GPUs are read without a search
@@ -128,16 +136,15 @@ class NvidiaCollector:
         if not count:
             raise FileNotFoundError("the NVIDIA driver shows no GPU to this process")
         self._unrelated = unrelated(nvml, self._proc)
-        # Not the same where a batch job gets some of the GPUs, where one is lost, and in WSL.
-        self._listed = known_gpus(self._proc)
-        self._known = self._listed if len(self._listed) == count else [Gpu()] * count
+        self._numbering = Numbering(nvml, count, self._proc)
+        known = self._numbering.known
         if gpus is None:
             text, order = os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("CUDA_DEVICE_ORDER", "")
-            visible = visible_devices(text, self._known, order)
+            visible = visible_devices(text, known, order)
             if visible.certain and not visible.indices:
                 raise FileNotFoundError("CUDA_VISIBLE_DEVICES hides every GPU from this process")
             for index in sorted(visible.indices) if visible.certain else range(count):
-                self._devices.append(Device(nvml, f"gpu{index}", index, self._known[index]))
+                self._devices.append(Device(nvml, f"gpu{index}", index, known[index]))
         for gpu in gpus or ():
             self._name(gpu)
         self._describe()
@@ -150,7 +157,7 @@ class NvidiaCollector:
             gpu = int(gpu)
         used = Used("named", index=gpu) if isinstance(gpu, int) else Used("named", uuid=gpu)
         if used.index < 0 and not used.uuid.startswith(("GPU-", "MIG-")):
-            raise ValueError(f"there is no GPU {gpu!r} here, only {self._existing()}")
+            raise ValueError(f"there is no GPU {gpu!r} here, only {self._numbering.existing()}")
         try:
             handle, parent = find(nvml, used)
             index = nvml.nvmlDeviceGetIndex(parent or handle)
@@ -159,45 +166,18 @@ class NvidiaCollector:
                 ids = nvml.nvmlDeviceGetGpuInstanceId(handle), nvml.nvmlDeviceGetComputeInstanceId(handle)
                 where = f"gpu{index}/gi{ids[0]}ci{ids[1]}"
         except nvml.NVMLError as error:
-            if error.value not in (INVALID, NOT_FOUND):
-                raise NvidiaUnavailable(explain(error)) from None
-            raise ValueError(f"there is no GPU {gpu!r} here, only {self._existing()}") from None
+            # Its columns then have the reason, and the other GPUs their numbers.
+            index = self._numbering.of(used)
+            if index < 0 and error.value not in (INVALID, NOT_FOUND):
+                index = self._numbering.of_lost()
+            if index < 0:
+                raise ValueError(f"there is no GPU {gpu!r} here, only {self._numbering.existing()}") from None
+            where = f"gpu{index}"
+            if not used.uuid.startswith("MIG-"):
+                used = Used("named", index=index)
         if all(device.where != where for device in self._devices):
-            self._devices.append(Device(nvml, where, index, self._known[index]))
+            self._devices.append(Device(nvml, where, index, self._numbering.known[index]))
             self._devices[-1].use(used)
-
-    def _existing(self) -> str:
-        """Return the GPUs there are, for an error message: ``0 (GPU-…), 1 (GPU-…)``."""
-        listed = []
-        for index, gpu in enumerate(self._known):
-            identity = gpu.uuid
-            if not identity:
-                with contextlib.suppress(self._nvml.NVMLError):
-                    handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
-                    identity = self._nvml.nvmlDeviceGetUUID(handle)
-            listed.append(f"{index} ({identity})" if identity else str(index))
-        return ", ".join(listed)
-
-    def _numbered(self) -> Sequence[Gpu]:
-        """Return the GPUs in the order of their numbers, those that NVML can reach with the minor number.
-
-        The driver lists all GPUs of the machine in /proc, NVML only those of a batch job (Slurm), or /proc
-        lists none (WSL). This attaches the GPUs, so it is only called when one is in use.
-        """
-        nvml = self._nvml
-        known = [Gpu()] * len(self._known)
-        for gpu in self._listed:
-            with contextlib.suppress(nvml.NVMLError):  # not given to this job
-                known[nvml.nvmlDeviceGetIndex(nvml.nvmlDeviceGetHandleByPciBusId(gpu.pci))] = gpu
-        for index, gpu in enumerate(known):
-            if gpu.minor < 0:
-                with contextlib.suppress(nvml.NVMLError):
-                    handle = nvml.nvmlDeviceGetHandleByIndex(index)
-                    uuid, name = nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle)
-                    known[index] = Gpu("", -1, uuid, name)
-                    known[index] = Gpu("", nvml.nvmlDeviceGetMinorNumber(handle), uuid, name)
-        self._known = known
-        return known
 
     def _denied(self, index: int, process: int) -> bool:
         """Return whether NVML's lists of processes say that this one does not use that GPU."""
@@ -221,13 +201,20 @@ class NvidiaCollector:
                 device.detach()
         for used in self._search():
             self._notice(used)
+        if self._looking_for_lost.due():
+            with self._looking_for_lost:
+                self._lost = {
+                    device.where
+                    for device in self._devices
+                    if device.used is None
+                    and fallen_off_the_bus(self._numbering.known[device.index], self._sys)
+                }
         now = time.monotonic()
         values = dict.fromkeys(self._names, math.nan)
         errors: dict[str, str] = {}
         for device in self._devices:
             if device.used is None:
-                reason = next(iter(self._trouble.values()), NOT_IN_USE)
-                errors.update(dict.fromkeys(device.columns, reason))
+                errors.update(dict.fromkeys(device.columns, self._idle(device)))
             else:
                 device.read(now, values, errors)
                 if device.shut_down:
@@ -235,6 +222,10 @@ class NvidiaCollector:
         if any(device.learnt for device in self._devices):
             self._describe()
         return values, errors
+
+    def _idle(self, device: Device) -> str:
+        """Return why there are no numbers of a GPU that was not found in use."""
+        return IS_LOST if device.where in self._lost else next(iter(self._trouble.values()), NOT_IN_USE)
 
     def _notice(self, used: Used) -> None:
         """Read a GPU that was found in use from now on, or mark one that is read as certainly in use."""
@@ -250,8 +241,11 @@ class NvidiaCollector:
         except self._nvml.NVMLError as error:
             if error.value == UNINITIALIZED:
                 _session.is_open = False
-            self._trouble[key] = f"a GPU is in use, but cannot be read: {explain(error)}"
-            return  # tried again at the next reading
+            index = self._numbering.of(used)
+            if index < 0:
+                self._trouble[key] = f"a GPU is in use, but cannot be read: {explain(error)}"
+                return  # tried again at the next reading
+            parent = None
         self._trouble.pop(key, None)
         self._seen[key] = device = next((one for one in self._devices if one.index == index), None)
         if device is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,6 +36,7 @@ from perfmon_widgets.collectors.plausible import impossible
 from perfmon_widgets.metrics import Metric, place_label
 
 _UNITS = {metric.name: metric.unit for metric in METRICS}
+_LIMITS = {metric.name: metric.limit for metric in METRICS if isinstance(metric.limit, str)}
 
 # GPUs without memory of their own, by a word in their name.
 _INTEGRATED = ("GB10", "Orin", "Thor", "Xavier", "Tegra")
@@ -110,11 +111,11 @@ class Device:
         """Put the result of each reading into ``values`` or ``errors``; unsupported ones are tried rarely."""
         self.shut_down = False
         if self._handle is None and now >= self._lost_until:
-            self._guard(self._attach, now)
+            self._attach_again(now)
         for reading in self._readings if self._handle is not None else ():
             if now >= reading.due:
                 source = reading.source
-                self._take(reading, now, values)
+                self._take(reading, now, values, errors)
                 self.learnt = self.learnt or reading.source != source
                 if self._handle is None:
                     break
@@ -123,31 +124,39 @@ class Device:
         if self._handle is None:
             errors.update((column, self._lost) for column in self.columns if math.isnan(values[column]))
 
-    def _take(self, reading: Reading, now: float, values: dict[str, float]) -> None:
+    def _take(self, reading: Reading, now: float, values: dict[str, float], errors: dict[str, str]) -> None:
         """Take one reading, or note why it is missing and when to try again."""
         try:
-            numbers = reading.take()
-            # Some drivers return garbage now and then, such as 4294967295 % (DCGM#199).
-            reasons = map(impossible, map(_UNITS.__getitem__, reading.names), numbers)
-            reading.reason = next(filter(None, reasons), "")
-            if not reading.reason:
-                values.update(zip(self._columns_of(reading), numbers, strict=True))
+            found = dict(zip(reading.names, reading.take(), strict=True))
+            reading.reason = ""
+            for name, number in found.items():
+                # Some drivers return garbage now and then, such as 4294967295 % (DCGM#199).
+                limit = found.get(_LIMITS.get(name, ""), math.inf)
+                if reason := impossible(_UNITS[name], number, limit):
+                    errors[f"{self.where}/{name}"] = reason
+                else:
+                    values[f"{self.where}/{name}"] = number
         except Missing as missing:
             reading.reason, reading.due = str(missing), now + missing.wait
         except self._nvml.NVMLError as error:
             if not self._fatal(error, now):
                 reading.reason = self._explain(error)
                 reading.due = now + RETRY if error.value in UNSUPPORTED else 0.0
+        except Exception as error:  # noqa: BLE001 - one number must not cost the others
+            reading.reason = str(error) or type(error).__name__
 
     def _columns_of(self, reading: Reading) -> Sequence[str]:
         return [f"{self.where}/{name}" for name in reading.names]
 
-    def _guard(self, step: Callable[[], None], now: float) -> None:
+    def _attach_again(self, now: float) -> None:
+        """Attach the device, or note why it cannot be."""
         try:
-            step()
+            self._attach()
         except self._nvml.NVMLError as error:
             if not self._fatal(error, now):
                 self._handle, self._lost = None, explain(error)
+        except Exception as error:  # noqa: BLE001 - one GPU must not cost the others
+            self._handle, self._lost = None, str(error) or type(error).__name__
 
     def _fatal(self, error: Any, now: float) -> bool:
         """Return whether this error concerns the whole device; if so, drop its handle and try again later."""

@@ -13,12 +13,13 @@ LOST = (15, 16)
 UNSUPPORTED = (2, 3, 4, 13, 25, 26)
 """Codes that are unlikely to change soon."""
 
+IS_LOST = "the GPU is lost: it has fallen off the bus; restart the machine"
 _REASONS = {
     2: "the driver refuses this call for this GPU",
     3: "not supported by this GPU or its driver",
     4: "not permitted to this user: ask the administrator of this machine",
     13: "this driver is too old to report this",
-    15: "the GPU is lost: it has fallen off the bus; restart the machine",
+    15: IS_LOST,
     16: "the GPU needs a reset: run nvidia-smi --gpu-reset, or restart the machine",
     18: "the driver was updated under this process: restart the machine or the container",
     26: "this driver no longer reports this",

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from perfmon_widgets.collectors.linux.processes import PROC
+from perfmon_widgets.collectors.linux.system_file import read_if_there, text_if_there
+
+SYS = Path("/sys")
 
 _NUMBER = re.compile(r"\s*\+?0*(\d{1,9})(?!\d)", re.ASCII)
 
@@ -50,16 +53,28 @@ def known_gpus(proc: Path = PROC) -> list[Gpu]:
         fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
         if fields.get("GPU Excluded") == "Yes":
             continue
-        uuid = fields.get("GPU UUID", "")
+        uuid, minor = fields.get("GPU UUID", ""), fields.get("Device Minor", "")
         gpus.append(
             Gpu(
                 pci=file.parent.name,
-                minor=int(fields.get("Device Minor", -1)),
+                minor=int(minor) if minor.isdecimal() else -1,
                 uuid="" if "?" in uuid else uuid,
                 name=fields.get("Model", ""),
             )
         )
     return gpus
+
+
+def fallen_off_the_bus(gpu: Gpu, sys: Path = SYS) -> bool:
+    """Return whether a GPU no longer answers on the PCI bus; false for one that sleeps or is not known.
+
+    The driver is not asked, since that would attach the GPU. All bits of an address from which nothing
+    answers are set. A sleeping GPU is not asked, since a reading wakes it.
+    """
+    folder = sys / "bus/pci/devices" / gpu.pci
+    if not gpu.pci or text_if_there(folder / "power/runtime_status").startswith(("suspend", "resuming")):
+        return False
+    return read_if_there(folder / "config")[:4] == b"\xff" * 4
 
 
 def visible_devices(text: str | None, gpus: Sequence[Gpu], order: str = "") -> Visible:

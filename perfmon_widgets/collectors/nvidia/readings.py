@@ -22,6 +22,7 @@ from perfmon_widgets.collectors.nvidia.errors import (
     UNSUPPORTED,
     Missing,
 )
+from perfmon_widgets.collectors.plausible import impossible
 from perfmon_widgets.collectors.rate import Rate
 
 _RATES = "the driver's last sampling period (nvmlDeviceGetUtilizationRates)"
@@ -88,6 +89,8 @@ class Memory(Reading):
             raise
         if not memory.total:
             raise Missing(_SHARED_MEMORY if self._integrated else "the driver reports no size of its memory")
+        if reason := impossible("bytes", memory.total):
+            raise Missing(reason, 0.0)
         return 100 * memory.used / memory.total, float(memory.used), float(memory.total)
 
 
@@ -175,10 +178,12 @@ class Activity(Reading):
             ]
         if not taken:
             raise nvml.NVMLError(NOT_FOUND)
-        if form.value != nvml.NVML_VALUE_TYPE_UNSIGNED_INT or max(taken) > 100:
-            raise nvml.NVMLError(NOT_SUPPORTED)  # seen under MIG with driver 535: raw counts
+        # Some are garbage now and then (DCGM#199), under MIG with driver 535 all are raw counts.
+        percentages = [number for number in taken if not impossible("percent", number)]
+        if form.value != nvml.NVML_VALUE_TYPE_UNSIGNED_INT or not percentages:
+            raise nvml.NVMLError(NOT_SUPPORTED)
         seen[kind] = newest
-        return sum(taken) / len(taken)
+        return sum(percentages) / len(percentages)
 
 
 class Counters(Reading):
