@@ -15,6 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.nvidia import (  # noqa: F401
+    cuda_library,
+    cuda_program,
+    load_cuda,
+    nvidia_collector,
+    nvidia_machine,
+    nvml_library,
+)
 from hypothesis import settings
 
 # A busy machine must not fail a property: how long one example takes says nothing here.

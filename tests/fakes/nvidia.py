@@ -6,13 +6,15 @@ import ctypes
 import importlib.metadata
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pynvml
 import pytest
 
 from perfmon_widgets.collectors.nvidia import collector as nvidia
+from perfmon_widgets.collectors.nvidia.gpus import known_gpus
+from perfmon_widgets.collectors.nvidia.in_use import Search, Used
 
 _HERE = Path(__file__).parent
 _GIBIBYTE = 2**30
@@ -137,3 +139,67 @@ def process(
     (folder / "environ").write_text(environment.replace(" ", "\0"))
     for descriptor, path in opened.items():
         (folder / "fd" / str(descriptor)).symlink_to(path)
+
+
+def context(device: int, gpu: int, *, active: int = 0) -> dict[str, object]:
+    """State lines of the fake CUDA: its device ``device`` is GPU ``gpu``."""
+    return {
+        f"device{device}.active": active,
+        f"device{device}.pci": f"0000:{gpu + 1:02x}:00.0",
+        f"device{device}.uuid": identity(gpu).replace("-", ""),
+    }
+
+
+def in_use(*numbers: int) -> Callable[[], list[Used]]:
+    """A search that has found these GPUs."""
+    return lambda: [Used("a test", index=number) for number in numbers]
+
+
+Machine = Callable[..., State]
+LoadCuda = Callable[[], ctypes.CDLL]
+MakeCollector = Callable[[], nvidia.NvidiaCollector]
+
+# conftest.py imports these fixtures for all tests.
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fake libnvidia-ml.so.1."""
+    return compiled("nvml.c", "libnvidia-ml.so.1", tmp_path_factory.mktemp("nvml") / "library")
+
+
+@pytest.fixture(scope="session")
+def cuda_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fake libcuda.so.1."""
+    return compiled("cuda.c", "libcuda.so.1", tmp_path_factory.mktemp("cuda") / "library")
+
+
+@pytest.fixture
+def nvidia_machine(monkeypatch: pytest.MonkeyPatch, nvml_library: Path, tmp_path: Path) -> Machine:
+    """Makes a machine with these GPUs."""
+    return lambda *gpus: nvml(monkeypatch, nvml_library, tmp_path, *gpus)
+
+
+@pytest.fixture
+def cuda_program(cuda_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> State:
+    """What this process does with CUDA; it has not begun."""
+    state = State(tmp_path / "cuda.txt", {"count": 0})
+    monkeypatch.setenv("PERFMON_FAKE_CUDA", str(state.path))
+    return state
+
+
+@pytest.fixture
+def load_cuda(cuda_library: Path) -> LoadCuda:
+    """Loads the fake CUDA into this process."""
+    return lambda: ctypes.CDLL(str(cuda_library))
+
+
+@pytest.fixture
+def nvidia_collector(tmp_path: Path, load_cuda: LoadCuda) -> MakeCollector:
+    """Makes a collector that searches the tree at tmp_path, and asks the fake CUDA."""
+
+    def make() -> nvidia.NvidiaCollector:
+        search = Search(known_gpus(tmp_path), proc=tmp_path, library=load_cuda, modules={})
+        return nvidia.NvidiaCollector(search=search.look, proc=tmp_path)
+
+    return make

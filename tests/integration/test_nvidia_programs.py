@@ -16,15 +16,8 @@ from fakes.collectors import read
 from perfmon_widgets.collectors import Collector
 from perfmon_widgets.collectors.nvidia import collector as nvidia
 from perfmon_widgets.collectors.nvidia.collector import NvidiaCollector
-from perfmon_widgets.collectors.nvidia.in_use import Used
 
 GIBIBYTE = 2**30
-Machine = Callable[..., fakes.State]
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.compiled("nvml.c", "libnvidia-ml.so.1", tmp_path_factory.mktemp("nvml") / "new")
 
 
 @pytest.fixture(scope="session")
@@ -34,17 +27,6 @@ def old_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch, library: Path, tmp_path: Path) -> Machine:
-    """Makes a machine with these GPUs."""
-    return lambda *gpus: fakes.nvml(monkeypatch, library, tmp_path, *gpus)
-
-
-def in_use(*numbers: int) -> Callable[[], list[Used]]:
-    """A search that has found these GPUs."""
-    return lambda: [Used("a test", index=number) for number in numbers]
-
-
 def metric(collector: NvidiaCollector, name: str) -> nvidia.Metric:
     return next(metric for metric in collector.metrics if metric.name == name)
 
@@ -52,9 +34,9 @@ def metric(collector: NvidiaCollector, name: str) -> nvidia.Metric:
 # What is read
 
 
-def test_values_and_what_they_mean(machine: Machine) -> None:
-    machine(fakes.gpu(0))
-    collector = NvidiaCollector(search=in_use(0))
+def test_values_and_what_they_mean(nvidia_machine: fakes.Machine) -> None:
+    nvidia_machine(fakes.gpu(0))
+    collector = NvidiaCollector(search=fakes.in_use(0))
     assert isinstance(collector, Collector)
     declared = [metric.name for metric in collector.metrics]
     values = read(collector)
@@ -76,7 +58,7 @@ def test_values_and_what_they_mean(machine: Machine) -> None:
 
 def test_old_driver(monkeypatch: pytest.MonkeyPatch, old_library: Path, tmp_path: Path) -> None:
     state = fakes.nvml(monkeypatch, old_library, tmp_path, fakes.gpu(0))
-    collector = NvidiaCollector(search=in_use(0))
+    collector = NvidiaCollector(search=fakes.in_use(0))
     values = collector.collect()
     # Version 1 counts what the driver reserves as used.
     assert values["gpu0/memory_used_bytes"] == 5 * GIBIBYTE
@@ -112,14 +94,17 @@ assert "pynvml" in sys.modules
     assert (answer.returncode, answer.stderr) == (0, "")
 
 
-def test_found_by_the_dynamic_linker(library: Path, tmp_path: Path) -> None:
+def test_found_by_the_dynamic_linker(nvml_library: Path, tmp_path: Path) -> None:
     """The way the fake is put under a whole Jupyter kernel: LD_LIBRARY_PATH when the process starts."""
     state = fakes.State(tmp_path / "nvml.txt", {"count": 1} | fakes.gpu(0))
     code = (
         "from perfmon_widgets.collectors.nvidia.collector import *\n"
         "print(NvidiaCollector([0]).collect()['gpu0/power_watts'])"
     )
-    environment = os.environ | {"LD_LIBRARY_PATH": str(library.parent), "PERFMON_FAKE_NVML": str(state.path)}
+    environment = os.environ | {
+        "LD_LIBRARY_PATH": str(nvml_library.parent),
+        "PERFMON_FAKE_NVML": str(state.path),
+    }
     answer = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         env=environment,

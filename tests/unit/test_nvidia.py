@@ -15,21 +15,8 @@ from fakes import nvidia as fakes
 
 from perfmon_widgets.collectors.nvidia import collector as nvidia
 from perfmon_widgets.collectors.nvidia.collector import NvidiaCollector, NvidiaUnavailable
-from perfmon_widgets.collectors.nvidia.in_use import Used
 
 GIBIBYTE = 2**30
-Machine = Callable[..., fakes.State]
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.compiled("nvml.c", "libnvidia-ml.so.1", tmp_path_factory.mktemp("nvml") / "new")
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch, library: Path, tmp_path: Path) -> Machine:
-    """Makes a machine with these GPUs."""
-    return lambda *gpus: fakes.nvml(monkeypatch, library, tmp_path, *gpus)
 
 
 def wait_for_end() -> None:
@@ -53,11 +40,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return forward
 
 
-def in_use(*numbers: int) -> Callable[[], list[Used]]:
-    """A search that has found these GPUs."""
-    return lambda: [Used("a test", index=number) for number in numbers]
-
-
 def missing(values: Mapping[str, float]) -> set[str]:
     return {name for name, value in values.items() if math.isnan(value)}
 
@@ -71,10 +53,10 @@ def metric(collector: NvidiaCollector, name: str) -> nvidia.Metric:
 
 @pytest.mark.parametrize("garbage", [2619, 808334905, 4294967295])
 def test_a_utilization_that_cannot_be_true_is_missing_until_the_driver_returns_sense(
-    machine: Machine, garbage: int
+    nvidia_machine: fakes.Machine, garbage: int
 ) -> None:
     """DCGM#199, dcgm-exporter#418."""
-    state = machine(fakes.gpu(0, utilization=garbage))
+    state = nvidia_machine(fakes.gpu(0, utilization=garbage))
     collector = NvidiaCollector([0])
     values = collector.collect()
     assert math.isnan(values["gpu0/utilization_percent"])
@@ -86,8 +68,8 @@ def test_a_utilization_that_cannot_be_true_is_missing_until_the_driver_returns_s
     collector.close()
 
 
-def test_garbage_costs_its_own_column_only(machine: Machine) -> None:
-    state = machine(fakes.gpu(0, utilization=2619, activity=5, used=40 * GIBIBYTE))
+def test_garbage_costs_its_own_column_only(nvidia_machine: fakes.Machine) -> None:
+    state = nvidia_machine(fakes.gpu(0, utilization=2619, activity=5, used=40 * GIBIBYTE))
     collector = NvidiaCollector([0])
     values = collector.collect()
     assert values["gpu0/memory_activity_percent"] == 5
@@ -102,8 +84,8 @@ def test_garbage_costs_its_own_column_only(machine: Machine) -> None:
     collector.close()
 
 
-def test_a_sample_that_cannot_be_true_is_left_out_of_the_mean(machine: Machine) -> None:
-    machine(
+def test_a_sample_that_cannot_be_true_is_left_out_of_the_mean(nvidia_machine: fakes.Machine) -> None:
+    nvidia_machine(
         fakes.gpu(0, samples="1000000:40 1166666:808334905 1333333:50", memory_samples="1000000:4 1333333:6")
     )
     collector = NvidiaCollector([0])
@@ -114,9 +96,9 @@ def test_a_sample_that_cannot_be_true_is_left_out_of_the_mean(machine: Machine) 
 
 
 def test_an_error_of_any_kind_costs_its_own_columns_only(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    nvidia_machine: fakes.Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine(fakes.gpu(0), fakes.gpu(1))
+    nvidia_machine(fakes.gpu(0), fakes.gpu(1))
     collector = NvidiaCollector([0, 1])
     good = missing(collector.collect())
 
@@ -131,9 +113,9 @@ def test_an_error_of_any_kind_costs_its_own_columns_only(
 
 
 def test_a_gpu_whose_name_cannot_be_decoded_costs_its_own_columns_only(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    nvidia_machine: fakes.Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = machine(fakes.gpu(0), fakes.gpu(1))
+    state = nvidia_machine(fakes.gpu(0), fakes.gpu(1))
     path = state.path.with_suffix(".other")
     path.write_bytes(state.path.read_bytes().replace(b"gpu0.name NVIDIA", b"gpu0.name \xff"))
     path.replace(state.path)
@@ -145,18 +127,18 @@ def test_a_gpu_whose_name_cannot_be_decoded_costs_its_own_columns_only(
     collector.close()
 
 
-def test_every_missing_number_has_a_reason(machine: Machine) -> None:
-    machine(fakes.gpu(0), fakes.gpu(1))
-    collector = NvidiaCollector(search=in_use(1))
+def test_every_missing_number_has_a_reason(nvidia_machine: fakes.Machine) -> None:
+    nvidia_machine(fakes.gpu(0), fakes.gpu(1))
+    collector = NvidiaCollector(search=fakes.in_use(1))
     values = collector.collect()
     assert missing(values) == set(collector.errors)
     assert all(collector.errors.values())
     collector.close()
 
 
-def test_values_move(machine: Machine) -> None:
-    state = machine(fakes.gpu(0))
-    collector = NvidiaCollector(search=in_use(0))
+def test_values_move(nvidia_machine: fakes.Machine) -> None:
+    state = nvidia_machine(fakes.gpu(0))
+    collector = NvidiaCollector(search=fakes.in_use(0))
     collector.collect()
     state.set({"gpu0.utilization": 99, "gpu0.used": 8 * GIBIBYTE})
     values = collector.collect()
@@ -165,9 +147,11 @@ def test_values_move(machine: Machine) -> None:
     collector.close()
 
 
-def test_samples_since_the_last_reading(machine: Machine) -> None:
-    state = machine(fakes.gpu(0, samples="1000000:90 1900000:10 2100000:30", memory_samples="2100000:5"))
-    collector = NvidiaCollector(search=in_use(0))
+def test_samples_since_the_last_reading(nvidia_machine: fakes.Machine) -> None:
+    state = nvidia_machine(
+        fakes.gpu(0, samples="1000000:90 1900000:10 2100000:30", memory_samples="2100000:5")
+    )
+    collector = NvidiaCollector(search=fakes.in_use(0))
     # The first time only the last second counts: before, the GPU may have been somebody else's.
     values = collector.collect()
     assert values["gpu0/utilization_percent"] == 20
@@ -188,27 +172,27 @@ def test_samples_since_the_last_reading(machine: Machine) -> None:
     collector.close()
 
 
-def test_samples_that_are_no_percentages(machine: Machine) -> None:
-    machine(fakes.gpu(0, samples="1000000:290000", memory_samples="1000000:1"))
-    collector = NvidiaCollector(search=in_use(0))
+def test_samples_that_are_no_percentages(nvidia_machine: fakes.Machine) -> None:
+    nvidia_machine(fakes.gpu(0, samples="1000000:290000", memory_samples="1000000:1"))
+    collector = NvidiaCollector(search=fakes.in_use(0))
     assert collector.collect()["gpu0/utilization_percent"] == 40
     assert "nvmlDeviceGetUtilizationRates" in metric(collector, "gpu0/utilization_percent").source
     collector.close()
 
 
-def test_more_samples_than_fit(machine: Machine) -> None:
-    state = machine(fakes.gpu(0, memory_samples="1000000:1"))
+def test_more_samples_than_fit(nvidia_machine: fakes.Machine) -> None:
+    state = nvidia_machine(fakes.gpu(0, memory_samples="1000000:1"))
     state.set({"gpu0.samples": " ".join(f"{1_000_000 + number}:50" for number in range(200))})
-    collector = NvidiaCollector(search=in_use(0))
+    collector = NvidiaCollector(search=fakes.in_use(0))
     assert collector.collect()["gpu0/utilization_percent"] == 40
     collector.close()
 
 
-def test_counters_become_rates(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counters_become_rates(nvidia_machine: fakes.Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(nvidia.time, "monotonic", lambda: now)
-    state = machine(fakes.gpu(0, field197=1000, field198=0, field138=10, field139=20))
-    collector = NvidiaCollector(search=in_use(0))
+    state = nvidia_machine(fakes.gpu(0, field197=1000, field198=0, field138=10, field139=20))
+    collector = NvidiaCollector(search=fakes.in_use(0))
     names = {
         f"gpu0/{link}_{way}_bytes_per_second" for link in ("pcie", "nvlink") for way in ("sent", "received")
     }
@@ -228,9 +212,9 @@ def test_counters_become_rates(machine: Machine, monkeypatch: pytest.MonkeyPatch
     collector.close()
 
 
-def test_narrow_counters_are_no_rates(machine: Machine) -> None:
-    machine(fakes.gpu(0, field197=1, field198=1, narrow=1))
-    collector = NvidiaCollector(search=in_use(0))
+def test_narrow_counters_are_no_rates(nvidia_machine: fakes.Machine) -> None:
+    nvidia_machine(fakes.gpu(0, field197=1, field198=1, narrow=1))
+    collector = NvidiaCollector(search=fakes.in_use(0))
     collector.collect()
     assert "32 bits" in collector.errors["gpu0/pcie_sent_bytes_per_second"]
     collector.close()
@@ -250,7 +234,7 @@ def test_narrow_counters_are_no_rates(machine: Machine) -> None:
 )
 @pytest.mark.parametrize(("code", "reason"), [(3, "not supported"), (4, "not permitted")])
 def test_each_number_fails_alone(
-    machine: Machine,
+    nvidia_machine: fakes.Machine,
     clock: Callable[[float], None],
     *,
     function: str,
@@ -258,8 +242,8 @@ def test_each_number_fails_alone(
     code: int,
     reason: str,
 ) -> None:
-    state = machine(fakes.gpu(0), fakes.gpu(1))
-    collector = NvidiaCollector(search=in_use(0, 1))
+    state = nvidia_machine(fakes.gpu(0), fakes.gpu(1))
+    collector = NvidiaCollector(search=fakes.in_use(0, 1))
     good = missing(collector.collect())
     state.set({f"gpu0.{function}": code})
     lost = {f"gpu0/{column}" for column in columns}
@@ -276,9 +260,9 @@ def test_each_number_fails_alone(
     collector.close()
 
 
-def test_another_error_is_tried_again_at_once(machine: Machine) -> None:
-    state = machine(fakes.gpu(0))
-    collector = NvidiaCollector(search=in_use(0))
+def test_another_error_is_tried_again_at_once(nvidia_machine: fakes.Machine) -> None:
+    state = nvidia_machine(fakes.gpu(0))
+    collector = NvidiaCollector(search=fakes.in_use(0))
     state.set({"gpu0.nvmlDeviceGetPowerUsage": 999})
     assert math.isnan(collector.collect()["gpu0/power_watts"])
     assert "unknown error" in collector.errors["gpu0/power_watts"]
@@ -290,9 +274,9 @@ def test_another_error_is_tried_again_at_once(machine: Machine) -> None:
     collector.close()
 
 
-def test_lost_gpu_keeps_the_others(machine: Machine, clock: Callable[[float], None]) -> None:
-    state = machine(fakes.gpu(0), fakes.gpu(1))
-    collector = NvidiaCollector(search=in_use(0, 1))
+def test_lost_gpu_keeps_the_others(nvidia_machine: fakes.Machine, clock: Callable[[float], None]) -> None:
+    state = nvidia_machine(fakes.gpu(0), fakes.gpu(1))
+    collector = NvidiaCollector(search=fakes.in_use(0, 1))
     good = missing(collector.collect())
     state.set({"gpu0.nvmlDeviceGetMemoryInfo_v2": 15, "gpu0.nvmlDeviceGetUtilizationRates": 15})
     values = collector.collect()
@@ -306,9 +290,9 @@ def test_lost_gpu_keeps_the_others(machine: Machine, clock: Callable[[float], No
     collector.close()
 
 
-def test_nvml_shut_down_by_somebody_else(machine: Machine) -> None:
-    machine(fakes.gpu(0))
-    collector = NvidiaCollector(search=in_use(0))
+def test_nvml_shut_down_by_somebody_else(nvidia_machine: fakes.Machine) -> None:
+    nvidia_machine(fakes.gpu(0))
+    collector = NvidiaCollector(search=fakes.in_use(0))
     good = missing(collector.collect())
     pynvml.nvmlShutdown()
     collector.collect()
@@ -316,9 +300,11 @@ def test_nvml_shut_down_by_somebody_else(machine: Machine) -> None:
     collector.close()
 
 
-def test_unified_memory(machine: Machine) -> None:
-    machine(fakes.gpu(0, name="NVIDIA GB10", total=None), fakes.gpu(1, total=None), fakes.gpu(2, total=0))
-    collector = NvidiaCollector(search=in_use(0, 1, 2))
+def test_unified_memory(nvidia_machine: fakes.Machine) -> None:
+    nvidia_machine(
+        fakes.gpu(0, name="NVIDIA GB10", total=None), fakes.gpu(1, total=None), fakes.gpu(2, total=0)
+    )
+    collector = NvidiaCollector(search=fakes.in_use(0, 1, 2))
     values = collector.collect()
     assert math.isnan(values["gpu0/memory_used_bytes"])
     assert "shares the machine's memory" in collector.errors["gpu0/memory_percent"]
@@ -332,9 +318,9 @@ def test_unified_memory(machine: Machine) -> None:
 # A driver that takes its time
 
 
-def test_slow_driver(machine: Machine) -> None:
-    state = machine(fakes.gpu(0))
-    collector = NvidiaCollector(search=in_use(0))
+def test_slow_driver(nvidia_machine: fakes.Machine) -> None:
+    state = nvidia_machine(fakes.gpu(0))
+    collector = NvidiaCollector(search=fakes.in_use(0))
     state.set({"sleep.nvmlDeviceGetPowerUsage": 3000})
     started = time.monotonic()
     assert missing(collector.collect()) == {metric.name for metric in collector.metrics}
@@ -347,9 +333,9 @@ def test_slow_driver(machine: Machine) -> None:
     collector.close()
 
 
-def test_driver_that_never_returns(machine: Machine) -> None:
-    state = machine(fakes.gpu(0))
-    collector = NvidiaCollector(search=in_use(0))
+def test_driver_that_never_returns(nvidia_machine: fakes.Machine) -> None:
+    state = nvidia_machine(fakes.gpu(0))
+    collector = NvidiaCollector(search=fakes.in_use(0))
     collector.collect()
     state.set({"hang.nvmlDeviceGetMemoryInfo_v2": 1})
     started = time.monotonic()
@@ -369,8 +355,8 @@ def test_driver_that_never_returns(machine: Machine) -> None:
     collector.close()
 
 
-def test_driver_that_never_opens(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    state = machine(fakes.gpu(0))
+def test_driver_that_never_opens(nvidia_machine: fakes.Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = nvidia_machine(fakes.gpu(0))
     state.set({"hang.nvmlInitWithFlags": 1})
     monkeypatch.setattr(nvidia, "_OPENING", 0.1)
     with pytest.raises(NvidiaUnavailable, match="has not answered"):
@@ -382,9 +368,9 @@ def test_driver_that_never_opens(machine: Machine, monkeypatch: pytest.MonkeyPat
 # The thread, the process, the session
 
 
-def test_thread_ends_with_close_and_starts_again(machine: Machine) -> None:
-    machine(fakes.gpu(0))
-    collector = NvidiaCollector(search=in_use(0))
+def test_thread_ends_with_close_and_starts_again(nvidia_machine: fakes.Machine) -> None:
+    nvidia_machine(fakes.gpu(0))
+    collector = NvidiaCollector(search=fakes.in_use(0))
     for _ in range(2):
         assert not any(thread.name == "perfmon-nvidia" for thread in threading.enumerate())
         assert collector.collect()["gpu0/power_watts"] == 150
@@ -393,9 +379,9 @@ def test_thread_ends_with_close_and_starts_again(machine: Machine) -> None:
         collector.close()
 
 
-def test_thread_ends_with_the_last_reference(machine: Machine) -> None:
-    machine(fakes.gpu(0))
-    collector = NvidiaCollector(search=in_use(0))
+def test_thread_ends_with_the_last_reference(nvidia_machine: fakes.Machine) -> None:
+    nvidia_machine(fakes.gpu(0))
+    collector = NvidiaCollector(search=fakes.in_use(0))
     collector.collect()
     thread = collector._thread._thread
     del collector
@@ -404,19 +390,19 @@ def test_thread_ends_with_the_last_reference(machine: Machine) -> None:
     assert not thread.is_alive()
 
 
-def test_nvml_is_initialised_once_and_never_shut_down(machine: Machine) -> None:
-    state = machine(fakes.gpu(0))
+def test_nvml_is_initialised_once_and_never_shut_down(nvidia_machine: fakes.Machine) -> None:
+    state = nvidia_machine(fakes.gpu(0))
     for _ in range(2):
-        collector = NvidiaCollector(search=in_use(0))
+        collector = NvidiaCollector(search=fakes.in_use(0))
         collector.collect()
         collector.close()
     assert len(state.calls("nvmlInitWithFlags")) == 1
     assert not state.calls("nvmlShutdown")
 
 
-def test_fork(machine: Machine, forked: Callable[..., float]) -> None:
-    state = machine(fakes.gpu(0))
-    collector = NvidiaCollector(search=in_use(0))
+def test_fork(nvidia_machine: fakes.Machine, forked: Callable[..., float]) -> None:
+    state = nvidia_machine(fakes.gpu(0))
+    collector = NvidiaCollector(search=fakes.in_use(0))
     collector.collect()
     assert forked(lambda: collector.collect()["gpu0/power_watts"]) == 150
     assert len(state.calls("nvmlInitWithFlags")) == 2
@@ -424,11 +410,11 @@ def test_fork(machine: Machine, forked: Callable[..., float]) -> None:
     collector.close()
 
 
-def test_steady_state_looks_nothing_up(machine: Machine) -> None:
-    state = machine(
+def test_steady_state_looks_nothing_up(nvidia_machine: fakes.Machine) -> None:
+    state = nvidia_machine(
         fakes.gpu(0, field197=1, field198=1, field138=1, field139=1, samples="1:1", memory_samples="1:1")
     )
-    collector = NvidiaCollector(search=in_use(0))
+    collector = NvidiaCollector(search=fakes.in_use(0))
     collector.collect()
     described = collector.metrics
     before = len(state.calls())
@@ -449,8 +435,8 @@ def test_steady_state_looks_nothing_up(machine: Machine) -> None:
 # GPUs that the user named, and MIG slices
 
 
-def test_named_gpus(machine: Machine) -> None:
-    state = machine(*map(fakes.gpu, range(4)))
+def test_named_gpus(nvidia_machine: fakes.Machine) -> None:
+    state = nvidia_machine(*map(fakes.gpu, range(4)))
     collector = NvidiaCollector([2, f"GPU-{fakes.identity(1)}", "2"])
     assert {metric.where for metric in collector.metrics} == {"gpu2", "gpu1"}
     values = collector.collect()
@@ -466,7 +452,7 @@ LOST_NAMES: list[int | str] = [1, "1", f"GPU-{fakes.identity(1)}"]
 @pytest.mark.parametrize("lists", [True, False])
 @pytest.mark.parametrize(("code", "words"), [(15, "lost"), (16, "reset"), (4, "not permitted")])
 def test_a_named_gpu_that_cannot_be_read_costs_its_own_columns_only(
-    machine: Machine,
+    nvidia_machine: fakes.Machine,
     clock: Callable[[float], None],
     tmp_path: Path,
     *,
@@ -476,7 +462,7 @@ def test_a_named_gpu_that_cannot_be_read_costs_its_own_columns_only(
     words: str,
 ) -> None:
     gpus = [fakes.gpu(number) for number in range(3)]
-    state = machine(*gpus)
+    state = nvidia_machine(*gpus)
     if lists:
         fakes.driver_list(tmp_path, *gpus)
     state.set({"gpu1.attach": code})
@@ -492,19 +478,21 @@ def test_a_named_gpu_that_cannot_be_read_costs_its_own_columns_only(
     collector.close()
 
 
-def test_a_name_that_may_be_that_of_several_lost_gpus_is_an_error(machine: Machine, tmp_path: Path) -> None:
-    machine(*map(fakes.gpu, range(3))).set({"gpu1.attach": 15, "gpu2.attach": 15})
+def test_a_name_that_may_be_that_of_several_lost_gpus_is_an_error(
+    nvidia_machine: fakes.Machine, tmp_path: Path
+) -> None:
+    nvidia_machine(*map(fakes.gpu, range(3))).set({"gpu1.attach": 15, "gpu2.attach": 15})
     with pytest.raises(ValueError, match="no GPU 'GPU-"):
         NvidiaCollector([0, f"GPU-{fakes.identity(1)}"], proc=tmp_path)
 
 
 @pytest.mark.parametrize("state", ["active", "unsupported", "suspended", None])
 def test_a_gpu_that_has_fallen_off_the_bus_is_said_to_be_lost(
-    machine: Machine, tmp_path: Path, state: str | None
+    nvidia_machine: fakes.Machine, tmp_path: Path, state: str | None
 ) -> None:
     """Nothing can use it any more, so it is never found in use; the driver is not asked."""
     gpus = [fakes.gpu(number) for number in range(2)]
-    driver = machine(*gpus)
+    driver = nvidia_machine(*gpus)
     proc = fakes.driver_list(tmp_path / "proc", *gpus)
     for number, content in enumerate((b"\xde\x10\x35\x22", b"\xff" * 64)):
         folder = tmp_path / "sys/bus/pci/devices" / str(gpus[number][f"gpu{number}.pci"])
@@ -522,10 +510,12 @@ def test_a_gpu_that_has_fallen_off_the_bus_is_said_to_be_lost(
 
 
 @pytest.mark.parametrize("code", [15, 16, 999])
-def test_a_gpu_in_use_that_is_lost_says_so_and_the_others_do_not(machine: Machine, code: int) -> None:
-    state = machine(fakes.gpu(0), fakes.gpu(1), fakes.gpu(2))
+def test_a_gpu_in_use_that_is_lost_says_so_and_the_others_do_not(
+    nvidia_machine: fakes.Machine, code: int
+) -> None:
+    state = nvidia_machine(fakes.gpu(0), fakes.gpu(1), fakes.gpu(2))
     state.set({"gpu1.attach": code})
-    collector = NvidiaCollector(search=in_use(0, 1))
+    collector = NvidiaCollector(search=fakes.in_use(0, 1))
     values = collector.collect()
     assert values["gpu0/power_watts"] == 150
     assert "no GPU in use yet" not in collector.errors["gpu1/power_watts"]
@@ -534,8 +524,8 @@ def test_a_gpu_in_use_that_is_lost_says_so_and_the_others_do_not(machine: Machin
 
 
 @pytest.mark.parametrize("name", [2, -1, "GPU-none", "MIG-none", "cuda:0"])
-def test_wrong_name(machine: Machine, name: int | str) -> None:
-    machine(*map(fakes.gpu, range(2)))
+def test_wrong_name(nvidia_machine: fakes.Machine, name: int | str) -> None:
+    nvidia_machine(*map(fakes.gpu, range(2)))
     existing = f"0 .GPU-{fakes.identity(0)}., 1 .GPU-{fakes.identity(1)}."
     with pytest.raises(ValueError, match=f"no GPU {name!r} here, only {existing}"):
         NvidiaCollector([0, name])
@@ -555,8 +545,8 @@ def mig(number: int, **values: object) -> dict[str, object]:
     return lines | {f"gpu{number}.{key}": value for key, value in values.items()}
 
 
-def test_slice_without_activity(machine: Machine) -> None:
-    machine(mig(0))
+def test_slice_without_activity(nvidia_machine: fakes.Machine) -> None:
+    nvidia_machine(mig(0))
     collector = NvidiaCollector([f"MIG-{fakes.identity(101)}"])
     values = collector.collect()
     assert values["gpu0/memory_used_bytes"] == 2 * GIBIBYTE
@@ -569,10 +559,10 @@ def test_slice_without_activity(machine: Machine) -> None:
     collector.close()
 
 
-def test_slice_with_activity(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slice_with_activity(nvidia_machine: fakes.Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(nvidia.time, "monotonic", lambda: now)
-    state = machine(mig(0, gpm=1, busy4=1000))
+    state = nvidia_machine(mig(0, gpm=1, busy4=1000))
     collector = NvidiaCollector([f"MIG-{fakes.identity(101)}"])
     assert math.isnan(collector.collect()["gpu0/utilization_percent"])
     assert collector.errors["gpu0/utilization_percent"] == "a rate needs two readings"
@@ -591,8 +581,8 @@ def test_slice_with_activity(machine: Machine, monkeypatch: pytest.MonkeyPatch) 
     collector.close()
 
 
-def test_two_slices_of_one_gpu(machine: Machine) -> None:
-    machine(mig(0))
+def test_two_slices_of_one_gpu(nvidia_machine: fakes.Machine) -> None:
+    nvidia_machine(mig(0))
     collector = NvidiaCollector([f"MIG-{fakes.identity(100)}", f"MIG-{fakes.identity(101)}"])
     values = collector.collect()
     assert values["gpu0/memory_used_bytes"] == GIBIBYTE
@@ -601,8 +591,8 @@ def test_two_slices_of_one_gpu(machine: Machine) -> None:
     collector.close()
 
 
-def test_gpu_divided_into_slices(machine: Machine) -> None:
-    machine(mig(0))
+def test_gpu_divided_into_slices(nvidia_machine: fakes.Machine) -> None:
+    nvidia_machine(mig(0))
     collector = NvidiaCollector([0])
     assert math.isnan(collector.collect()["gpu0/utilization_percent"])
     assert "name a slice" in collector.errors["gpu0/utilization_percent"]
@@ -624,15 +614,15 @@ def test_gpu_divided_into_slices(machine: Machine) -> None:
     ],
 )
 def test_no_driver_is_not_the_same_as_one_that_does_not_work(
-    machine: Machine, code: int, kind: type[OSError], words: str
+    nvidia_machine: fakes.Machine, code: int, kind: type[OSError], words: str
 ) -> None:
-    machine().set({"driver.nvmlInitWithFlags": code})
+    nvidia_machine().set({"driver.nvmlInitWithFlags": code})
     with pytest.raises(kind, match=words):
         NvidiaCollector()
 
 
-def test_driver_without_gpus(machine: Machine) -> None:
-    machine()
+def test_driver_without_gpus(nvidia_machine: fakes.Machine) -> None:
+    nvidia_machine()
     with pytest.raises(FileNotFoundError, match="shows no GPU"):
         NvidiaCollector()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 from collections.abc import Callable
@@ -152,38 +151,6 @@ def test_known_gpus(tmp_path: Path) -> None:
 # This process
 
 
-@pytest.fixture(scope="session")
-def cuda_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.compiled("cuda.c", "libcuda.so.1", tmp_path_factory.mktemp("cuda") / "library")
-
-
-@pytest.fixture(scope="session")
-def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.compiled("nvml.c", "libnvidia-ml.so.1", tmp_path_factory.mktemp("nvml") / "library")
-
-
-def context(device: int, gpu: int, *, active: int = 0) -> dict[str, object]:
-    """State lines of the fake CUDA: its device ``device`` is GPU ``gpu``."""
-    return {
-        f"device{device}.active": active,
-        f"device{device}.pci": f"0000:{gpu + 1:02x}:00.0",
-        f"device{device}.uuid": fakes.identity(gpu).replace("-", ""),
-    }
-
-
-@pytest.fixture
-def program(cuda_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fakes.State:
-    """What this process does with CUDA; it has not begun."""
-    state = fakes.State(tmp_path / "cuda.txt", {"count": 0})
-    monkeypatch.setenv("PERFMON_FAKE_CUDA", str(state.path))
-    return state
-
-
-@pytest.fixture
-def library(cuda_library: Path) -> Callable[[], ctypes.CDLL]:
-    return lambda: ctypes.CDLL(str(cuda_library))
-
-
 def test_frameworks_where_cuda_cannot_be_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
     started = False
@@ -261,12 +228,12 @@ def test_a_process_that_uses_the_graphics_or_a_context_of_its_own(tmp_path: Path
 
 
 def test_this_process_is_not_guessed_about_when_cuda_reports_its_contexts(
-    tmp_path: Path, program: fakes.State, library: Callable[[], ctypes.CDLL]
+    tmp_path: Path, cuda_program: fakes.State, load_cuda: fakes.LoadCuda
 ) -> None:
     """CUDA opens every GPU that it may see."""
-    program.set({"initialised": 1, "count": 2} | context(0, 0, active=1) | context(1, 1))
+    cuda_program.set({"initialised": 1, "count": 2} | fakes.context(0, 0, active=1) | fakes.context(1, 1))
     fakes.process(tmp_path, ME, opened=UVM | {5 + number: f"/dev/nvidia{number}" for number in range(4)})
-    (used,) = Search(ALIKE, proc=tmp_path, library=library, modules={}).look()
+    (used,) = Search(ALIKE, proc=tmp_path, library=load_cuda, modules={}).look()
     assert used.certain
     assert used.pci == "0000:01:00.0"
 
@@ -362,23 +329,6 @@ def test_children_are_looked_at_rarely(tmp_path: Path, monkeypatch: pytest.Monke
 # All of it together
 
 
-@pytest.fixture
-def machine(
-    monkeypatch: pytest.MonkeyPatch, nvml_library: Path, tmp_path: Path, program: fakes.State
-) -> Callable[..., fakes.State]:
-    """Makes a machine with these GPUs, and CUDA."""
-    return lambda *gpus: fakes.nvml(monkeypatch, nvml_library, tmp_path, *gpus)
-
-
-@pytest.fixture
-def collector(tmp_path: Path, library: Callable[[], ctypes.CDLL]) -> Callable[[], NvidiaCollector]:
-    def make() -> NvidiaCollector:
-        search = Search(known_gpus(tmp_path), proc=tmp_path, library=library, modules={})
-        return NvidiaCollector(search=search.look, proc=tmp_path)
-
-    return make
-
-
 def wheres(collector: NvidiaCollector) -> list[str]:
     return list(dict.fromkeys(metric.where for metric in collector.metrics))
 
@@ -389,7 +339,7 @@ def read(collector: NvidiaCollector) -> set[str]:
 
 
 def test_slice_in_use(
-    machine: Callable[..., fakes.State], program: fakes.State, collector: Callable[[], NvidiaCollector]
+    nvidia_machine: fakes.Machine, cuda_program: fakes.State, nvidia_collector: fakes.MakeCollector
 ) -> None:
     slices = {
         f"gpu1mig{number}.{key}": value
@@ -402,10 +352,10 @@ def test_slice_in_use(
             "used": (number + 1) * 2**30,
         }.items()
     }
-    machine(fakes.gpu(0), fakes.gpu(1, mig=1) | slices)
-    program.set({"initialised": 1, "count": 1} | context(0, 1, active=1))
-    program.set({"device0.uuid": fakes.identity(101).replace("-", "")})
-    monitor = collector()
+    nvidia_machine(fakes.gpu(0), fakes.gpu(1, mig=1) | slices)
+    cuda_program.set({"initialised": 1, "count": 1} | fakes.context(0, 1, active=1))
+    cuda_program.set({"device0.uuid": fakes.identity(101).replace("-", "")})
+    monitor = nvidia_collector()
     values = monitor.collect()
     assert values["gpu1/memory_used_bytes"] == 2 * 2**30
     assert math.isnan(values["gpu1/utilization_percent"])
@@ -414,62 +364,62 @@ def test_slice_in_use(
 
 
 def test_visible_devices_limit_the_columns(
-    machine: Callable[..., fakes.State],
-    program: fakes.State,
-    collector: Callable[[], NvidiaCollector],
+    nvidia_machine: fakes.Machine,
+    cuda_program: fakes.State,
+    nvidia_collector: fakes.MakeCollector,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gpus = [fakes.gpu(number) for number in range(4)]
-    driver = machine(*gpus)
+    driver = nvidia_machine(*gpus)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
     # Unless the driver lists what GPUs these are, the numbers may mean others.
-    assert wheres(collector()) == ["gpu0", "gpu1", "gpu2", "gpu3"]
+    assert wheres(nvidia_collector()) == ["gpu0", "gpu1", "gpu2", "gpu3"]
     fakes.driver_list(tmp_path, *gpus)
-    monitor = collector()
+    monitor = nvidia_collector()
     assert wheres(monitor) == ["gpu1", "gpu3"]
     assert monitor.metrics[0].device == f"NVIDIA Fake (GPU-{fakes.identity(1)})"
     assert read(monitor) == set()  # visible is not in use
     assert not driver.calls("attach")
     # The variable was changed before CUDA was started.
-    program.set({"initialised": 1, "count": 1} | context(0, 2, active=1))
+    cuda_program.set({"initialised": 1, "count": 1} | fakes.context(0, 2, active=1))
     assert read(monitor) == set()
     assert "also uses GPU 2" in monitor.errors["gpu1/power_watts"]
     monitor.close()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(FileNotFoundError, match="CUDA_VISIBLE_DEVICES hides every GPU"):
-        collector()
+        nvidia_collector()
 
 
 def test_a_guess_is_labelled(
-    machine: Callable[..., fakes.State],
-    program: fakes.State,
-    collector: Callable[[], NvidiaCollector],
+    nvidia_machine: fakes.Machine,
+    cuda_program: fakes.State,
+    nvidia_collector: fakes.MakeCollector,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gpus = [fakes.gpu(number) for number in range(2)]
-    machine(*gpus)
+    nvidia_machine(*gpus)
     fakes.driver_list(tmp_path, *gpus)
     fakes.process(tmp_path, os.getpid(), children="8000001", opened={})
     fakes.process(tmp_path, 8000001, opened=UVM | {5: "/dev/nvidia1"})
-    monitor = collector()
+    monitor = nvidia_collector()
     assert read(monitor) == {"gpu1"}
     label = next(metric.device for metric in monitor.metrics if metric.where == "gpu1")
     assert label.endswith(", likely in use: a child process has it open")
     # Sure once this process uses it too.
-    program.set({"initialised": 1, "count": 1} | context(0, 1, active=1))
+    cuda_program.set({"initialised": 1, "count": 1} | fakes.context(0, 1, active=1))
     assert read(monitor) == {"gpu1"}
     assert not any("likely" in metric.device for metric in monitor.metrics)
     monitor.close()
 
 
-def slurm(machine: Callable[..., fakes.State], proc: Path, *granted: int, lists: bool = True) -> fakes.State:
+def slurm(nvidia_machine: fakes.Machine, proc: Path, *granted: int, lists: bool = True) -> fakes.State:
     """A node with eight GPUs, of which NVML shows only those of the job, counted from 0."""
     node = [fakes.gpu(number) for number in range(8)]
     if lists:
         fakes.driver_list(proc, *node)
-    return machine(
+    return nvidia_machine(
         *(
             {key.replace(f"gpu{number}.", f"gpu{index}."): value for key, value in node[number].items()}
             for index, number in enumerate(granted)
@@ -480,13 +430,13 @@ def slurm(machine: Callable[..., fakes.State], proc: Path, *granted: int, lists:
 @pytest.mark.parametrize("granted", [(5,), (4, 5), (1, 3, 6), tuple(range(8))])
 @pytest.mark.parametrize("lists", [True, False])
 def test_the_gpus_of_a_batch_job_are_found_on_their_numbers(
-    machine: Callable[..., fakes.State],
+    nvidia_machine: fakes.Machine,
     tmp_path: Path,
     granted: tuple[int, ...],
     lists: bool,
 ) -> None:
     """Slurm with ConstrainDevices: /proc lists all GPUs of the node, or (in some containers) none."""
-    driver = slurm(machine, tmp_path, *granted, lists=lists)
+    driver = slurm(nvidia_machine, tmp_path, *granted, lists=lists)
     fakes.process(tmp_path, ME, children="8000001", opened={})
     fakes.process(tmp_path, 8000001, opened={})
     monitor = NvidiaCollector(proc=tmp_path)
@@ -503,12 +453,12 @@ def test_the_gpus_of_a_batch_job_are_found_on_their_numbers(
 
 @pytest.mark.parametrize(("setting", "found"), [("0", {"gpu0"}), ("1", {"gpu1"}), ("1,0", {"gpu0", "gpu1"})])
 def test_the_numbers_in_a_jobs_environment_count_its_own_gpus(
-    machine: Callable[..., fakes.State],
+    nvidia_machine: fakes.Machine,
     tmp_path: Path,
     setting: str,
     found: set[str],
 ) -> None:
-    slurm(machine, tmp_path, 4, 5)
+    slurm(nvidia_machine, tmp_path, 4, 5)
     fakes.process(tmp_path, ME, children="8000001", opened={})
     both = UVM | {5: "/dev/nvidia4", 6: "/dev/nvidia5"}
     fakes.process(tmp_path, 8000001, opened=both, environment=f"CUDA_VISIBLE_DEVICES={setting}")
@@ -528,7 +478,7 @@ def test_the_numbers_in_a_jobs_environment_count_its_own_gpus(
     ],
 )
 def test_the_drivers_lists_of_processes_decide_what_open_files_only_suggest(
-    machine: Callable[..., fakes.State],
+    nvidia_machine: fakes.Machine,
     tmp_path: Path,
     lines: dict[str, object],
     version: str,
@@ -536,7 +486,7 @@ def test_the_drivers_lists_of_processes_decide_what_open_files_only_suggest(
 ) -> None:
     """``torch.cuda.is_available()`` opens every GPU, and uses none."""
     gpus = [fakes.gpu(number, compute="77:1048576") for number in range(2)]
-    machine(*gpus).set({"driver_version": version} | lines)
+    nvidia_machine(*gpus).set({"driver_version": version} | lines)
     fakes.driver_list(tmp_path, *gpus)
     fakes.process(tmp_path, ME, opened=UVM | {5: "/dev/nvidia0", 6: "/dev/nvidia1"})
     monitor = NvidiaCollector(proc=tmp_path)
@@ -545,12 +495,12 @@ def test_the_drivers_lists_of_processes_decide_what_open_files_only_suggest(
 
 
 def test_gpu_in_use_that_cannot_be_attached(
-    machine: Callable[..., fakes.State], program: fakes.State, collector: Callable[[], NvidiaCollector]
+    nvidia_machine: fakes.Machine, cuda_program: fakes.State, nvidia_collector: fakes.MakeCollector
 ) -> None:
-    driver = machine(fakes.gpu(0))
+    driver = nvidia_machine(fakes.gpu(0))
     driver.set({"gpu0.attach": 15})
-    program.set({"initialised": 1, "count": 1} | context(0, 0, active=1))
-    monitor = collector()
+    cuda_program.set({"initialised": 1, "count": 1} | fakes.context(0, 0, active=1))
+    monitor = nvidia_collector()
     assert read(monitor) == set()
     assert "lost" in monitor.errors["gpu0/power_watts"]
     driver.set({"gpu0.attach": None})
