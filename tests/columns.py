@@ -50,7 +50,8 @@ within its limits can still be killed when the host runs out of memory.
 `CPU_LIMIT` are used. They are compared with the usage of all processes of the notebook server.
 
 **Disk.** The file system of the working directory, with space as `df` counts it, and the traffic of the
-disk beneath it. File systems without a disk (network, overlay, memory) have no traffic, and
+disk beneath it, or of all its disks if it has several (btrfs, bcachefs, the log of an XFS). The source of the
+column names them. File systems without a disk (network, overlay, memory) have no traffic, and
 `monitor.errors` says so.
 
 **This process** is the Jupyter kernel or the script, with all its descendants, or the command of `python -m

@@ -1,7 +1,8 @@
-"""Disk: space in the file system of the working directory, and traffic of the disk beneath it."""
+"""Disk: space in the file system of the working directory, and traffic of the disks beneath it."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -9,8 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from perfmon_widgets.collectors.linux.block_devices import (
+    find_devices,
+    is_anonymous,
+    mount_of_working_directory,
+)
 from perfmon_widgets.collectors.linux.limits import Allowed
-from perfmon_widgets.collectors.linux.mountinfo import mounts
 from perfmon_widgets.collectors.linux.system_file import SystemFile
 from perfmon_widgets.collectors.plausible import impossible
 from perfmon_widgets.collectors.rate import Rate
@@ -22,7 +27,7 @@ from perfmon_widgets.metrics import Metric
 _LOCAL = frozenset(("bcachefs", "btrfs", "overlay", "ramfs", "tmpfs", "zfs"))
 # Seconds to wait for the answer of such a server.
 _TIMEOUT = 1.0
-# The device of a file system that seems unchanged is read again after this many seconds.
+# The devices of a file system that seems unchanged are read again after this many seconds.
 _EVERY = 10.0
 
 # The unit in which the OS kernel counts disk traffic, whatever the device's own sectors are.
@@ -60,7 +65,7 @@ METRICS = (
         unit="bytes_per_second",
         group="disk",
         label="read",
-        help="Read by all programs from the disk beneath the working directory.",
+        help="Read by all programs from the disk, or disks, beneath the working directory.",
         source="/sys/dev/block/<device>/stat",
     ),
     Metric(
@@ -68,7 +73,7 @@ METRICS = (
         unit="bytes_per_second",
         group="disk",
         label="written",
-        help="Written by all programs to the disk beneath the working directory.",
+        help="Written by all programs to the disk, or disks, beneath the working directory.",
         source="/sys/dev/block/<device>/stat",
     ),
 )
@@ -77,15 +82,19 @@ _TRAFFIC = tuple(metric.name for metric in METRICS if metric.unit == "bytes_per_
 
 
 class Disk:
-    """The disk columns of HostCollector: the file system of the working directory, as ``df .`` prints it."""
+    """The disk columns of HostCollector: the file system of the working directory, as ``df .`` prints it.
+
+    Traffic is that of all devices beneath it: a btrfs may lie on several disks.
+    """
 
     def __init__(self, proc: Path, sys: Path) -> None:
         self._proc, self._sys = proc, sys
         self._device = -1
         self._seen: tuple[int, int] | None = None  # distinguishes most file systems
-        self._due = 0.0
+        self._due = self._listing_due = 0.0
         self._thread: TimeoutThread | None = TimeoutThread("perfmon-disk")  # until it is known to be local
-        self._statistics: SystemFile | None = None
+        self._devices: Sequence[str] = ()
+        self._counters: Sequence[SystemFile] = ()
         self._read, self._written = Rate(), Rate()
         self.errors: dict[str, str] = {}
         self.metrics: Sequence[Metric] = METRICS
@@ -105,12 +114,11 @@ class Disk:
         values = self._space_in_use(used, limit)
         if device != self._device:
             self._device = device
-            self._open(device)
-        if self._statistics is not None:
-            fields = self._statistics.read().split(None, 7)
-            clock = time.monotonic()
-            values["disk_read_bytes_per_second"] = self._read.update(int(fields[2]) * _SECTOR, clock)
-            values["disk_write_bytes_per_second"] = self._written.update(int(fields[6]) * _SECTOR, clock)
+            self._find(device)
+        elif self._counters and time.monotonic() >= self._listing_due:
+            self._look_for_others(device)
+        if self._counters:
+            values.update(self._traffic())
         return values
 
     def _space_in_use(self, used: float, limit: float) -> dict[str, float]:
@@ -124,6 +132,22 @@ class Disk:
             self.errors["disk_percent"] = "this file system has no size (it exists only in memory)"
             return {"disk_used_bytes": used, "disk_limit_bytes": limit}
         return {"disk_percent": 100 * used / limit, "disk_used_bytes": used, "disk_limit_bytes": limit}
+
+    def _traffic(self) -> dict[str, float]:
+        """Return the bytes per second of all devices together."""
+        read = written = 0
+        try:
+            for counter in self._counters:
+                fields = counter.read().split(None, 7)
+                read += int(fields[2])
+                written += int(fields[6])
+        except OSError as error:  # a disk was removed: from the next reading on count those that are left
+            self._device, self._seen = -1, None
+            self._fail(f"the disks beneath the working directory have changed ({error})")
+            return {}
+        clock = time.monotonic()
+        rates = self._read.update(read * _SECTOR, clock), self._written.update(written * _SECTOR, clock)
+        return dict(zip(_TRAFFIC, rates, strict=True))
 
     def _look(self) -> tuple[os.statvfs_result, int]:
         """Return the space of the file system and the number of its device."""
@@ -155,29 +179,56 @@ class Disk:
             self._thread.close()
             self._thread.join(_TIMEOUT)
 
-    def _open(self, device: int) -> None:
-        """Open the counters of the disk beneath the working directory."""
-        self._read, self._written = Rate(), Rate()
-        self._statistics = self._seen = None
-        block, kind, source = f"{os.major(device)}:{os.minor(device)}", "", ""
+    def _find(self, device: int) -> None:
+        """Find the devices of another file system, and open their counters."""
+        self._seen = None
+        mount = mount_of_working_directory(device, self._proc)
         try:
-            if os.major(device) == 0:  # btrfs, and also overlays, network and memory file systems
-                kind, source = _mounted(self._proc, block)
-                if not source.startswith("/dev/"):
-                    raise FileNotFoundError(f"{kind} has no block device")
-                number = Path(source).stat().st_rdev
-                block = f"{os.major(number)}:{os.minor(number)}"
-            self._statistics = SystemFile(self._sys / "dev" / "block" / block / "stat")
+            self._open(find_devices(device, mount, self._sys))
         except OSError as error:
-            reason = f"no disk counters for the file system of the working directory ({error})"
-            self.errors.update(dict.fromkeys(_TRAFFIC, reason))
-        else:
-            for name in _TRAFFIC:
-                self.errors.pop(name, None)
-        self._wait_for(kind)
-        path = self._statistics.path if self._statistics is not None else ""
+            self._fail(f"no disk counters for the file system of the working directory ({error})")
+        # A file system on a disk of its own answers at once.
+        self._wait_for(mount.kind if mount is not None and is_anonymous(device) else "")
+        self._listing_due = time.monotonic() + _EVERY if is_anonymous(device) else math.inf
+
+    def _look_for_others(self, device: int) -> None:
+        """Begin again if devices were added to the file system, or removed from it."""
+        self._listing_due = time.monotonic() + _EVERY
+        mount = mount_of_working_directory(device, self._proc)
+        with contextlib.suppress(OSError):
+            if find_devices(device, mount, self._sys) != self._devices:
+                self._find(device)
+
+    def _open(self, devices: Sequence[str]) -> None:
+        """Open the counters of these devices; raises OSError if none of them can be read."""
+        self._devices = devices
+        self._read, self._written = Rate(), Rate()
+        counters, without, reason = [], [], OSError()
+        for device in devices:
+            try:
+                counters.append(SystemFile(self._sys / "dev" / "block" / device / "stat"))
+            except OSError as error:
+                without.append(device)
+                reason = error
+        if not counters:
+            raise reason
+        self._counters = counters
+        source = ", ".join(str(counter.path) for counter in counters)
+        if without:
+            source += f"; without {', '.join(without)}, which cannot be read"
+        self._describe(source)
+        for name in _TRAFFIC:
+            self.errors.pop(name, None)
+
+    def _fail(self, reason: str) -> None:
+        """Count nothing, for this reason."""
+        self._counters = ()
+        self.errors.update(dict.fromkeys(_TRAFFIC, reason))
+        self._describe("")
+
+    def _describe(self, source: str) -> None:
         self.metrics = tuple(
-            replace(metric, source=str(path)) if metric.name in _TRAFFIC else metric for metric in METRICS
+            replace(metric, source=source) if metric.name in _TRAFFIC else metric for metric in METRICS
         )
 
 
@@ -187,28 +238,3 @@ def _space() -> tuple[os.statvfs_result, int]:
 
 def _device() -> int:
     return os.stat(".").st_dev  # noqa: PTH116 - a Path would cost ten times as much
-
-
-def _mounted(proc: Path, anonymous: str) -> tuple[str, str]:
-    """Return the type and the source of the working directory's file system, which has an anonymous device.
-
-    Raises FileNotFoundError where it is not listed.
-    """
-    number = _mount_of_working_directory(proc)
-    # From the end, since later mounts hide earlier ones.
-    for mount in reversed(mounts(proc)):
-        if mount.number == number if number else mount.device == anonymous:
-            return mount.kind, mount.source
-    raise FileNotFoundError(f"device {anonymous} is not in mountinfo")
-
-
-def _mount_of_working_directory(proc: Path) -> str | None:
-    """Return the number of its mount; for btrfs, mountinfo shows another device number than stat does."""
-    directory = os.open(".", os.O_PATH)
-    try:
-        text = (proc / "self" / "fdinfo" / str(directory)).read_text()
-    except OSError:
-        return None
-    finally:
-        os.close(directory)
-    return next((line.split()[1] for line in text.splitlines() if line.startswith("mnt_id:")), None)
