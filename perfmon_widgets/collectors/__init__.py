@@ -68,7 +68,7 @@ def _host(root: int | None) -> list[Collector]:
         from perfmon_widgets.collectors.linux.limits import Limits  # noqa: PLC0415
         from perfmon_widgets.collectors.linux.process import ProcessCollector  # noqa: PLC0415
 
-        limits = Limits()  # shared, so that one search serves both
+        limits = Limits(root=root)  # shared, so that one search serves both
         return [HostCollector(limits=limits), ProcessCollector(root=root, limits=limits)]
     if root is not None:
         raise OSError("another process can be watched on Linux only")

@@ -23,7 +23,7 @@ class RealGroup:
     def __init__(self, name: str) -> None:
         self._made: list[Path] = []
         texts = [text_if_there(PROC / "self" / name) for name in ("cgroup", "mountinfo")]
-        self.version, ancestors = groups("memory", *texts)
+        self.version, ancestors = groups("memory", *texts)[:2]
         if not ancestors:
             raise FileNotFoundError("no control groups are mounted here")
         try:

@@ -669,7 +669,7 @@ def test_a_control_group_that_is_removed_does_not_cost_the_numbers_of_cpu_and_di
     monitor = PerformanceMonitor([collector(machine)])
     monitor.sample()
     gone = OSError(19, "No such device")
-    monkeypatch.setattr(limits.WorkingSet, "read", lambda self: (_ for _ in ()).throw(gone))
+    monkeypatch.setattr(memory.WorkingSet, "read", lambda self: (_ for _ in ()).throw(gone))
     machine.write_processors({0: BUSY_70, 1: BUSY_10})
     values = monitor.sample().values
     assert values["cpu_percent"] == pytest.approx(40.0)

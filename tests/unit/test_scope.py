@@ -78,7 +78,7 @@ def test_the_number_by_which_version_1_says_no_limit_is_none(machine):
 def test_version_2_limits_are_found_with_the_files_they_come_from(machine):
     mount = machine.version_2("/job")
     job = group(mount / "job", memory_max=GIB, cpu_max="150000 100000", cpu_stat="usage_usec 5000")
-    _, limit, quota = allowed(machine.proc)
+    limit, quota = allowed(machine.proc)[1:3]
     assert (limit.limit, limit.source) == (GIB, str(job / "memory.max"))
     assert (quota.cpus, quota.source, quota.usage) == (1.5, str(job / "cpu.max"), job / "cpu.stat")
 
@@ -98,7 +98,7 @@ def test_the_tightest_of_nested_limits_wins(machine, inner, middle, outer, tight
     for path, number in (("pod/container/step", inner), ("pod/container", middle), ("pod", outer)):
         memory, cpu = (number * GIB, number * 100_000) if number != "max" else ("max", "max")
         group(mount / path, memory_max=memory, cpu_max=f"{cpu} 100000")
-    _, limit, quota = allowed(machine.proc)
+    limit, quota = allowed(machine.proc)[1:3]
     assert limit.directory == mount / tightest
     assert quota.source == str(mount / tightest / "cpu.max")
     assert quota.usage == mount / tightest / "cpu.stat"
@@ -183,7 +183,7 @@ def test_version_1_limits_are_found_with_the_files_they_come_from(machine, hybri
     group(cpu / "docker", cpu_cfs_quota_us=-1, cpu_cfs_period_us=100000)
     group(cpu / "docker/abc", cpu_cfs_quota_us=25000, cpu_cfs_period_us=50000)
     group(cpuacct / "docker/abc", cpuacct_usage=0)
-    _, limit, quota = allowed(machine.proc)
+    limit, quota = allowed(machine.proc)[1:3]
     assert (limit.limit, limit.source) == (GIB, str(memory / "docker/abc/memory.limit_in_bytes"))
     assert (quota.cpus, quota.source) == (0.5, str(cpu / "docker/abc/cpu.cfs_quota_us"))
     assert quota.usage == cpuacct / "docker/abc/cpuacct.usage"
@@ -245,7 +245,7 @@ def test_the_working_set_is_the_use_less_the_inactive_file_cache_in_version_2(ma
 
 def test_the_working_set_counts_the_groups_below_in_version_1(machine):
     memory, _, _ = machine.version_1("/job")
-    statistics = "inactive_file 1\nhierarchical_memory_limit 5\ntotal_inactive_file 2500"
+    statistics = "inactive_file 1\nhierarchical_memory_limit 1073741824\ntotal_inactive_file 2500"
     group(memory / "job", memory_limit_in_bytes=GIB, memory_usage_in_bytes=10_000, memory_stat=statistics)
     assert allowed(machine.proc).memory.usage().read() == 7_500.0
 
@@ -308,7 +308,7 @@ def test_whatever_changes_the_limits_is_noticed(machine, monkeypatch):
     group(job, memory_max="max", cpu_max="max 100000")
     group(mount / "other", memory_max=1)
     looked_up = limits.Limits(machine.proc)
-    assert looked_up.now()[1:] == (None, None)
+    assert looked_up.now()[1:3] == (None, None)
     group(job, memory_max=5)  # a limit is set
     assert looked_up.now().memory.limit == 5
     group(pod, memory_max=4)  # a file comes
@@ -318,9 +318,9 @@ def test_whatever_changes_the_limits_is_noticed(machine, monkeypatch):
     group(pod, cpu_max="50000 100000")
     assert looked_up.now().quota.cpus == 0.5
     machine.write("proc/self/cgroup", "0::/other\n")  # this process is moved
-    assert looked_up.now()[1:] == (limits.MemoryLimit(1, mount / "other", 2), None)
+    assert looked_up.now()[1:3] == (limits.MemoryLimit(1, mount / "other", 2), None)
     machine.write("proc/self/mountinfo", "")  # they are mounted no more
-    assert looked_up.now()[1:] == (None, None)
+    assert looked_up.now()[1:3] == (None, None)
     monkeypatch.setattr(limits, "allowed_cpus", lambda: (7,))
     assert looked_up.now().cpus == (7,)
 
@@ -339,7 +339,7 @@ def test_while_the_files_say_the_same_they_are_only_read(machine, monkeypatch):
 
 
 def test_the_limits_of_this_machine_can_be_read():
-    cpus, limit, quota = allowed()
+    cpus, limit, quota = allowed()[:3]
     assert limit is None or limit.usage().read() <= limit.limit
     assert quota is None or quota.cpus > 0
     assert set(cpus) <= set(range(os.cpu_count() or 1))
@@ -370,7 +370,7 @@ def test_whatever_the_files_say_there_is_a_limit_above_0_or_none(groups, mounted
         for name in ("memory.max", "cpu.max", "memory.limit_in_bytes", "cpu.cfs_quota_us"):
             (hierarchy / name).write_bytes(limits)
         (hierarchy / "cpu.cfs_period_us").write_bytes(b"100000\n")
-        _, limit, quota = allowed(proc)
+        limit, quota = allowed(proc)[1:3]
     assert limit is None or limit.limit > 0
     assert quota is None or quota.cpus > 0
 
@@ -404,7 +404,7 @@ def test_limits_are_found_whatever_the_names_are(names, mount, memory, quota, pe
             by_memory, by_cpu, _ = machine.version_1(path)
             inner = group(by_memory / path[1:], memory_limit_in_bytes=memory)
             group(by_cpu / path[1:], cpu_cfs_quota_us=quota, cpu_cfs_period_us=period)
-        _, limit, found = allowed(machine.proc)
+        limit, found = allowed(machine.proc)[1:3]
     assert (limit.limit, limit.directory, limit.version) == (memory, inner, version)
     assert found.cpus == quota / period
 

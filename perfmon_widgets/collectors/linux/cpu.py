@@ -80,6 +80,7 @@ class Cpu:
         self._busy, self._host, self._throttled = Rate(), Rate(), Rate()
         self._online = 0  # how many of the allowed CPUs the last reading had
         self._quota: CpuQuota | None = None
+        self._unseen = ""
         self._used: Callable[[], float] | None = None
         self._statistics: SystemFile | None = None
         self.errors: dict[str, str] = {}
@@ -101,6 +102,7 @@ class Cpu:
         if cpus != self._allowed or quota != self._quota:
             self._busy = Rate()  # the counter is another one now: its first reading gives no rate
         self._allowed, self._counted = cpus, self._lines_of(cpus)
+        self._unseen = allowed.quota_unseen
         if quota != self._quota:
             self._quota = quota
             self._open(quota)
@@ -170,6 +172,8 @@ class Cpu:
         stat = f"{self._proc}/stat"
         if self._quota is None or self._used is None:
             used = f"{stat}, {len(self._allowed)} CPUs"
+            if self._unseen:
+                used += f"; a CPU quota may be hidden: {self._unseen}"
         elif self._quota.source != jupyterhub.CPU:
             used = f"{self._quota.usage} against {self._quota.source}"
         else:

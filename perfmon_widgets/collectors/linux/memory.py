@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from perfmon_widgets.collectors.linux import jupyterhub
-from perfmon_widgets.collectors.linux.limits import Allowed, MemoryLimit, WorkingSet
+from perfmon_widgets.collectors.linux.limits import Allowed
+from perfmon_widgets.collectors.linux.memory_limit import MemoryLimit, WorkingSet
 from perfmon_widgets.collectors.linux.system_file import SystemFile
 from perfmon_widgets.collectors.linux.tree import Tree
 from perfmon_widgets.collectors.plausible import impossible
@@ -115,6 +116,8 @@ _PRESSURE = Metric(
     source="memory.pressure of the control group with the limit, or /proc/pressure/memory",
 )
 OPTIONAL_METRICS = (*_HOST, _PRESSURE)
+# What set the limit where that of a container may be hidden.
+_UNSEEN = "machine; own limit not visible"
 
 
 class Memory:
@@ -129,6 +132,7 @@ class Memory:
     def __init__(self, proc: Path, allowed: Allowed, environment: Mapping[str, str] = os.environ) -> None:
         self._proc, self._environment = proc, environment
         self._meminfo = SystemFile(proc / "meminfo")
+        self._allowed = allowed
         self._limit: MemoryLimit | None = None
         self._by_hub = math.inf
         self._used: WorkingSet | Tree | None = None
@@ -189,23 +193,28 @@ class Memory:
     def _describe(self) -> None:
         meminfo = f"{self._proc}/meminfo"
         limit = used = meminfo
-        set_by = {}
+        set_by = ""
         if self._used is None:
-            pass
+            if self._allowed.memory_unseen:
+                limit = f"{meminfo}; {self._allowed.memory_unseen}"
+                set_by = _UNSEEN
         elif self._limit is not None:
             limit, used = self._limit.source, self._limit.usage_source
-            set_by = {"ram_limit_bytes": "container"}
+            set_by = self._limit.set_by
         else:
-            limit, used = jupyterhub.MEMORY, "processes of the notebook server"
-            set_by = {"ram_limit_bytes": "JupyterHub"}
+            limit, used, set_by = jupyterhub.MEMORY, "processes of the notebook server", "JupyterHub"
         sources = {
             "ram_limit_bytes": limit,
             "ram_used_bytes": used,
-            "ram_percent": limit if limit == used else f"{used} against {limit}",
+            "ram_percent": limit if used == meminfo else f"{used} against {limit}",
             _PRESSURE.name: f"{self._pressure.path}, some" if self._pressure is not None else "",
         }
         self.metrics = tuple(
-            replace(metric, source=sources.get(metric.name, meminfo), set_by=set_by.get(metric.name, ""))
+            replace(
+                metric,
+                source=sources.get(metric.name, meminfo),
+                set_by=set_by if metric.name == "ram_limit_bytes" else "",
+            )
             for metric in self._columns
         )
 
