@@ -143,6 +143,46 @@ def test_no_time_passed_between_two_readings_is_missing_and_not_zero(machine):
     assert math.isnan(made.collect()["cpu_percent"])
 
 
+def test_cpu_time_that_is_never_counted_is_missing_for_a_reason(machine):
+    """gVisor: every number in /proc/stat is 0 for ever."""
+    machine.write_processors({0: (), 1: ()})
+    made = collector(machine)
+    made.collect()
+    assert made.errors.keys() & {"cpu_percent", "core0/cpu_percent"} == set()  # a first reading has no rates
+    made.collect()
+    for column in ("cpu_percent", "core0/cpu_percent", "core1/cpu_percent"):
+        assert made.errors[column] == f"{machine.proc}/stat counts no CPU time here: every number is 0"
+    machine.write_processors({0: BUSY_70, 1: BUSY_10})
+    made.collect()
+    assert not made.errors.keys() & {"cpu_percent", "core0/cpu_percent", "core1/cpu_percent"}
+
+
+def test_a_clock_that_stands_still_is_a_reason(machine):
+    made = collector(machine)
+    made.collect()
+    made.collect()
+    assert "no CPU time was counted" in made.errors["core1/cpu_percent"]
+    machine.write_processors({0: BUSY_70, 1: BUSY_10})
+    assert made.collect()["core1/cpu_percent"] >= 0
+    assert "core1/cpu_percent" not in made.errors
+
+
+def test_each_cpu_that_is_missing_has_a_reason_of_its_own(machine):
+    made = collector(machine)
+    machine.write_processors({0: BEFORE, 1: BEFORE})
+    made.collect()
+    machine.write_processors({0: BUSY_70})
+    made.collect()
+    assert made.errors["core1/cpu_percent"] == "this CPU is switched off"
+    assert "began anew" in made.errors["cpu_percent"]
+    assert "core0/cpu_percent" not in made.errors
+
+
+def test_a_stat_without_cpus_is_a_reason(machine):
+    machine.write("proc/stat", "intr 5\nctxt 9\n")
+    assert "lists no CPU" in collector(machine).errors["cpu_percent"]
+
+
 def test_a_counter_that_went_backwards_is_missing_once(machine):
     machine.write_processors({0: BUSY_70, 1: BUSY_70})
     made = collector(machine)

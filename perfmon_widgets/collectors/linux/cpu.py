@@ -79,6 +79,8 @@ class Cpu:
         self._cores = {b"cpu%d" % n: (f"core{n}/cpu_percent", Rate()) for n in numbers}
         self._busy, self._host, self._throttled = Rate(), Rate(), Rate()
         self._online = 0  # how many of the allowed CPUs the last reading had
+        self._total: int | None = None  # the time of the allowed CPUs in the last reading, in clock ticks
+        self._explained = False
         self._quota: CpuQuota | None = None
         self._unseen = ""
         self._used: Callable[[], float] | None = None
@@ -218,7 +220,29 @@ class Cpu:
             values[_SHARE.name] = percent(self._used(), self._quota.cpus)
         if _THROTTLED.name in self._names:
             self._collect_throttled(values)
+        self._explain(values, total_allowed)
         return values
+
+    def _explain(self, values: Mapping[str, float], total: int) -> None:
+        """Give a reason for each missing number, except in the first reading, and clear what is outdated."""
+        before, self._total = self._total, total
+        # A sum is NaN if one of its numbers is.
+        if not (self._explained or len(values) < len(self._names) or math.isnan(sum(values.values()))):
+            return
+        missing = {name for name in self._names if math.isnan(values.get(name, math.nan))}
+        self._explained = bool(missing)
+        for name in self._names - missing:
+            self.errors.pop(name, None)
+        if before is None:
+            return
+        if not total:
+            reason = f"{self._stat.path} counts no CPU time here: every number is 0"
+        elif total == before:
+            reason = f"no CPU time was counted in {self._stat.path} since the last reading"
+        else:
+            reason = "a counter began anew; the next reading has a number again"
+        for name in missing - {_THROTTLED.name}:
+            self.errors[name] = reason if name in values else "this CPU is switched off"
 
     def _reset(self, online: int) -> None:
         """Reset the rate when CPUs go on or off line: the sum of their counters jumps."""
@@ -241,7 +265,7 @@ class Cpu:
 
 
 def _empty(file: SystemFile) -> OSError:
-    return OSError(errno.ENODATA, f"{file.path} is empty")
+    return OSError(errno.ENODATA, f"{file.path} lists no CPU")
 
 
 def _times(fields: list[bytes], start: int) -> tuple[int, int]:
