@@ -42,12 +42,12 @@ becomes `perfmon_power_watts{gpu="0"}`.
 **Containers and batch jobs.** The numbers are about what the model may use. `cpu_percent` is the share of
 the CPUs in the process's affinity, or of the CPU quota if that is less. `ram_percent` is the share of the
 tightest memory limit of all its control groups, and the memory in use is the working set of the very group
-that carries that limit, as `docker stats` and `kubectl top` print it. Limits are read again every ten
-seconds. The command of `python -m perfmon_widgets run` is measured by its own limits. A group with
-`memory.high` and no other limit is slowed down above that point, so that counts as its limit. Where a
-namespace may hide a limit, the source of `ram_limit_bytes` says so. The columns `host_…` exist where such a
-limit is in force when the monitor is made: a container within its limits can still be killed when the host
-runs out of memory.
+that carries that limit, as `docker stats` and `kubectl top` print it. That includes file cache that was read
+more than once; `ram_unreclaimable_bytes` is what stays without it. Limits are read again every ten seconds.
+The command of `python -m perfmon_widgets run` is measured by its own limits. A group with `memory.high` and
+no other limit is slowed down above that point, so that counts as its limit. Where a namespace may hide a
+limit, the source of `ram_limit_bytes` says so. The columns `host_…` exist where such a limit is in force when
+the monitor is made: a container within its limits can still be killed when the host runs out of memory.
 
 **JupyterHub.** Where no control group shows a limit, those in the environment variables `MEM_LIMIT` and
 `CPU_LIMIT` are used. They are compared with the usage of all processes of the notebook server.

@@ -67,8 +67,25 @@ def readings(
         shown["CPU"] = _reading(row, "cpu_percent", detail, warning=95)
     for label, name in (("RAM", "ram"), ("Disk", "disk")):
         if f"{name}_percent" in row.metrics:
-            shown[label] = _reading(row, f"{name}_percent", row.used(name), warning=75, critical=90)
+            shown[label] = _space(row, name, warning=75, critical=90)
     return shown
+
+
+def _space(row: _Row, name: str, warning: float, critical: float) -> Reading:
+    """Return the reading of memory or disk.
+
+    In a container, memory in use may be file cache that goes at once. Then the level depends on the rest, and
+    the words say so.
+    """
+    reading = _reading(row, f"{name}_percent", row.used(name), warning, critical)
+    used, unreclaimable = row.number(f"{name}_used_bytes"), row.number(f"{name}_unreclaimable_bytes")
+    if not used > unreclaimable:  # also if one of them is missing
+        return reading
+    level = _level(reading.percent * unreclaimable / used, warning, critical)
+    if level == reading.level:
+        return reading
+    detail = f"{reading.detail}, {format_value(used - unreclaimable, 'bytes')} of it cache"
+    return reading._replace(level=level, detail=detail)
 
 
 def _reading(row: _Row, column: str, detail: str, warning: float, critical: float = math.inf) -> Reading:

@@ -10,6 +10,7 @@ import pytest
 
 from perfmon_widgets import Metric, Sample
 from perfmon_widgets.collectors.linux.host import METRICS as HOST
+from perfmon_widgets.collectors.linux.host import OPTIONAL_METRICS as OPTIONAL
 from perfmon_widgets.views.gauges import Reading, readings
 
 GIBIBYTE = 2.0**30
@@ -115,6 +116,22 @@ def test_memory_says_who_set_the_limit_if_it_is_not_the_machines(set_by, words):
 def test_the_level_follows_the_percentage(name, percent, level):
     label = {"cpu": "CPU", "ram": "RAM", "disk": "Disk"}[name.partition("_")[0]]
     assert read(list(HOST), {name: percent})[label].level == level
+
+
+@pytest.mark.parametrize(
+    ("unreclaimable", "level", "words"),
+    [
+        (0.1, "normal", "1.7 of 2 GiB (container), 1.6 GiB of it cache"),
+        (1.6, "warning", "1.7 of 2 GiB (container)"),
+        (1.7, "warning", "1.7 of 2 GiB (container)"),
+    ],
+)
+def test_file_cache_in_a_container_is_no_danger_and_the_words_say_why(unreclaimable, level, words):
+    values = {"ram_percent": 85.0, "ram_used_bytes": 1.7 * GIBIBYTE, "ram_limit_bytes": 2 * GIBIBYTE}
+    values["ram_unreclaimable_bytes"] = unreclaimable * GIBIBYTE
+    metrics = [*host(ram_limit_bytes="container"), *OPTIONAL]
+    reading = read(metrics, values)["RAM"]
+    assert (reading.level, reading.detail, reading.percent) == (level, words, 85.0)
 
 
 # -- what is missing ---------------------------------------------------------------------------------------

@@ -94,6 +94,25 @@ def test_under_a_memory_limit_the_machine_stays_visible(machine):
     assert "host_cpu_percent" not in names(made)
 
 
+def test_what_of_the_working_set_is_not_file_cache_has_a_column_of_its_own(machine, clock):
+    mount = machine.version_2("/job")
+    job = memory_group(mount / "job", limit=4_000 * KIB, used=3_000 * KIB)
+    statistics = f"anon 1\ninactive_file {500 * KIB}\nactive_file {2_000 * KIB}"
+    group(job, memory_stat=statistics)
+    made = collector(machine)
+    values = made.collect()
+    assert values["ram_used_bytes"] == 2_500 * KIB
+    assert values["ram_unreclaimable_bytes"] == 500 * KIB
+    assert sources(made)["ram_unreclaimable_bytes"] == (
+        f"{job / 'memory.current'} less inactive_file, active_file, slab_reclaimable in memory.stat"
+    )
+    group(job, memory_max="max")  # the limit is lifted
+    clock.now += 10
+    values = made.collect()
+    assert values["ram_unreclaimable_bytes"] == values["ram_used_bytes"] == 6_000 * KIB
+    assert "ram_unreclaimable_bytes" not in names(HostCollector(FakeMachine(job).proc, machine.sys))
+
+
 def test_under_a_quota_the_machine_stays_visible(machine, clock):
     mount = machine.version_2("/job")
     job = group(mount / "job", cpu_max="100000 100000", cpu_stat="usage_usec 0\nnr_periods 0\nnr_throttled 0")

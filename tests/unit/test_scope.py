@@ -250,6 +250,27 @@ def test_the_working_set_counts_the_groups_below_in_version_1(machine):
     assert allowed(machine.proc).memory.usage().read() == 7_500.0
 
 
+@pytest.mark.parametrize(
+    ("version", "statistics", "unreclaimable"),
+    [
+        (2, "anon 1\nactive_file 1000\ninactive_file 2500\nslab_reclaimable 500", 6_000.0),
+        (1, "active_file 9\ntotal_active_file 1000\ntotal_inactive_file 2500", 6_500.0),
+        (2, "anon 1", 10_000.0),
+        (2, "active_file 9000\ninactive_file 2500\nslab_reclaimable 500", 0.0),
+    ],
+)
+def test_file_cache_of_either_kind_can_be_given_back(machine, version, statistics, unreclaimable):
+    """Shared memory cannot: it is counted among the anonymous pages."""
+    if version == 2:
+        job = group(machine.version_2("/job") / "job", memory_max=GIB, memory_current=10_000)
+    else:
+        job = machine.version_1("/job")[0] / "job"
+        group(job, memory_limit_in_bytes=GIB, memory_usage_in_bytes=10_000)
+    group(job, memory_stat=statistics)
+    usage = allowed(machine.proc).memory.usage()
+    assert usage.read() >= usage.unreclaimable == unreclaimable
+
+
 def test_the_working_set_is_never_below_nothing(machine):
     mount = machine.version_2("/job")
     group(mount / "job", memory_max=GIB, memory_current=100, memory_stat="inactive_file 2500")

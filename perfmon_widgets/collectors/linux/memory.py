@@ -27,7 +27,8 @@ METRICS = (
         group="memory",
         label="RAM",
         role="headline",
-        help="Memory in use, of the tightest limit on it: the machine's size, or a container's limit.",
+        help="Memory in use, of the tightest limit on it: the machine's size, or a container's limit. In a"
+        " container part of it may be file cache: see ram_unreclaimable_bytes.",
         source="as the next two columns",
     ),
     Metric(
@@ -37,8 +38,9 @@ METRICS = (
         label="RAM in use",
         role="headline",
         limit="ram_limit_bytes",
-        help="Memory in use that cannot be given back at once: on a machine as free prints it, in a container"
-        " with a limit its working set.",
+        help="Memory in use. On a machine, what cannot be given back at once, as free prints it. In a"
+        " container with a limit, its working set as docker stats prints it: with file cache that was read"
+        " more than once, which is given back when a program needs memory.",
         source="/proc/meminfo, MemTotal less MemAvailable; with a limit, memory.current less inactive_file",
     ),
     Metric(
@@ -106,6 +108,16 @@ _HOST = (
         source="/proc/meminfo, MemTotal",
     ),
 )
+_UNRECLAIMABLE = Metric(
+    name="ram_unreclaimable_bytes",
+    unit="bytes",
+    group="memory",
+    label="RAM that cannot be given back",
+    limit="ram_limit_bytes",
+    help="The part of ram_used_bytes that is not file cache, and stays when a program needs memory; only"
+    " where a container has a limit.",
+    source="memory.current less inactive_file, active_file and slab_reclaimable in memory.stat",
+)
 _PRESSURE = Metric(
     name="memory_pressure_percent",
     unit="percent",
@@ -115,7 +127,7 @@ _PRESSURE = Metric(
     " counts it (PSI).",
     source="memory.pressure of the control group with the limit, or /proc/pressure/memory",
 )
-OPTIONAL_METRICS = (*_HOST, _PRESSURE)
+OPTIONAL_METRICS = (_UNRECLAIMABLE, *_HOST, _PRESSURE)
 # What set the limit where that of a container may be hidden.
 _UNSEEN = "machine; own limit not visible"
 
@@ -124,9 +136,9 @@ class Memory:
     """The memory columns of HostCollector.
 
     ``ram_*`` is MemTotal − MemAvailable as ``free`` prints it. Where a control group has a limit below that,
-    it is the working set of that group against its limit. ``host_ram_*`` exists if the limit is not the
-    machine's size when this is made, ``memory_pressure_percent`` if the OS kernel counts it (PSI). Raises
-    OSError if there is no /proc/meminfo.
+    it is the working set of that group against its limit, and ``ram_unreclaimable_bytes`` is what of it is
+    not file cache. ``host_ram_*`` exists if the limit is not the machine's size when this is made,
+    ``memory_pressure_percent`` if the OS kernel counts it (PSI). Raises OSError if there is no /proc/meminfo.
     """
 
     def __init__(self, proc: Path, allowed: Allowed, environment: Mapping[str, str] = os.environ) -> None:
@@ -142,6 +154,8 @@ class Memory:
         self.metrics: Sequence[Metric] = ()
         self.refresh(allowed)
         self._columns = [*METRICS]
+        if isinstance(self._used, WorkingSet):
+            self._columns.append(_UNRECLAIMABLE)
         if self._used is not None:
             self._columns += _HOST
         if self._pressure is not None:
@@ -192,7 +206,7 @@ class Memory:
 
     def _describe(self) -> None:
         meminfo = f"{self._proc}/meminfo"
-        limit = used = meminfo
+        limit = used = unreclaimable = meminfo
         set_by = ""
         if self._used is None:
             if self._allowed.memory_unseen:
@@ -200,12 +214,14 @@ class Memory:
                 set_by = _UNSEEN
         elif self._limit is not None:
             limit, used = self._limit.source, self._limit.usage_source
+            unreclaimable = self._limit.unreclaimable_source
             set_by = self._limit.set_by
         else:
             limit, used, set_by = jupyterhub.MEMORY, "processes of the notebook server", "JupyterHub"
         sources = {
             "ram_limit_bytes": limit,
             "ram_used_bytes": used,
+            _UNRECLAIMABLE.name: unreclaimable,
             "ram_percent": limit if used == meminfo else f"{used} against {limit}",
             _PRESSURE.name: f"{self._pressure.path}, some" if self._pressure is not None else "",
         }
@@ -236,7 +252,10 @@ class Memory:
         if self._used is not None:
             limit = float(self._limit.limit) if self._limit is not None else self._by_hub
             used = self._used.read()[1] if isinstance(self._used, Tree) else self._used.read()
+        unreclaimable = self._used.unreclaimable if isinstance(self._used, WorkingSet) else used
         values = {"ram_percent": percent(used, limit), "ram_used_bytes": used, "ram_limit_bytes": limit}
+        if _UNRECLAIMABLE.name in self._names:
+            values[_UNRECLAIMABLE.name] = unreclaimable
         if _HOST[0].name in self._names:
             values.update(
                 zip((metric.name for metric in _HOST), (100 * host / total, host, total), strict=True)

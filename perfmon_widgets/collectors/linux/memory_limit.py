@@ -20,6 +20,9 @@ _MEMORY_HIGH = "memory.high"
 _HIERARCHICAL = "hierarchical_memory_limit"
 _MEMORY_STAT = "memory.stat"
 _INACTIVE_FILE = (b"inactive_file ", b"total_inactive_file ")
+# What else is given back when a program needs memory: file cache that was read more than once and, where it
+# is listed, what the OS kernel remembers of files.
+_RECLAIMABLE = ((b"active_file ", b"slab_reclaimable "), (b"total_active_file ",))
 
 # Reads a file of a control group.
 Text: TypeAlias = Callable[[Path], str]
@@ -55,6 +58,13 @@ class MemoryLimit:
         """The files that usage is read from, in words."""
         return f"{self.directory / _MEMORY_USED[2 - self.version]} less inactive_file in memory.stat"
 
+    @property
+    def unreclaimable_source(self) -> str:
+        """The files that its part without file cache is read from, in words."""
+        keys = _INACTIVE_FILE[2 - self.version], *_RECLAIMABLE[2 - self.version]
+        names = ", ".join(key.decode().strip() for key in keys)
+        return f"{self.directory / _MEMORY_USED[2 - self.version]} less {names} in memory.stat"
+
     def usage(self) -> WorkingSet:
         """Open the files from which the usage of this group is read; raises OSError if that fails."""
         return WorkingSet(self.directory, self.version)
@@ -63,21 +73,34 @@ class MemoryLimit:
 class WorkingSet:
     """The working set of a control group: its memory less the inactive file cache.
 
-    ``docker stats`` and ``kubectl top`` print the same. Raises OSError if the files cannot be opened.
+    ``docker stats`` and ``kubectl top`` print the same. It includes file cache that was read more than once,
+    which is given back, too, before the group runs out of memory.
+
+    Raises OSError if the files cannot be opened.
     """
 
     def __init__(self, directory: Path, version: int) -> None:
         self._used = SystemFile(directory / _MEMORY_USED[2 - version])
         self._statistics = SystemFile(directory / _MEMORY_STAT)
-        self._key = _INACTIVE_FILE[2 - version]
+        self._inactive = _INACTIVE_FILE[2 - version]
+        self._reclaimable = _RECLAIMABLE[2 - version]
+        self.unreclaimable = math.nan
+        """The part of the working set that cannot be given back, in bytes, in the last reading."""
 
     def read(self) -> float:
         """Return the working set now, in bytes; raises OSError if the group has gone."""
         used = int(self._used.read())
-        content = b"\n" + self._statistics.read()
-        start = content.find(b"\n" + self._key)
-        inactive = int(content[start + 1 + len(self._key) :].split(None, 1)[0]) if start >= 0 else 0
-        return float(max(used - inactive, 0))
+        statistics = b"\n" + self._statistics.read()
+        working_set = max(used - _number(statistics, self._inactive), 0)
+        reclaimable = sum(_number(statistics, key) for key in self._reclaimable)
+        self.unreclaimable = float(max(working_set - reclaimable, 0))
+        return float(working_set)
+
+
+def _number(statistics: bytes, key: bytes) -> int:
+    """Return the number behind a name in memory.stat, 0 if it is not listed."""
+    start = statistics.find(b"\n" + key)
+    return int(statistics[start + 1 + len(key) :].split(None, 1)[0]) if start >= 0 else 0
 
 
 def find_memory_limit(text: Text, found: Groups) -> tuple[MemoryLimit | None, str]:
