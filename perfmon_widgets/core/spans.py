@@ -46,7 +46,7 @@ class Span:
     kind: str
     """``cell``, ``span`` or ``mark``."""
     name: str
-    """The name that was given; for a cell the first line of its source."""
+    """The name that was given; for a cell the line that says what it does, see views/source.py."""
     start: float
     """Unix seconds (UTC)."""
     end: float = math.nan

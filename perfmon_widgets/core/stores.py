@@ -128,7 +128,8 @@ class Stores:
     def cells(self) -> pd.DataFrame:
         """The executed cells in the window, one row each; a copy. There are none outside IPython.
 
-        Index ``execution_count``; the columns of ``spans``, but instead of a name ``source``, the first line.
+        Index ``execution_count``; the columns of ``spans``, but instead of a name ``source``: the first line
+        of the cell that is neither a magic nor an import, nor a comment.
         """
         return self._spans.frame(CELL)
 

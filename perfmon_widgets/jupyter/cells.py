@@ -12,6 +12,7 @@ from IPython.core.getipython import get_ipython
 from perfmon_widgets.core import spans
 from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.jupyter.kernel import log_exceptions
+from perfmon_widgets.views.source import telling_line
 
 
 def executing(shell: Any) -> Any:
@@ -45,7 +46,7 @@ class _RunningCell(NamedTuple):
 
     def begin(self, monitor: Any) -> None:
         """Begin the span of this cell in a monitor."""
-        self.spans.append((monitor, monitor.begin(spans.CELL, _first_line(self.info), self.number)))
+        self.spans.append((monitor, monitor.begin(spans.CELL, _name(self.info), self.number)))
 
 
 class ExecutedCells:
@@ -147,7 +148,7 @@ class ExecutedCells:
                 # The first monitor was started in this cell, but in a nested execution that does not count,
                 # such as the body of %%capture. So _find_running() found that execution instead of the cell.
                 for monitor, since in monitors.items():
-                    span = monitor.begin(spans.CELL, _first_line(result.info), result.execution_count)
+                    span = monitor.begin(spans.CELL, _name(result.info), result.execution_count)
                     span.start -= time.monotonic() - since
                     monitor.end(span, raised=not result.success)
 
@@ -165,8 +166,8 @@ def _counts(info: Any) -> bool:
     return bool(info.store_history) and not info.silent and bool(info.raw_cell.strip())
 
 
-def _first_line(info: Any) -> str:
-    return str(info.raw_cell).strip().partition("\n")[0]
+def _name(info: Any) -> str:
+    return telling_line(str(info.raw_cell))
 
 
 _executed = ExecutedCells()
