@@ -152,6 +152,7 @@ class Stores:
         """What each cell cost: below ``cell`` the columns of ``cells``, below each metric mean, max, change.
 
         ``by_cell()["process_ram_bytes"]`` is a table of these three; see analysis.by_span for their meaning.
+        It is a DataFrame of floats that is printed with units, see views/table.py.
         The rows of a cell are found on the monotonic clock, so that setting the computer's clock moves none.
         """
         return self._by("cell", CELL)

@@ -1,11 +1,11 @@
 """Summaries of a history, and what each span cost, as tables. DataFrame in, DataFrame out.
 
-The numbers are computed in statistics.py, which says what they mean.
+The numbers are computed in statistics.py, which says what they mean; table.py prints them with their units.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,50 +14,14 @@ import pandas as pd
 
 from perfmon_widgets.metrics import unit_of
 from perfmon_widgets.views import statistics
-from perfmon_widgets.views.text import format_value
+from perfmon_widgets.views.table import METRIC, PER_SPAN, STATISTICS, Origin, Report, Rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-STATISTICS = ("now", "mean", "min", "max", "p95")
-PER_SPAN = ("mean", "max", "change")
-
-
-class Report(pd.DataFrame):
-    """A DataFrame that prints its numbers with their units.
-
-    Selections from it, and results computed from it, are plain DataFrames.
-    """
-
-    def formatted(self) -> pd.DataFrame:
-        """The table of texts that is printed, without the column ``unit``; of a long one its two ends.
-
-        It keeps one row more than pandas prints, so that pandas marks where rows are left out.
-        """
-        units: dict[Any, str] = self.attrs["units"]
-        table: pd.DataFrame = pd.DataFrame(self)
-        most = pd.get_option("display.max_rows")
-        if most and len(table) > most:
-            table = pd.concat([table.head(most // 2 + 1), table.tail(most // 2)])
-        table = table.astype(object)
-        for place in range(table.shape[1]):
-            column: Any = table.columns[place]
-            if column in STATISTICS:
-                words = [format_value(value, units[name]) for name, value in table.iloc[:, place].items()]
-            elif isinstance(column, tuple) and column[1] in PER_SPAN:
-                words = [format_value(value, units[column[0]]) for value in table.iloc[:, place]]
-            else:
-                continue
-            table.isetitem(place, words)
-        if table.columns.nlevels == 1:  # with two levels, "unit" is a series of the user's
-            table = table.drop(columns="unit", errors="ignore")
-        return table
-
-    def __repr__(self) -> str:
-        return self.formatted().to_string(max_rows=pd.get_option("display.max_rows"), max_cols=8)
-
-    def _repr_html_(self) -> str:
-        return self.formatted().to_html(max_rows=pd.get_option("display.max_rows"), max_cols=20, border=0)
+_DURATIONS = ("duration_seconds", "cpu_seconds")
+_NAMES = ("source", "name")
+_FIRST = (*_NAMES, *_DURATIONS, "raised")
 
 
 def summary(history: pd.DataFrame, since: datetime | float | None = None) -> Report:
@@ -83,10 +47,11 @@ def summary(history: pd.DataFrame, since: datetime | float | None = None) -> Rep
             statistics.percentile_95(values, seconds),
         ]
     )
-    index = pd.Index(history.columns, name="metric")
-    report: Report = Report(table, index=index, columns=list(STATISTICS))
-    report.attrs["units"] = _units(history)
-    report.insert(0, "unit", list(report.attrs["units"].values()))
+    units = _units(history)
+    report: Report = Report(table, index=pd.Index(history.columns, name=METRIC), columns=list(STATISTICS))
+    report.insert(0, "unit", list(units.values()))
+    report.attrs["units"] = units
+    report._origin = Origin(units, dict(zip(units, table, strict=True)))
     return report
 
 
@@ -138,17 +103,31 @@ def span_costs(
     table = np.full((len(starts), len(units), len(PER_SPAN)), np.nan)
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
         table[number] = statistics.span_statistics(times, seconds, values, start, end)
-    columns = pd.MultiIndex.from_product([list(units), PER_SPAN], names=["metric", "statistic"])
+    columns = pd.MultiIndex.from_product([list(units), PER_SPAN], names=[METRIC, "statistic"])
     costs: Report = Report(table.reshape(len(starts), len(columns)), index=index, columns=columns)
     costs.attrs["units"] = dict(units)
+    numbers: dict[Hashable, NDArray[np.float64]] = {name: table[:, place] for place, name in enumerate(units)}
+    costs._origin = Origin(dict(units), numbers)
     return costs
 
 
 def join_costs(name: str, spans: pd.DataFrame, costs: Report) -> Report:
-    """One table of the spans, whose columns come first and under ``name``, and of what each cost."""
+    """One table of the spans, whose columns come first and under ``name``, and of what each cost.
+
+    Of the spans' columns, those that say what a span was and how long it took come before the others.
+    """
+    first = [column for column in _FIRST if column in spans]
+    spans = spans[[*first, *spans.columns.drop(first)]]
     columns = pd.MultiIndex.from_product([[name], spans.columns], names=costs.columns.names)
-    joined: Report = Report(pd.concat([spans.set_axis(columns, axis=1), costs], axis=1))
+    joined: Report = Report(pd.concat([spans.set_axis(columns, axis=1), pd.DataFrame(costs)], axis=1))
     joined.attrs = dict(costs.attrs)
+    origin = costs._origin
+    assert origin is not None  # noqa: S101 - for the type checker
+    durations: dict[Hashable, NDArray[np.float64]] = {
+        (name, each): spans[each].to_numpy() for each in _DURATIONS if each in spans
+    }
+    names = next((spans[each].tolist() for each in _NAMES if each in spans), [""] * len(spans))
+    joined._origin = Origin(origin.units, {**origin.numbers, **durations}, Rows(name, spans.index, names))
     return joined
 
 

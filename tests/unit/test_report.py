@@ -131,7 +131,6 @@ def test_a_summary_is_printed_with_units_and_keeps_its_numbers():
     assert "<td>3 GiB</td>" in told._repr_html_()
     assert "unit" not in told._repr_html_()
     assert told.loc["ram_used_bytes", "now"] == 3 * 2**30
-    assert type(told[["mean", "max"]]) is pd.DataFrame
     assert told[["mean", "max"]].dtypes.tolist() == [np.float64] * 2
 
 
@@ -325,6 +324,14 @@ def test_costs_are_printed_with_units():
     assert "<td>2 GiB</td>" in join_costs("span", spans((0, 1)), told)._repr_html_()
 
 
+def test_a_span_s_name_and_duration_come_before_its_times():
+    stretches = spans((0, 1))
+    told = join_costs("span", stretches, by_span(history([0, 1], a=[1, 2]), stretches))
+    assert told["span"].columns.tolist()[:3] == ["name", "duration_seconds", "cpu_seconds"]
+    assert told["span"].columns.tolist()[3:] == ["raised", "start", "end"]
+    assert "span 0" in repr(told)
+
+
 @pytest.mark.parametrize("name", ["cell", "unit", "mean", "start"])
 def test_a_series_may_have_any_name(name):
     rows = history([0, 1], **{name: [0.25, 0.75], "b_percent": [1, 2]})
@@ -333,7 +340,7 @@ def test_a_series_may_have_any_name(name):
     assert "0.75" in repr(costs)
     printed = join_costs("cell", stretches, costs)
     assert "<td>0.75</td>" in printed._repr_html_()
-    assert "2023-11-14 22:13:20" in repr(printed)
+    assert "2023-11-14 22:13:20" in printed._repr_html_()
 
 
 def test_a_series_may_be_called_as_a_column_of_the_summary_begins():
