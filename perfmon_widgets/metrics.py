@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 # Longer units come before those that they contain.
 _UNITS = ("bytes_per_second", "bytes", "hertz", "percent", "watts", "seconds", "celsius")
@@ -99,6 +101,20 @@ class Sample:
     """Unix seconds (UTC) of the reading, not of when it was due."""
     values: Mapping[str, float]
     """By column, in the order of the columns."""
+
+    def __repr__(self) -> str:
+        """For people: the time, then a line for each column."""
+        time = datetime.fromtimestamp(self.time, timezone.utc).isoformat(" ", "milliseconds")
+        width = max(map(len, self.values), default=0)
+        lines = [f"\n  {column:{width}}  {_readable(value)}" for column, value in self.values.items()]
+        return f"<Sample of {time.removesuffix('+00:00')} UTC{''.join(lines)}>"
+
+
+def _readable(value: float) -> str:
+    """Return a number of any size with four digits at least: ``43.21``, ``2,899,102,924``; a dash for NaN."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.4g}"
 
 
 def _is_writable(text: str) -> bool:

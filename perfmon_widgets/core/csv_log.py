@@ -135,6 +135,11 @@ class CsvLog:
         """``error`` in words that name no directory: for clients of a server."""
         return self._reason if self._error else None
 
+    def __repr__(self) -> str:
+        written = f"{self._count} rows in {self._path}" if self._path is not None else "start() begins one"
+        error = f"; {self._error}" if self._error else ""
+        return f"<CsvLog {'on' if self.running else 'off'}: {written}{error}>"
+
     def start(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write the rows already in the window, then each new one; returns the path of the first file.
 

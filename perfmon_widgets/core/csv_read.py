@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perfmon_widgets.core.log_files import parts
+from perfmon_widgets.metrics import unit_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +24,9 @@ _WITHOUT_ZONE = re.compile(r"[T ]\d\d:\d\d(:\d\d(\.\d+)?)?$")
 
 def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read a log: index ``time`` (UTC) and float64 columns, as ``PerformanceMonitor.history`` has them.
+
+    ``attrs[column]["unit"]`` is the unit that the name of the column ends in. What else the history's attrs
+    have (help, source, group, role, label) is not in the file.
 
     ``path`` is the first file of the log. The rows of its other parts (``run.part2.csv``, … of ``run.csv``,
     which CsvLog begins when series are added) follow those of the first; a row from before a series was added
@@ -63,6 +67,8 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
         joined[start : start + len(table), : table.shape[1]] = table
         start += len(table)
     frame: pd.DataFrame = pd.DataFrame(joined, index=index.as_unit("us"), columns=pd.Index(columns))
+    for column in columns:
+        frame.attrs[column] = {"unit": unit_of(column)}
     return frame
 
 

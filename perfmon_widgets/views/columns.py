@@ -69,15 +69,15 @@ def without_limits(metrics: Sequence[Metric]) -> list[Metric]:
 def metrics_of(names: Sequence[str], values: NDArray[np.float64], attrs: Mapping[Any, Any]) -> list[Metric]:
     """A Metric for each column of a history, from its ``attrs`` or, as for a log read back, from its name.
 
-    ``values``: of shape (rows, names). A column of which nothing is known counts as recorded if it has values
-    only now and then. Raises ValueError for a name that no column can have.
+    ``values``: of shape (rows, names). A column of which at most the unit is known counts as recorded if it
+    has values only now and then. Raises ValueError for a name that no column can have.
     """
     metrics = []
     for name, column in zip(names, values.T, strict=True):
         declared = attrs.get(name, {})
         group, source = group_of(name), declared.get("source", "")
         # The source of every recorded series: see core/recorded.py.
-        if source == "record()" or (not declared and not group and _is_sparse(column)):
+        if source == "record()" or ("help" not in declared and not group and _is_sparse(column)):
             group = RECORDED
         unit = declared["unit"] if declared else unit_of(name)
         role = "limit" if "limit_" in name else ""

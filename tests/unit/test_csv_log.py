@@ -100,6 +100,30 @@ def test_a_stop_closes_the_file_and_keeps_what_it_holds(logged):
     assert read_csv(logged.log.path)["a_percent"].tolist() == [1.0]
 
 
+def test_a_log_says_what_it_does(logged, folder, monkeypatch):
+    assert repr(logged.log) == "<CsvLog off: start() begins one>"
+    path = logged.log.start("run.csv")
+    logged.add(1, 10)
+    assert repr(logged.log) == f"<CsvLog on: 1 rows in {path}>"
+    path.unlink()
+    logged.add(2, 20)
+    assert repr(logged.log) == f"<CsvLog off: 1 rows in {path}; {logged.log.error}>"
+    assert "deleted" in logged.log.error
+
+
+def test_units_are_read_back(folder):
+    logged = Logged("a_percent", "gpu0/memory_used_bytes", "tokens_per_second", "loss")
+    logged.add(1, 2, 3, 4)
+    frame = read_csv(logged.log.start("run.csv"))
+    assert {name: about["unit"] for name, about in frame.attrs.items()} == {
+        "a_percent": "percent",
+        "gpu0/memory_used_bytes": "bytes",
+        "tokens_per_second": "tokens_per_second",
+        "loss": "",
+    }
+    logged.log.stop()
+
+
 def test_each_row_is_one_write(logged):
     """So that a kill tears at most one line; counted by the OS kernel."""
     logged.log.start("run.csv")

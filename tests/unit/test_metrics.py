@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 
@@ -79,6 +80,17 @@ def test_a_sample_is_a_time_and_its_values_and_cannot_be_changed():
     assert (sample.time, sample.values) == (1.5, {"cpu_percent": 2.0})
     with pytest.raises(dataclasses.FrozenInstanceError):
         sample.time = 2.0
+
+
+def test_a_sample_is_printed_for_people():
+    values = {"cpu_percent": 43.2109, "ram_used_bytes": 2_899_102_924.0, "swap_percent": math.nan}
+    assert repr(Sample(1_700_000_000.1234, values)) == (
+        "<Sample of 2023-11-14 22:13:20.123 UTC\n"
+        "  cpu_percent     43.21\n"
+        "  ram_used_bytes  2,899,102,924\n"
+        "  swap_percent    –>"
+    )
+    assert repr(Sample(0, {})) == "<Sample of 1970-01-01 00:00:00.000 UTC>"
 
 
 def test_a_name_with_a_lone_surrogate_is_refused_and_other_texts_are_made_writable():

@@ -112,10 +112,12 @@ def test_a_line_is_broken_where_samples_are_missing():
     assert drawn(figure)["a_percent"] == pytest.approx([1, 2, math.nan, 3, 4], nan_ok=True)
 
 
-def test_a_series_that_was_recorded_now_and_then_is_joined():
+@pytest.mark.parametrize("attrs", [{}, {"loss": {"unit": ""}}], ids=["unknown", "as read_csv has them"])
+def test_a_series_that_was_recorded_now_and_then_is_joined(attrs):
     values = [math.nan] * 20
     values[3], values[9], values[17] = 3, 2, 1
     rows = history(range(20), loss=values, a=range(20))
+    rows.attrs |= attrs
     rows.attrs["a"] = {"unit": "", "help": "", "source": ""}
     figure = plot(rows, ["loss", "a"])
     assert drawn(figure)["loss"][2:5] == [3, 2, 1]
