@@ -14,7 +14,7 @@ from IPython.display import display
 from perfmon_widgets.jupyter.kernel import is_jupyter_kernel
 from perfmon_widgets.jupyter.measurement import have_row
 from perfmon_widgets.views.headline import headline_of_cells
-from perfmon_widgets.views.text import format_change, format_duration, format_value
+from perfmon_widgets.views.text import align, format_change, format_duration, format_period, format_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ def show_panel(line: Line) -> PerformancePanel:
         line.kept.panel.close()
     line.kept.panel = panel
     have_row(line.monitor, since=0)
-    print(repr(panel))
+    print(panel.in_lines())
     return panel
 
 
@@ -87,31 +87,60 @@ def stop(line: Line) -> PerformanceMonitor:
 
 
 def show_summary(line: Line) -> pd.DataFrame:
-    """Show one row per column with its statistics over the window; raises UsageError without samples."""
+    """Show the statistics of each column that changed, and of which time; return those of all columns.
+
+    What never changed, such as a limit, is listed below the table. Raises UsageError without samples.
+    """
+    from perfmon_widgets.views.report import summary  # noqa: PLC0415 - most actions do without pandas
+
     _require_samples(line.monitor)
-    summary = line.monitor.summary()
-    display(summary)
-    return summary
+    history = line.monitor.history
+    report = summary(history)
+    count = len(history)
+    first, last = (time.to_pydatetime() for time in history.index[[0, -1]])
+    period = format_period(first, last)
+    print(f"{period}, {count} sample{'s' if count > 1 else ''}")
+    missing, constant = report["max"].isna(), report["min"] == report["max"]
+    if count < 2 or (missing | constant).all():
+        display(report)
+        return report
+    display(report[~(missing | constant)])
+    values = [
+        f"{name} {format_value(value, unit)}"
+        for name, unit, value in report[constant][["unit", "now"]].itertuples()
+    ]
+    for words, names in (("never changed", values), ("without values", list(report.index[missing]))):
+        if names:
+            print(f"{words}: {', '.join(names)}")
+    return report
 
 
 def show_cells(line: Line) -> pd.DataFrame:
-    """Show the headline of each executed cell, return ``by_cell()``; raises UsageError without samples."""
+    """Show the headline of each cell that has ended, return ``by_cell()``.
+
+    Raises UsageError without samples.
+    """
     import pandas as pd  # noqa: PLC0415 - most actions do without
 
     _require_samples(line.monitor)
     costs = line.monitor.by_cell()
-    shown = {"time": [format_duration(seconds) for seconds in costs["cell", "duration_seconds"]]}
+    ended = costs[costs["cell", "duration_seconds"].notna()]
+    if not len(ended):
+        print("no cell has ended while samples were taken; each one that does is listed here")
+        return costs
+    shown = {"cell": [_shortened(source) for source in ended["cell", "source"]]}
+    shown["time"] = [format_duration(seconds) for seconds in ended["cell", "duration_seconds"]]
     for metric in headline_of_cells(line.monitor.metrics):
         for ending, statistic, write in _OF_AMOUNTS if metric.unit == "bytes" else _OF_SHARES:
-            values = costs[metric.name, statistic]
+            values = ended[metric.name, statistic]
             if values.notna().any():
                 shown[metric.label + ending] = [write(value, metric.unit) for value in values]
-    shown["cell"] = [_shortened(source) for source in costs["cell", "source"]]
-    table = pd.DataFrame(shown, index=costs.index)
+    table = pd.DataFrame(shown, index=ended.index)
     if is_jupyter_kernel():
         display(table)
-    else:
-        print(table.to_string())  # display() would leave out columns
+    else:  # display() would leave out columns
+        rows = zip(map(str, table.index), *shown.values(), strict=True)
+        print(align([("", *shown), *rows], left=(1,)))
     return costs
 
 
@@ -172,7 +201,7 @@ ACTIONS = {
             "summary",
             show_summary,
             (),
-            "mean, minimum, maximum and 95th percentile of every column over the window.",
+            "mean, minimum, maximum and 95th percentile of every column that changed in the window.",
         ),
         Action("cells", show_cells, (), "what each executed cell has cost."),
         Action("log", switch_log, ("path", "off", *_PACE), "write every row to a CSV file; --off ends that."),

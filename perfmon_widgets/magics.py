@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from IPython.core.error import UsageError
+from IPython.core.error import TryNext, UsageError
 from IPython.core.inputtransformer2 import cell_magic as to_cell_magic
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
@@ -56,6 +56,7 @@ class PerfmonMagics(Magics):
     @argument("--interval", type=float, metavar="SECONDS", help="Time between samples; at first 5.")
     @argument("--window", type=float, metavar="SECONDS", help="How long samples are kept; at first 600.")
     @argument("--off", action="store_true", help="End the log.")
+    @argument("-h", "--help", action="store_true", help="Print this text.")
     @argument("-o", "--output", metavar="NAME", help="Assign the result to this variable.")
     @line_magic("perfmon")  # type: ignore[arg-type]
     def perfmon(self, line: str) -> None:
@@ -75,6 +76,9 @@ class PerfmonMagics(Magics):
             %perfmon serve
         """
         given = vars(_parsed(self.perfmon, line, "%perfmon"))
+        if given.pop("help"):
+            print(self.perfmon.__doc__.removeprefix("::\n\n"))
+            return
         action, output = ACTIONS[given.pop("action")], _checked(given.pop("output"))
         check_arguments(action, given)
         monitor = default_monitor()
@@ -173,16 +177,46 @@ def unwrapped(lines: list[str]) -> list[str]:
 unwrapped.has_side_effects = True  # type: ignore[attr-defined]
 
 
+def complete(_: InteractiveShell, event: Any) -> list[str]:
+    """Return what may follow in a line that begins with ``%perfmon`` or ``%%perfmon``: IPython's Tab.
+
+    Raises TryNext where the name of a file or variable may follow, which IPython completes itself.
+    """
+    *words, begun = event.text_until_cursor.split(" ")
+    words = [word for word in words if word]
+    if not words:
+        raise TryNext
+    if words[0].startswith("%%"):
+        found = ["--interval", "--output"]
+    else:
+        actions = [word for word in words[1:] if word in ACTIONS]
+        taken = ACTIONS[actions[0]].options if actions else ("interval", "window")
+        found = [*([] if actions else ACTIONS), *(f"--{name}" for name in taken if name != "path")]
+        found += ["--output", "--help"]
+    takes_value = words[-1] in ("-o", "--output", "--interval", "--window")
+    matching = [word for word in found if word.startswith(begun) and word not in words]
+    if takes_value or not matching:
+        raise TryNext
+    return matching
+
+
+_COMPLETED = ("%perfmon", "%%perfmon")
+
+
 def load(shell: InteractiveShell) -> None:
     """Add the magics to a shell."""
     shell.register_magics(PerfmonMagics)
     shell.input_transformers_cleanup.append(unwrapped)
+    for name in _COMPLETED:
+        shell.set_hook("complete_command", complete, str_key=name)
 
 
 def unload(shell: InteractiveShell) -> None:
     """Remove the magics from a shell; the monitor goes on."""
     if unwrapped in shell.input_transformers_cleanup:
         shell.input_transformers_cleanup.remove(unwrapped)
+    for name in _COMPLETED:
+        shell.strdispatchers["complete_command"].strs.pop(name, None)
     for magics in shell.magics_manager.magics.values():
         magics.pop("perfmon", None)
     registered = shell.magics_manager.registry.pop("PerfmonMagics", None)

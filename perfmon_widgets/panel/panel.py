@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import ipywidgets
@@ -26,6 +27,7 @@ from perfmon_widgets.panel.parts import parts_of
 from perfmon_widgets.panel.sections import Sections
 from perfmon_widgets.panel.snapshot import Snapshot
 from perfmon_widgets.panel.viewers import Viewers
+from perfmon_widgets.views.gauges import in_lines
 from perfmon_widgets.views.text import format_value
 
 
@@ -171,6 +173,15 @@ class PerformancePanel(ipywidgets.VBox):
         """In a forked child: draw nothing, since the browser is the parent's."""
         self._is_over = True
 
+    def in_lines(self) -> str:
+        """Return the newest values as aligned lines of text, for a terminal, which shows no widgets."""
+        monitor = self.monitor
+        lines = in_lines(monitor.metrics, monitor.latest, monitor.errors)
+        state = f"sampled every {monitor.interval:g} s" if monitor.running else "the monitor is stopped"
+        if monitor.latest is None:
+            return f"{lines}\n{state}"
+        return f"{lines}\nat {datetime.fromtimestamp(monitor.latest.time):%H:%M:%S}, {state}"
+
     def __repr__(self) -> str:
         values = ", ".join(
             f"{label} {format_value(reading.percent, 'percent')}"
@@ -182,7 +193,7 @@ class PerformancePanel(ipywidgets.VBox):
         """Return what any widget does, with a text that is the same each time: notebooks are compared."""
         bundle = super()._repr_mimebundle_(**options)
         if not kernel.is_jupyter_kernel():
-            bundle["text/plain"] = repr(self)
+            bundle["text/plain"] = self.in_lines()
             return bundle
         bundle["text/plain"] = "PerformancePanel"
         self._viewers.shown()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from perfmon_widgets.metrics import Metric, Sample
-from perfmon_widgets.views.text import MISSING, format_used, format_value
+from perfmon_widgets.views.text import MISSING, align, format_used, format_value
 
 
 class Reading(NamedTuple):
@@ -86,6 +86,24 @@ def _space(row: _Row, name: str, warning: float, critical: float) -> Reading:
         return reading
     detail = f"{reading.detail}, {format_value(used - unreclaimable, 'bytes')} of it cache"
     return reading._replace(level=level, detail=detail)
+
+
+def in_lines(metrics: Sequence[Metric], sample: Sample | None, errors: Mapping[str, str]) -> str:
+    """Return the readings as aligned lines of text, and below them what this process uses.
+
+    Each line has a label, a number, and the amount in words or the reason why the number is missing.
+    """
+    rows = [
+        (label, format_value(reading.percent, "percent"), reading.detail)
+        for label, reading in readings(metrics, sample, errors).items()
+    ]
+    values = sample.values if sample is not None else {}
+    for metric in metrics:
+        if metric.group == "process" and metric.role != "part":
+            value = values.get(metric.name, math.nan)
+            reason = "" if math.isfinite(value) else errors.get(metric.name, "waiting for a second sample")
+            rows.append((metric.label, format_value(value, metric.unit), reason))
+    return align(rows, left=(0, 2))
 
 
 def _reading(row: _Row, column: str, detail: str, warning: float, critical: float = math.inf) -> Reading:

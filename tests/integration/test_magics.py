@@ -140,7 +140,6 @@ def test_start_and_stop_and_the_settings(kernel):
         ("%perfmon start --interval 1 --window -2", "window must be a number of seconds greater than 0"),
         ("%perfmon start --interval soon", "invalid float value: 'soon'"),
         ("%perfmon start --often", "unrecognized arguments: --often"),
-        ("%perfmon --help", "unrecognized arguments: --help; see %perfmon?"),
         ("%%perfmon --help\nprint('executed')", "unrecognized arguments: --help; see %%perfmon?"),
         ("%perfmon stop --interval 1", "%perfmon stop takes no --interval; it goes with panel, start"),
         ("%perfmon start run.csv", "%perfmon start takes no run.csv; it goes with log"),
@@ -174,6 +173,32 @@ def test_summary_is_a_table_in_words_and_the_numbers_on_request(kernel):
     assert kernel.value("table.loc['ram_used_bytes', 'max'] > 1e6") == "True"
 
 
+def test_summary_says_of_which_time_and_lists_what_never_changed_below_the_table(kernel):
+    kernel.run("%perfmon start --interval 0.1\ntime.sleep(0.5)")
+    answer = kernel.run("%perfmon summary -o table")
+    time, constant, *rest = answer.text.splitlines()
+    assert re.fullmatch(r"[\d-]{10} [\d:]{8} – [\d:]{8} \(UTC[+-]\d{4}\), \d+ samples", time)
+    assert re.search(r"^never changed: .*\bram_limit_bytes [\d.]+ [MGT]iB", constant)
+    (data,) = answer.shown
+    assert "ram_limit_bytes" not in data["text/plain"]
+    assert "ram_used_bytes" in data["text/plain"]
+    listed = re.findall(r"\w*/?\w+_\w+", " ".join([constant, *rest]))
+    shown = [line.split()[0] for line in data["text/plain"].splitlines()[2:]]
+    assert sorted(shown + listed) == sorted(kernel.value("' '.join(table.index)").split())
+    assert kernel.value("'ram_limit_bytes' in table.index") == "True"
+
+
+def test_a_summary_of_one_sample_shows_all_columns(kernel):
+    kernel.run("own = PerformanceMonitor(interval=60); own.sample(); own.start()")
+    try:
+        kernel.run("own.window = 1e-6; own.sample()")
+        answer = kernel.run("%perfmon summary")
+        assert answer.text.endswith(", 1 sample\n")
+        assert "ram_limit_bytes" in answer.shown[0]["text/plain"]
+    finally:
+        kernel.run("own.stop()")
+
+
 def test_cells_shows_what_each_cell_cost(kernel):
     kernel.run("%perfmon start --interval 0.1\nblock = None")
     kernel.run("block = b'x' * (300 * 2**20); time.sleep(0.3)")
@@ -182,6 +207,45 @@ def test_cells_shows_what_each_cell_cost(kernel):
     row = next(row for row in data["text/html"].split("<tr>") if "block = b'x'" in row)
     assert int(re.search(r"\+(\d+) MiB", row)[1]) == pytest.approx(300, abs=10)
     assert kernel.value("('process_ram_bytes', 'change') in costs.columns") == "True"
+
+
+def test_cells_says_that_there_is_nothing_to_show(kernel):
+    kernel.run("own = PerformanceMonitor(interval=60)")
+    answer = kernel.run("own.start(); own.sample()\n%perfmon cells -o costs\nown.stop()")
+    assert answer.text == "no cell has ended while samples were taken; each one that does is listed here\n"
+    assert answer.shown == []
+    assert kernel.value("('cell', 'source') in costs.columns") == "True"
+
+
+def test_cells_are_named_by_what_they_do(kernel):
+    kernel.run("%perfmon start --interval 0.1")
+    kernel.run("%%perfmon\nimport time, math\n\nvalue = math.sqrt(4)")
+    (data,) = kernel.run("%perfmon cells").shown
+    assert re.search(r"\bvalue = math.sqrt\(4\)", data["text/plain"])
+    assert "import time" not in data["text/plain"]
+    assert data["text/plain"].split()[-1] != "–"  # the row of this cell, which has not ended
+
+
+def test_tab_completes_actions_and_options(kernel):
+    def completed(code: str) -> list[str]:
+        reply = kernel._client.complete(code, reply=True, timeout=DEADLINE)
+        return reply["content"]["matches"]
+
+    assert completed("%perfmon s") == ["start", "stop", "summary", "serve"]
+    assert set(completed("%perfmon ")) >= set(ACTIONS)
+    # IPython adds names of Python, since "--o" could be minus minus o.
+    assert {"--off", "--output"} <= set(completed("%perfmon log --o"))
+    assert "--window" in completed("%perfmon start --interval 2 --w")
+    assert "--window" not in completed("%perfmon start --window 2 --w")
+    assert "--interval" in completed("%%perfmon --i")
+    assert "--off" not in completed("%perfmon summary --")
+
+
+def test_help_is_printed_and_nothing_else_is_done(kernel):
+    answer = kernel.run("%perfmon start --help")
+    assert answer.text.lstrip().startswith("%perfmon [--interval SECONDS]")
+    assert "--window SECONDS" in answer.text
+    assert kernel.value("running_monitor()") == "None"
 
 
 def test_without_samples_there_is_nothing_to_show(tmp_path):
@@ -269,7 +333,7 @@ def test_help_is_good_documentation(kernel):
     text = re.sub(r"\x1b\[[\d;]*m", "", reply["content"]["data"]["text/plain"])
     words = ["%perfmon [--interval SECONDS]", "%perfmon log run.csv", "%%perfmon?"]
     words += [f"{action.name}: {action.help}" for action in ACTIONS.values()]
-    assert len(words) == 10
+    assert len(words) == 3 + len(ACTIONS)
     assert [word for word in words if word not in re.sub(r"\s+", " ", text)] == []
 
 
@@ -518,10 +582,16 @@ def test_in_a_terminal_it_prints_the_values_as_text(tmp_path):
     %perfmon cells
     """
     printed = in_terminal(tmp_path, textwrap.dedent(code))
-    shown = re.findall(r"^(Out.*)?<PerformancePanel: .*RAM [\d.]+%, Disk [\d.]+%>$", printed, re.MULTILINE)
+    shown = re.findall(r"^RAM +[\d.]+%  [\d.]+ of [\d.]+ [MGT]iB.*\nDisk +[\d.]+%  ", printed, re.MULTILINE)
     assert len(shown) == 3
+    # The numbers end in the same column.
+    panels = re.findall(r"^CPU +[\d.]+(?=%)|^RAM of this process +[\d.]+ [MG]i(?=B)", printed, re.MULTILINE)
+    assert len(panels) == 6
+    assert len(set(map(len, panels[:2]))) == len(set(map(len, panels[-2:]))) == 1
+    assert len(re.findall(r"^at [\d:]{8}, sampled every (5|0.2) s$", printed, re.MULTILINE)) == 3
+    assert "<PerformancePanel" not in printed
     assert re.search(r"^ram_used_bytes +[\d.]+ [MG]iB( +[\d.]+ [MG]iB){4}$", printed, re.MULTILINE)
-    assert re.search(r"^\d +1(\.\d)? s .* import time; time.sleep\(1\)$", printed, re.MULTILINE), printed
+    assert re.search(r"^\d  import time; time.sleep\(1\) +1(\.\d)? s ", printed, re.MULTILINE), printed
 
 
 def test_in_a_terminal_a_measured_cell_ends_with_an_empty_line(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from perfmon_widgets import Metric, Sample
 from perfmon_widgets.collectors.linux.host import METRICS as HOST
 from perfmon_widgets.collectors.linux.host import OPTIONAL_METRICS as OPTIONAL
-from perfmon_widgets.views.gauges import Reading, readings
+from perfmon_widgets.views.gauges import Reading, in_lines, readings
 
 GIBIBYTE = 2.0**30
 PROCESS = Metric("process_cpu_percent", "percent", "process", "This kernel's share.")
@@ -257,3 +257,30 @@ def test_the_level_of_a_gpu_is_that_of_its_memory(full, level):
 def test_a_gpu_with_power_alone_has_a_gauge_without_numbers():
     reading = read(gpu("gpu0", "power_watts"), {"gpu0/power_watts": 150.0})["GPU"]
     assert math.isnan(reading.percent)
+
+
+# -- as text -----------------------------------------------------------------------------------------------
+
+
+def test_the_readings_are_aligned_lines_with_this_process_and_reasons():
+    metrics = [
+        Metric("cpu_percent", "percent", "cpu", "Busy."),
+        PROCESS,
+        Metric("process_ram_bytes", "bytes", "process", "Its memory.", label="RAM of this process"),
+        Metric("process_read_bytes_per_second", "bytes_per_second", "process", "Its reads.", label="read"),
+    ]
+    values = {"cpu_percent": 43.2, "process_cpu_percent": 7.1, "process_ram_bytes": 1.5 * GIBIBYTE}
+    values["process_read_bytes_per_second"] = math.nan
+    errors = {"gpu": "no driver", "process_read_bytes_per_second": "needs Linux"}
+    assert in_lines(metrics, Sample(0.0, values), errors).splitlines() == [
+        "GPU                        –  no driver",
+        "CPU                      43%  this kernel 7.1%",
+        "process cpu             7.1%",
+        "RAM of this process  1.5 GiB",
+        "read                       –  needs Linux",
+    ]
+
+
+def test_before_the_first_sample_the_lines_say_so():
+    lines = in_lines([PROCESS], None, {}).splitlines()
+    assert lines[1] == "process cpu  –  waiting for a second sample"

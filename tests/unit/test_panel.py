@@ -786,11 +786,17 @@ def test_a_panel_that_becomes_an_output_has_the_newest_values(monitor, wire, in_
     panel.close()
 
 
-def test_in_a_terminal_the_panel_is_one_line_of_values(panel, monitor, machine):
+def test_in_a_terminal_the_panel_is_aligned_lines_of_values(panel, monitor, machine):
     machine.values = {"cpu_percent": 9.0, "ram_percent": 22.0, "disk_percent": 50.0}
     monitor.sample()
-    text = panel._repr_mimebundle_()["text/plain"]
-    assert text == "<PerformancePanel: GPU –, CPU 9%, RAM 22%, Disk 50%>"
+    lines = panel._repr_mimebundle_()["text/plain"].splitlines()
+    assert [line.split()[:2] for line in lines[:4]] == [
+        ["GPU", "–"],
+        ["CPU", "9%"],
+        ["RAM", "22%"],
+        ["Disk", "50%"],
+    ]
+    assert re.fullmatch(r"at \d\d:\d\d:\d\d, the monitor is stopped", lines[-1])
 
 
 # -- how many messages -------------------------------------------------------------------------------------

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
+import time
+from datetime import datetime, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfmon_widgets.views.text import format_change, format_duration, format_used, format_value, scale_for
+from perfmon_widgets.views.text import (
+    align,
+    format_change,
+    format_duration,
+    format_period,
+    format_used,
+    format_value,
+    scale_for,
+)
 
 KIB, MIB, GIB, TIB = 2.0**10, 2.0**20, 2.0**30, 2.0**40
 
@@ -150,3 +160,22 @@ def test_a_length_of_time_is_as_short_as_it_is_clear(seconds, text):
 )
 def test_a_change_has_a_sign(change, unit, text):
     assert format_change(change, unit) == text
+
+
+def test_a_period_is_in_the_zone_of_this_computer(monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        start = datetime(2030, 1, 31, 10, 0, 5, tzinfo=timezone.utc)
+        assert format_period(start, start.replace(minute=10)) == "2030-01-31 15:30:05 – 15:40:05 (UTC+0530)"
+        assert format_period(start, start.replace(hour=20)) == (
+            "2030-01-31 15:30:05 – 2030-02-01 01:30:05 (UTC+0530)"
+        )
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_columns_of_texts_are_aligned():
+    assert align([("a", "1", "x"), ("long", "22", "")]) == "a      1  x\nlong  22"
+    assert align([("a", "1"), ("long", "22")], left=(1,)) == "   a  1\nlong  22"
