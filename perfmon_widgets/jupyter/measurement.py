@@ -6,10 +6,11 @@ import math
 import os
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from perfmon_widgets.metrics import Sample
-from perfmon_widgets.views.headline import gpus, headline
+from perfmon_widgets.views.headline import gpus, headline_of_cells
 from perfmon_widgets.views.statistics import Totals
 from perfmon_widgets.views.text import format_change, format_duration, format_value
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from perfmon_widgets.core.monitor import PerformanceMonitor
+    from perfmon_widgets.views.figures import Figure
 
 # Seconds between samples, unless the user chooses another number or the monitor samples more often anyway.
 _DEFAULT_INTERVAL = 0.2
@@ -105,7 +107,10 @@ class Measurement:
         return " · ".join(parts)
 
     def picture(self) -> str:
-        """CPU, memory and each GPU in use, in percent over time, as SVG; empty for fewer than two rows."""
+        """CPU and memory of this process and of each GPU in use over time, as SVG; each amount with its peak.
+
+        The same columns as summary() has. Empty for fewer than two rows.
+        """
         # Here, since a terminal draws no pictures.
         from perfmon_widgets.views.figures import chosen, fill, rows_of  # noqa: PLC0415
         from perfmon_widgets.views.svg import picture  # noqa: PLC0415
@@ -114,14 +119,24 @@ class Measurement:
             return ""
         rows = rows_of(self.rows)
         known = rows.known()
-        names = [
-            metric.name
-            for metric in headline(self._monitor.metrics)
-            if metric.unit == "percent" and metric.name in known
+        names = [metric.name for metric in headline_of_cells(self._monitor.metrics) if metric.name in known]
+        figures = [
+            self._with_peaks(fill(figure, rows, points=_MAX_POINTS))
+            for figure in chosen(names, self._monitor.metrics)
         ]
-        figures = [fill(figure, rows, points=_MAX_POINTS) for figure in chosen(names, self._monitor.metrics)]
         start, end = float(rows.times.min()), float(rows.times.max())
         return picture(figures, min(self._started, start), end) if figures else ""
+
+    def _with_peaks(self, figure: Figure) -> Figure:
+        """The same figure, with the peak of an amount of bytes next to the name of its line."""
+        if figure.unit != "bytes":
+            return figure
+        peaks = [self._totals.peak(line.name) for line in figure.lines]
+        lines = [
+            line._replace(name=f"{line.name}, peak {format_value(peak, figure.unit)}")
+            for line, peak in zip(figure.lines, peaks, strict=True)
+        ]
+        return replace(figure, lines=tuple(lines))
 
 
 def _amount(totals: Totals, column: str) -> str:

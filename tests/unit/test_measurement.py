@@ -89,13 +89,18 @@ def test_the_picture_has_a_line_for_cpu_memory_and_each_gpu_in_use():
     assert "process_cpu_percent" in texts
     assert "gpu0/utilization_percent" in texts
     assert "gpu1/utilization_percent" not in texts
-    assert "ram_percent" not in texts  # this monitor has no such column
+    # Issue 17: as the line of text says, not the machine's percentage.
+    assert "process_ram_bytes, peak 900 MiB" in texts
+    assert made.summary().split(" · ")[2].startswith("RAM peak 900 MiB")
+    assert "gpu0/memory_used_bytes, peak 8 MiB" in texts
+    assert not any(text.startswith("ram_") for text in texts)
 
 
 def test_the_picture_of_a_long_time_keeps_its_peaks_and_is_small():
     values = itertools.chain([0.0] * 700, [77.0], itertools.repeat(0.0))
+    busy = Metric("process_cpu_percent", "percent", "process", "")
     monitor = PerformanceMonitor(
-        [FakeCollector("ram_percent", read=lambda: {"ram_percent": next(values)})], interval=NEVER
+        [FakeCollector(metrics=[busy], read=lambda: {busy.name: next(values)})], interval=NEVER
     )
     made = Measurement(monitor, NEVER)
     for _ in range(5000):
