@@ -6,20 +6,59 @@ import errno
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError  # the built-in one only from Python 3.11
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeAlias
 
 from perfmon_widgets.forks import renew_after_fork
-
-# A call and the future that gets its result; None ends the thread.
-_Queue: TypeAlias = "SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]"
+from perfmon_widgets.interrupts import Event, start_thread
 
 
 class NoAnswerError(Exception):
     """The call has not returned in time, or was not made because an earlier one has not returned."""
+
+
+class _Call:
+    """A call of a function on another thread, and what has come of it."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._returned = Event()
+        self._result: Any = None
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        """Call the function. Never raises."""
+        returned = self._returned
+        try:
+            self._result = self._function()
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that asked
+            self._error = error
+        except BaseException as error:  # noqa: BLE001 - a SystemExit here must not end the caller's thread
+            self._error = RuntimeError(repr(error))
+        # The error refers to this frame. Without these two lines it would keep itself and the caller alive.
+        del self._function
+        del self
+        returned.set()
+
+    def done(self) -> bool:
+        """Whether the function has returned, or raised."""
+        return self._returned.is_set()
+
+    def result(self, seconds: float) -> Any:
+        """Return what the function returns, or raise what it raises; NoAnswerError after so many seconds."""
+        if not self._returned.wait(seconds):
+            raise NoAnswerError
+        if self._error is not None:
+            try:
+                raise self._error
+            finally:
+                del self  # the error refers to this frame
+        return self._result
+
+
+# None ends the thread.
+_Queue: TypeAlias = "SimpleQueue[_Call | None]"
 
 
 class TimeoutThread:
@@ -39,7 +78,7 @@ class TimeoutThread:
         self._queue: _Queue | None = None
         self._thread: Thread | None = None
         self._finalizer: Any = None
-        self._last: Future[Any] | None = None
+        self._last: _Call | None = None
         self._called_at = 0.0
 
     def ask(self, function: Callable[[], Any], seconds: float) -> Any:
@@ -51,31 +90,34 @@ class TimeoutThread:
         if self.busy:
             raise NoAnswerError
         queue = self._queue or self._start()
-        future: Future[Any] = Future()
-        self._last, self._called_at = future, time.monotonic()
-        queue.put((future, function))
+        call = _Call(function)
+        self._called_at = time.monotonic()
+        queue.put(call)  # before it counts as the last one: an interrupt in between must not make this busy
+        self._last = call
         try:
-            return future.result(seconds)
-        except FutureTimeoutError:
-            raise NoAnswerError from None
+            return call.result(seconds)
         finally:
-            if future.done():
+            if call.done():
                 self._last = None  # an exception in it refers to the frames of all callers
+            del call
 
     def _start(self) -> _Queue:
         """Start the thread, and return the queue that it reads."""
         queue: _Queue = SimpleQueue()
         thread = Thread(target=_run, args=(queue,), name=self._name, daemon=True)
         try:
-            thread.start()
+            start_thread(thread)
+            # Dropping this object ends the thread, which refers to the queue only. The finalizer does not
+            # join: it may run on that very thread.
+            self._finalizer = weakref.finalize(self, queue.put, None)
+            self._finalizer.atexit = False
+            # Set last: if the start fails, the next call must try again.
+            self._queue, self._thread = queue, thread
         except RuntimeError as error:
             raise OSError(errno.EAGAIN, str(error)) from None
-        # Dropping this object ends the thread, which refers to the queue only. The finalizer does not join:
-        # it may run on that very thread.
-        self._finalizer = weakref.finalize(self, queue.put, None)
-        self._finalizer.atexit = False
-        # Set last: if the start fails, the next call must try again.
-        self._queue, self._thread = queue, thread
+        except BaseException:  # an interrupt: nothing else would end this thread
+            queue.put(None)
+            raise
         return queue
 
     @property
@@ -90,10 +132,13 @@ class TimeoutThread:
 
     def close(self) -> None:
         """End the thread as soon as its call returns; does not wait for that."""
-        if self._queue is not None:
-            self._queue.put(None)
+        queue = self._queue
+        if queue is not None:
+            try:
+                queue.put(None)
+            finally:
+                self._queue = None  # also after an interrupt: nothing reads this queue any more
             self._finalizer.detach()
-        self._queue = None
 
     def join(self, seconds: float) -> None:
         """Wait up to ``seconds`` for the end of the thread; not at all while a call has not returned."""
@@ -103,12 +148,6 @@ class TimeoutThread:
 
 def _run(queue: _Queue) -> None:
     """Run what arrives in the queue; keeps no reference between calls, so that callers can be collected."""
-    while (item := queue.get()) is not None:
-        future, function = item
-        try:
-            future.set_result(function())
-        except Exception as error:  # noqa: BLE001 - raised again in the thread that asked
-            future.set_exception(error)
-        except BaseException as error:  # noqa: BLE001 - a SystemExit here must not end the caller's thread
-            future.set_exception(RuntimeError(repr(error)))
-        del item, future, function
+    while (call := queue.get()) is not None:
+        call.run()
+        del call

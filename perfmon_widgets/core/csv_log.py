@@ -31,6 +31,7 @@ from perfmon_widgets.core.log_files import (
     sentence,
 )
 from perfmon_widgets.forks import renew_after_fork
+from perfmon_widgets.interrupts import acquire
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -175,11 +176,14 @@ class CsvLog:
         If a write hangs for more than a second, the thread that writes closes the file as soon as it can.
         """
         self._stopped = True
-        if self._lock.acquire(timeout=TIMEOUT):
-            try:
-                if self._stopped:  # otherwise a start() has ended the log and started another meanwhile
-                    self._end()
-            finally:
+        taken: list[bool] = []
+        try:
+            acquire(self._lock, TIMEOUT, taken)
+            # Not if a start() has ended the log and started another meanwhile.
+            if True in taken and self._stopped:
+                self._end()
+        finally:
+            if True in taken:
                 self._lock.release()
         self._warn()
 

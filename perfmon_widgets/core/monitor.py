@@ -29,6 +29,8 @@ _FOR_A_SAMPLE = 0.005
 # A sample that is at most this many seconds old also shows the start of a span. Below statistics.RIGHT_BEFORE
 # by the time that a slow reading takes.
 _FRESH = 0.05
+# Seconds that start() waits for the end of the thread before, if a stop() was interrupted or has timed out.
+_FOR_THE_LAST_THREAD = 0.1
 
 
 class PerformanceMonitor(Stores):
@@ -172,22 +174,35 @@ class PerformanceMonitor(Stores):
         A sample is taken at its start and at its end. If many short spans follow each other, a rate limit
         applies: about ten such samples a second. Raises TypeError or ValueError for an unusable name.
         """
-        span = self.begin(SPAN, name)
+        span = self._spans.new(SPAN, name)
+        raised = True
         try:
+            self._begin(span)
             yield
-        except BaseException:
-            self.end(span, raised=True)
-            raise
-        self.end(span)
+            raised = False
+        finally:
+            try:
+                self.end(span, raised=raised)
+            except BaseException:  # an interrupt must not leave it open
+                self._spans.end(span, raised=raised)
+                raise
 
     def begin(self, kind: str, name: str, execution_count: int | None = None) -> Span:
         """Start a span or cell, which end() ends: for code that cannot use ``with``."""
+        span = self._spans.new(kind, name, execution_count)
+        try:
+            self._begin(span)
+        except BaseException:  # an interrupt: the caller does not get the span, and so cannot end it
+            self._spans.end(span, raised=True)
+            raise
+        return span
+
+    def _begin(self, span: Span) -> None:
         sampler = self._running_sampler()
         if sampler is not None and time.monotonic() - sampler.newest >= _FRESH:
             sampler.sample_soon(_timeout(sampler))
-        span = self._spans.begin(kind, name, execution_count)
+        self._spans.start(span)
         self._write_spans()
-        return span
 
     def end(self, span: Span, *, raised: bool = False) -> None:
         """End a span or cell that begin() started; does nothing if it has ended."""
@@ -240,7 +255,8 @@ class PerformanceMonitor(Stores):
             if self.running:
                 return
             if self._sampler is not None:
-                self._sampler.wake()  # an interrupted stop may have left it asleep
+                # After an interrupted start or stop there may be a thread; it is not waited for if it hangs.
+                self._sampler.stop(_FOR_THE_LAST_THREAD)
             self.started = time.monotonic()
             sampler = self._sampler = Sampler(
                 self._sample,
@@ -271,7 +287,7 @@ class PerformanceMonitor(Stores):
         again = self.running  # another thread has started it meanwhile, and perhaps a log too
         if not again or self._log.path is log:
             self._log.stop()
-        if not again and (sampler is None or not sampler.is_alive()):
+        if not again and (sampler is None or sampler.ended):
             self._close_sources()  # otherwise that thread does it, as soon as it can
         if was_running:
             self._state_subscribers.notify(False)
@@ -306,7 +322,7 @@ class PerformanceMonitor(Stores):
     def _write_spans(self) -> None:
         """Write new spans soon on the sampling thread; at once and here if the monitor is not running."""
         sampler = self._sampler
-        if sampler is None or not sampler.is_alive():
+        if sampler is None or sampler.ended:
             self._span_log.write()
         elif self._log.running:
             sampler.wake()

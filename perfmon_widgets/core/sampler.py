@@ -10,9 +10,13 @@ import time
 from collections.abc import Callable
 
 from perfmon_widgets.forks import renew_after_fork
+from perfmon_widgets.interrupts import Event, start_thread
 
 TIMEOUT = 5.0
 """Seconds that stop() waits for the thread, in which a reading may hang in a driver."""
+
+# Seconds to wait for a thread whose start was interrupted: nothing says whether there is one.
+_AFTER_INTERRUPTED_START = 0.1
 
 # The rate limit of requested samples, since a loop may request one in each pass. On average it is one
 # per _EVERY seconds. Up to _BURST in a row are allowed, so that a few quick cells get samples of their own.
@@ -68,7 +72,11 @@ class Sampler(threading.Thread):
         # Held while there is no reason to wake up. Waiting for a lock is a single call; an Event needs many.
         self._wake_up = threading.Lock()
         self._wake_up.acquire()
-        self._stored = threading.Event()  # set when a requested sample is there
+        self._stored = Event()  # set, and replaced, when a requested sample is there
+        # The state of the thread. Thread.is_alive() would not know it after an interrupt: see interrupts.py.
+        self._launched = False  # whether there may be a thread
+        self._began = False  # whether there is, or was, one
+        self._over = Event()  # set when it has nothing left to do
         self._timed_out = False  # whether a caller of sample_soon() has, since the newest sample
         self._usual_switch_interval = math.nan  # set again at the end; NaN while it is unchanged
         renew_after_fork(self)
@@ -88,21 +96,22 @@ class Sampler(threading.Thread):
         """
         now = time.monotonic()
         allowed = now >= self._within_limit_from()  # before the thread counts this one
-        self._stored.clear()
+        stored = self._stored
         requested, self._requested = self._requested, True
         if not requested:  # otherwise the thread knows already
             self.wake()
         if timeout and not self._timed_out and allowed:
             # Right after another sample it is due _APART later. Without waiting that long, what the caller
             # does next would be counted as what came before.
-            self._timed_out = not self._stored.wait(timeout + max(0.0, self.newest + _APART - now))
+            self._timed_out = not stored.wait(timeout + max(0.0, self.newest + _APART - now))
 
     def sample_stored(self) -> None:
         """Note that a sample is stored. Called before the subscribers, so that no caller waits for those."""
         self.newest = time.monotonic()
         self._timed_out = False
-        if not self._requested and not self._stored.is_set():  # otherwise it had begun before the request
-            self._stored.set()
+        if not self._requested:  # otherwise it had begun before the request
+            stored, self._stored = self._stored, Event()
+            stored.set()
 
     def _due_if_requested(self) -> float:
         """Return the monotonic time from which a requested sample may be taken."""
@@ -111,21 +120,46 @@ class Sampler(threading.Thread):
     def _within_limit_from(self) -> float:
         return self._paid_until - (_BURST - 1) * _EVERY
 
-    def stop(self) -> None:
-        """End the thread and wait for its end, unless a reading hangs or this is the thread itself."""
+    def start(self) -> None:
+        """Start the thread; raises RuntimeError if the system has no more threads."""
+        self._launched = True
+        try:
+            start_thread(self)
+        except RuntimeError:
+            self._launched = False
+            raise
+        self._began = True
+
+    def stop(self, timeout: float = TIMEOUT) -> None:
+        """End the thread. Waits up to ``timeout`` seconds for its end, unless this is the thread itself."""
         self._stopping = True
         self.wake()
-        if threading.current_thread() is not self:
-            with contextlib.suppress(RuntimeError):  # an interrupted start may have made no thread
-                self.join(TIMEOUT)
+        if self.ended or threading.current_thread() is self:
+            return
+        if self._over.wait(timeout if self._began else min(timeout, _AFTER_INTERRUPTED_START)):
+            self.join(timeout)  # it has nothing left to do
+        elif not self._began:
+            self._launched = False  # there is no thread, or it ends as soon as it begins
 
     @property
     def running(self) -> bool:
         """Whether samples are being taken."""
-        return self.is_alive() and not self._stopping
+        return self._began and not self._stopping and not self._over.is_set()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the thread has nothing left to do, or was never started."""
+        return not self._launched or self._over.is_set()
 
     def run(self) -> None:
         """Take the samples until stop()."""
+        self._began = True
+        try:
+            self._sample_until_stopped()
+        finally:
+            self._over.set()
+
+    def _sample_until_stopped(self) -> None:
         interval = self._interval()
         due = time.monotonic()
         after_gap = self._after_gap

@@ -147,19 +147,23 @@ class Sources:
         if not self._opened:
             return
         self._opened = False
-        for name, collector in self._collectors.items():
-            if name in self._threads and self._threads[name].busy:
-                self._opened = True
-                continue
-            with self._errors.catch(f"{name}.close"):
-                close = getattr(collector, "close", None)
-                if name in self._threads and callable(close):
-                    _ask(self._threads[name], close, "close()")
-                elif close is not None:
-                    close()
-        for thread in self._threads.values():
-            thread.close()
-            thread.join(TIMEOUT)
+        try:
+            for name, collector in self._collectors.items():
+                if name in self._threads and self._threads[name].busy:
+                    self._opened = True
+                    continue
+                with self._errors.catch(f"{name}.close"):
+                    close = getattr(collector, "close", None)
+                    if name in self._threads and callable(close):
+                        _ask(self._threads[name], close, "close()")
+                    elif close is not None:
+                        close()
+            for thread in self._threads.values():
+                thread.close()
+                thread.join(TIMEOUT)
+        except BaseException:  # an interrupt: the next call closes the rest
+            self._opened = True
+            raise
 
 
 def _ask(thread: TimeoutThread, function: Callable[[], Any], what: str) -> Any:

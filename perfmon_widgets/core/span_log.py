@@ -21,6 +21,7 @@ from perfmon_widgets.core.csv_log import TIMEOUT, CsvLog
 from perfmon_widgets.core.log_files import APPEND, sentence, spans_path
 from perfmon_widgets.core.spans import CELL, MARK, SPAN, Span, Spans, table
 from perfmon_widgets.forks import renew_after_fork
+from perfmon_widgets.interrupts import acquire
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,25 +54,30 @@ class SpanLog:
         if self._log.path is None:
             self._spans.news()  # dropped: a log that starts later begins with all spans there are
             return
-        # Not blocking: this may be a signal handler that adds a mark, and the interrupted code may hold the
+        # Not waiting: this may be a signal handler that adds a mark, and the interrupted code may hold the
         # lock. The thread that holds the lock checks for more after releasing it.
-        while self._behind() and self._lock.acquire(blocking=False):
-            try:
-                self._write()
-            finally:
-                self._lock.release()
+        while self._behind() and self._write_within(0):
+            pass
 
     def _behind(self) -> bool:
         return self._spans.has_news or self._log.path is not self._path
 
     def end(self) -> None:
         """Write what is new for the last time. Never raises; gives up on a write that hangs."""
-        if self._lock.acquire(timeout=TIMEOUT):
-            try:
-                self._write()
-            finally:
-                self._lock.release()
+        self._write_within(TIMEOUT)
         self._over = True
+
+    def _write_within(self, seconds: float) -> bool:
+        """Write what is new, if the lock becomes free within so many seconds; returns whether it did."""
+        taken: list[bool] = []
+        try:
+            acquire(self._lock, seconds, taken)
+            if True in taken:
+                self._write()
+        finally:
+            if True in taken:
+                self._lock.release()
+        return True in taken
 
     def _write(self) -> None:
         path = self._log.path

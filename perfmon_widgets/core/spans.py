@@ -100,29 +100,47 @@ class Spans:
 
     def begin(self, kind: str, name: str, execution_count: int | None = None) -> Span:
         """Start a span now and return it; raises TypeError or ValueError for an unusable name."""
+        span = self.new(kind, name, execution_count)
+        self.start(span)
+        return span
+
+    def new(self, kind: str, name: str, execution_count: int | None = None) -> Span:
+        """Return a span that start() starts; raises TypeError or ValueError for an unusable name.
+
+        A caller who has the span before it is started can end it, wherever an interrupt comes.
+        """
         span = Span(next(self._numbers), kind, _checked(kind, name), math.nan)
         span.execution_count = execution_count
+        return span
+
+    def start(self, span: Span) -> None:
+        """Start a new span now."""
         span.start, span.began, span.cpu_began = time.time(), self._clock(), time.process_time()
         with self._lock:
             if len(self._open) >= CAP:
                 self._open.pop(next(iter(self._open)), None)
             self._open[span.number] = span
             self._news.append(span)
-        return span
 
     def end(self, span: Span, *, raised: bool = False) -> None:
-        """End the span now; does nothing if it has ended."""
+        """End the span now; does nothing if it has ended, or was never started.
+
+        After an interrupt in here, another call does the rest.
+        """
         now, ended, cpu = time.time(), self._clock(), time.process_time()
         with self._lock:
-            if not math.isnan(span.end):
+            if math.isnan(span.began) or (not math.isnan(span.end) and span.number not in self._open):
                 return
-            span.ended, span.seconds, span.cpu_seconds = ended, ended - span.began, cpu - span.cpu_began
-            # If the clock was set back, the end would lie before the start: tables and figures need it after.
-            span.end, span.raised = max(now, span.start), raised
-            self._open.pop(span.number, None)
+            if math.isnan(span.end):
+                span.ended, span.seconds, span.cpu_seconds = ended, ended - span.began, cpu - span.cpu_began
+                # If the clock was set back, the end would lie before the start: tables need it after.
+                span.end, span.raised = max(now, span.start), raised
             self._trim()
-            self._ended[span.kind].append(span)
+            of_kind = self._ended[span.kind]
+            if not of_kind or of_kind[-1] is not span:
+                of_kind.append(span)
             self._news.append(span)
+            self._open.pop(span.number, None)  # last: a span that is still open can be ended again
 
     def mark(self, label: str) -> None:
         """Add a mark now; raises TypeError or ValueError for an unusable label."""

@@ -143,7 +143,12 @@ class ExecutedCells:
                 monitors = dict(self._monitors)
             if cell is not None:
                 for monitor, span in cell.spans:
-                    monitor.end(span, raised=result is None or not result.success)
+                    raised = result is None or not result.success
+                    try:
+                        monitor.end(span, raised=raised)
+                    except BaseException:  # an interrupt must not leave it open
+                        monitor.end(span, raised=raised)
+                        raise
             elif result is not None and result.execution_count is not None and _counts(result.info):
                 # The first monitor was started in this cell, but in a nested execution that does not count,
                 # such as the body of %%capture. So _find_running() found that execution instead of the cell.

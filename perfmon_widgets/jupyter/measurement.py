@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from perfmon_widgets.interrupts import Event
 from perfmon_widgets.metrics import Sample
 from perfmon_widgets.views.headline import gpus, headline_of_cells
 from perfmon_widgets.views.statistics import Totals
@@ -155,7 +155,7 @@ def have_row(monitor: PerformanceMonitor, since: float) -> None:
 
     Waits a moment for the sampling thread to take one. If none comes, takes a sample itself.
     """
-    taken = threading.Event()
+    taken = Event()
 
     def notice(sample: Sample) -> None:
         if sample.time >= since:

@@ -13,12 +13,12 @@ for rates and shares, which the collectors measure over just that time, and clos
 from __future__ import annotations
 
 import math
-import threading
 import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from perfmon_widgets.interrupts import Event
 from perfmon_widgets.metrics import Sample
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Totals:
     """
 
     def __init__(self) -> None:
-        self.begun = threading.Event()
+        self.begun = Event()
         """Set by the first sample."""
         self.count = 0
         """Number of samples."""

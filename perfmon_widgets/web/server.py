@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from perfmon_widgets.core.protocol import check_monitor
 from perfmon_widgets.core.shared import default_monitor
 from perfmon_widgets.forks import renew_after_fork
+from perfmon_widgets.interrupts import Event, start_thread
 from perfmon_widgets.web.connections import Connections
 from perfmon_widgets.web.handler import Requests
 from perfmon_widgets.web.refusals import Refusals
@@ -74,11 +75,12 @@ class PerformanceServer:
         self._connections = Connections(self._socket, requests, self._refusals)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
-        self._ready = threading.Event()
+        self._ready = Event()
+        self._closed = False  # whether the thread is to end, also one whose start was interrupted
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="perfmon-server", daemon=True)
         try:
-            self._thread.start()
+            start_thread(self._thread)
             self._ready.wait()
             if self._failure is not None:
                 self._thread.join()
@@ -115,6 +117,7 @@ class PerformanceServer:
 
     def stop(self) -> None:
         """Close the port and all connections, and end the thread. Does nothing if it is stopped."""
+        self._closed = True
         loop = self._loop
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # another thread has stopped it just now
@@ -144,7 +147,8 @@ class PerformanceServer:
         self._connections.open()
         self._loop = asyncio.get_running_loop()
         self._ready.set()
-        await self._stopping.wait()
+        if not self._closed:
+            await self._stopping.wait()
         await self._connections.close()
 
     @contextlib.contextmanager

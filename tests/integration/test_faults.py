@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +24,7 @@ import pandas as pd
 import pytest
 from fakes import hung_disk
 from fakes.collectors import FakeCollector, OtherCollector, Samples
+from fakes.interrupt import Interrupt
 
 from perfmon_widgets import PerformanceMonitor, read_csv, read_spans
 from perfmon_widgets.collectors.linux import disk
@@ -677,51 +678,11 @@ def test_a_thousand_starts_and_stops_leave_nothing_behind(folder):
 # -- interrupts --------------------------------------------------------------------------------------------
 
 
-class Interrupt:
-    """A keyboard interrupt by a timer, and only while an action runs.
-
-    Python may see a signal late: one that comes just as the main thread takes the GIL waits, in some
-    versions, until it is taken once more. It must not end the test then.
-    """
-
-    def __init__(self) -> None:
-        self.due = False
-
-    def __call__(self, *_: object) -> None:
-        if self.due:
-            self.due = False
-            raise KeyboardInterrupt
-
-    def ends(self, action: Callable[[], object], after: float) -> bool:
-        """Whether the action was ended by the interrupt that comes `after` seconds after its begin."""
-        try:
-            try:
-                self.due = True
-                signal.setitimer(signal.ITIMER_REAL, after)
-                action()
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                self.due = False
-        except (KeyboardInterrupt, RuntimeError):  # the latter where it fell into a lock of threading
-            return True
-        return False
-
-
-def test_an_interrupt_that_is_seen_late_interrupts_nothing():
-    interrupt = Interrupt()
-    interrupt()
-    assert interrupt.ends(interrupt, after=10)
-    assert not interrupt.ends(lambda: None, after=10)
-    interrupt()
-
-
 # Python itself drops an interrupt that falls into a callback of its own.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_in_a_start_or_a_stop_leaves_a_monitor_that_can_be_started_and_stopped():
-    interrupt = Interrupt()
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        hits = 0
+    hits = 0
+    with Interrupt() as interrupt:
         for number in range(600):
             monitor = PerformanceMonitor([FakeCollector("row_count")], interval=10)
             after = 2e-6 + (number % 100) * 4e-6
@@ -735,9 +696,42 @@ def test_an_interrupt_in_a_start_or_a_stop_leaves_a_monitor_that_can_be_started_
             while any(thread.is_alive() for thread in threading.enumerate() if isinstance(thread, Sampler)):
                 assert time.monotonic() < deadline, f"a thread goes on after round {number}"
                 time.sleep(0.001)
-        assert hits > 30
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    assert hits > 30
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_after_interrupts_anywhere_one_start_makes_one_thread_and_one_stop_leaves_none(folder):
+    """An interrupt inside Thread.is_alive() makes Python believe that the thread has ended."""
+    monitor = PerformanceMonitor([OtherCollector("row_count")], interval=0.05)
+    monitor.start()
+    path = monitor.log.start("run.csv")
+
+    def work() -> None:
+        monitor.mark("step")
+        monitor.record(loss=1)
+        with monitor.span("s"):
+            pass
+
+    def samplers() -> int:
+        return sum(isinstance(thread, Sampler) for thread in threading.enumerate())
+
+    with Interrupt() as interrupt:
+        hits = sum(interrupt.ends_loop(work, 0.001 + 7e-6 * number) for number in range(300))
+    assert hits > 100
+    assert monitor.running
+    monitor.start()
+    assert samplers() == 1
+    monitor.mark("last")
+    monitor.stop()
+    count = len(monitor.history)
+    time.sleep(0.2)
+    assert len(monitor.history) == count
+    assert samplers() == 0
+    assert not monitor._span_log._lock.locked()
+    assert "last" in set(read_spans(path)["name"])
+    assert monitor.spans["end"].notna().all()
+    assert len(read_csv(path)) == monitor.log.rows
+    assert read_csv(path)["row_count"].diff().dropna().eq(1).all()
 
 
 HANDLED = """

@@ -148,6 +148,7 @@ def test_reading_the_history_loads_no_widgets(run_python):
 ROOMS = (
     "metrics",
     "forks",
+    "interrupts",
     "collectors",
     "views",
     "core",
@@ -161,9 +162,10 @@ ROOMS = (
 
 LAYERS = {
     **{room: set(ROOMS[: number + 1]) for number, room in enumerate(ROOMS)},
-    "views": {"metrics", "forks", "views"},
+    "views": {"metrics", "forks", "interrupts", "views"},
     "metrics": set(),
     "forks": set(),
+    "interrupts": set(),
     "analysis": {"views"},
     "command": set(),
     "__main__": {"metrics", "collectors", "views", "core", "web", "command"},

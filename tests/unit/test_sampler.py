@@ -246,3 +246,28 @@ def test_a_starved_thread_leaves_a_shorter_switch_interval_alone(taking, switch_
     assert sys.getswitchinterval() == 0.00025
     one.sampler.stop()
     assert sys.getswitchinterval() == 0.00025
+
+
+def test_the_state_of_the_thread_does_not_depend_on_is_alive(taking, monkeypatch):
+    """An interrupt inside is_alive() makes Python believe for ever that the thread has ended."""
+    one = taking(60.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "is_alive", lambda _: False)
+        assert one.sampler.running
+        assert not one.sampler.ended
+    one.sampler.stop()
+    assert one.sampler.ended
+    assert not one.sampler.running
+
+
+def test_a_start_for_which_there_is_no_thread_leaves_nothing_to_wait_for(monkeypatch):
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    sampler = Taking(60.0).sampler
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="new thread"):
+        sampler.start()
+    assert sampler.ended
+    assert not sampler.running
+    sampler.stop()
