@@ -44,7 +44,7 @@ Rows = tuple[int, _Times, _Values]
 TIMEOUT = 1.0
 """Seconds to wait for a write that hangs, for example on a file server that is away."""
 # Seconds between the tries to write after an error that may pass: they double from the first to the longest.
-_FIRST_RETRY, _LONGEST_RETRY = 0.1, 2.0
+FIRST_RETRY, LONGEST_RETRY = 0.1, 2.0
 # The most rows from the window that are written before the next sample: writing them takes some 30 ms.
 _BATCH = 1000
 
@@ -66,6 +66,9 @@ class CsvLog:
     succeeds, with all rows that are still in the window, so a shortage that is shorter than the window loses
     nothing; ``error`` says meanwhile what is wrong. Rows that left the window before are missing in the file,
     and ``error`` says how many. Any other error, such as a file that was deleted, ends the log.
+
+    Files are created for their owner only (0600), since rows and spans may hold secrets. Later parts get the
+    permissions that ``run.csv`` has then.
 
     Rows are not forced to the disk (fsync), since that may take longer than an interval. A process that is
     killed loses no row. If the power fails, or the machine crashes, the rows that the OS kernel had not
@@ -251,7 +254,7 @@ class CsvLog:
         text = sentence(error, self._part)
         if error.errno in TRANSIENT:
             self._behind = True
-            self._delay = min(2 * self._delay or _FIRST_RETRY, _LONGEST_RETRY)
+            self._delay = min(2 * self._delay or FIRST_RETRY, LONGEST_RETRY)
             self._retry_at = self._clock() + self._delay
             text += "; tried again until it succeeds, with the rows that are still in the window"
         else:

@@ -12,6 +12,9 @@ from pathlib import Path
 APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
 """The flags that a file of a log is opened with."""
 
+PRIVATE = 0o600
+"""The permissions of a new log: rows and spans may hold secrets, such as the first lines of cells."""
+
 TRANSIENT = frozenset(
     getattr(errno, name)
     for name in (
@@ -35,6 +38,7 @@ _WORDS = {
     errno.EROFS: "{folder} is read-only; name a directory that you may write in",
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "your disk quota is used up; free some space",
+    errno.EEXIST: "something else has this name; move it and start another log",
     errno.EISDIR: "it is a directory; name a file in it",
     errno.EFBIG: "the file is as large as it may be here; start another log",
     errno.EBADF: "the program has closed the file; start another log",
@@ -91,7 +95,7 @@ def create(asked: Path) -> tuple[Path, int]:
         if _is_taken(path):
             continue
         try:
-            return path, os.open(path, APPEND | os.O_CREAT | os.O_EXCL, 0o666)
+            return path, os.open(path, APPEND | os.O_CREAT | os.O_EXCL, PRIVATE)
         except FileExistsError:
             continue
     raise AssertionError("count() has no end")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CAP = 10_000
 """How many spans of each kind are kept at most; then the oldest are dropped."""
+NEWS = 4 * CAP
+"""How many starts, ends and marks that are not written to a file yet are kept at most."""
 LONGEST_NAME = 200
 """How many characters of a name are kept."""
 
@@ -85,7 +87,8 @@ class Spans:
         self._numbers = itertools.count(1)
         self._open: dict[int, Span] = {}
         self._ended: dict[str, deque[Span]] = {kind: deque(maxlen=CAP) for kind in (CELL, SPAN, MARK)}
-        self._news: deque[Span] = deque(maxlen=CAP)
+        self._news: deque[Span] = deque(maxlen=NEWS)
+        self._dropped = 0  # how many news were lost since there were more than NEWS
         self.renew_after_fork()
         renew_after_fork(self)
 
@@ -120,7 +123,7 @@ class Spans:
             if len(self._open) >= CAP:
                 self._open.pop(next(iter(self._open)), None)
             self._open[span.number] = span
-            self._news.append(span)
+            self._note(span)
 
     def end(self, span: Span, *, raised: bool = False) -> None:
         """End the span now; does nothing if it has ended, or was never started.
@@ -139,7 +142,7 @@ class Spans:
             of_kind = self._ended[span.kind]
             if not of_kind or of_kind[-1] is not span:
                 of_kind.append(span)
-            self._news.append(span)
+            self._note(span)
             self._open.pop(span.number, None)  # last: a span that is still open can be ended again
 
     def mark(self, label: str) -> None:
@@ -149,7 +152,7 @@ class Spans:
         with self._lock:
             self._trim()
             self._ended[MARK].append(span)
-            self._news.append(span)
+            self._note(span)
 
     def _trim(self) -> None:
         """Drop what ended before the oldest row. Not called for each row, so that samples stay cheap."""
@@ -164,6 +167,17 @@ class Spans:
         finally:
             self._trimming = False
 
+    def _note(self, span: Span) -> None:
+        if len(self._news) == NEWS:
+            self._dropped += 1
+        self._news.append(span)
+
+    def take_dropped(self) -> int:
+        """Return how many starts, ends and marks news() has missed since the last call of this method."""
+        with self._lock:
+            dropped, self._dropped = self._dropped, 0
+        return dropped
+
     @property
     def has_news(self) -> bool:
         """Whether news() would return any spans."""
@@ -174,7 +188,7 @@ class Spans:
         if not self._news:
             return []
         with self._lock:
-            news, self._news = self._news, deque(maxlen=CAP)
+            news, self._news = self._news, deque(maxlen=NEWS)
         return sorted({span.number: span for span in news}.values(), key=_number)
 
     def all(self, *kinds: str) -> list[Span]:

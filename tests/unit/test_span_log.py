@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+import stat
 import threading
 import time
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from fakes.collectors import FakeCollector, Samples
 
 from perfmon_widgets import PerformanceMonitor, read_csv, read_spans
-from perfmon_widgets.core.spans import CELL
+from perfmon_widgets.core.spans import CELL, NEWS
 from perfmon_widgets.views.report import by_span
 
 
@@ -371,3 +373,154 @@ def test_a_forked_child_leaves_a_file_that_is_not_there_yet_to_its_parent(monito
     monitor.stop()
     assert monitor.errors == {}
     assert read_spans("run.csv")["name"].tolist() == ["parent's"]
+
+
+# -- what can go wrong -------------------------------------------------------------------------------------
+
+
+class Full:
+    """os.write of a disk that can be full."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self._write = os.write
+
+    def write(self, descriptor: int, content: bytes) -> int:
+        if self.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self._write(descriptor, content)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Full:
+    made = Full()
+    monkeypatch.setattr(os, "write", made.write)
+    return made
+
+
+def test_a_shortage_loses_no_line_once_there_is_room_again(monitor, disk, caplog):
+    now = [0.0]
+    monitor._span_log._clock = lambda: now[0]
+    path = monitor.log.start("run.csv")
+    monitor.mark("a")
+    disk.full = True
+    with monitor.span("b"):
+        monitor.mark("c")
+    assert "the disk is full; free some space" in monitor.errors["span log"]
+    disk.full = False
+    now[0] += 10
+    monitor.mark("d")
+    assert monitor.errors == {}
+    assert read_spans(path)["name"].tolist() == ["a", "b", "c", "d"]
+    assert read_spans(path)["end"].notna().all()
+    assert [message for message in caplog.messages if message.startswith("span log: ")] == [
+        caplog.messages[0]
+    ]
+    monitor.stop()
+
+
+def test_a_shortage_that_is_over_is_noticed_without_another_mark(folder, disk):
+    with PerformanceMonitor([FakeCollector("a_percent")], interval=0.02) as monitor:
+        path = monitor.log.start("run.csv")
+        disk.full = True
+        monitor.mark("a")
+        deadline = time.monotonic() + 10
+        while "span log" not in monitor.errors:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        disk.full = False
+        while not len(read_spans(path)):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    assert monitor.errors == {}
+
+
+def test_a_shortage_at_the_end_says_how_much_is_missing(monitor, disk):
+    monitor.log.start("run.csv")
+    disk.full = True
+    monitor.mark("a")
+    monitor.mark("b")
+    monitor.stop()
+    assert monitor.errors["span log"].startswith("2 starts, ends and marks are missing: cannot log to ")
+
+
+def test_what_comes_faster_than_it_can_be_written_is_dropped_and_counted(folder):
+    busy, go_on = threading.Event(), threading.Event()
+    marks = NEWS + 5000
+    with PerformanceMonitor([FakeCollector("a_percent")], interval=60) as monitor:
+        path = monitor.log.start("run.csv")
+        monitor.mark("first")
+        deadline = time.monotonic() + 10
+        while not len(read_spans(path)):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        monitor.call_soon(lambda: (busy.set(), go_on.wait(30)))
+        assert busy.wait(30)
+        for number in range(marks):
+            monitor.mark(str(number))
+        go_on.set()
+    spans = read_spans(path)
+    assert len(spans) + spans.attrs["dropped"] == 1 + marks
+    assert spans["name"].iloc[-1] == str(marks - 1)
+    assert spans.attrs["dropped"] == marks - NEWS
+    assert set(spans["kind"]) == {"mark"}
+    assert monitor.errors == {
+        "span log": f"{marks - NEWS} starts, ends and marks are missing in {folder}/run.spans.csv: "
+        "more came than could be written"
+    }
+
+
+def test_a_link_or_a_pipe_that_is_put_in_the_place_of_the_file_is_left_alone(monitor, folder):
+    path = monitor.log.start("run.csv")
+    monitor.mark("a")
+    file, victim = folder / "run.spans.csv", folder / "victim"
+    victim.write_text("precious")
+    file.rename(folder / "kept.csv")
+    file.symlink_to(victim)
+    monitor.mark("b")
+    file.unlink()
+    os.mkfifo(file)
+    monitor.mark("c")  # opening it would wait for a reader for ever
+    monitor.stop()
+    file.unlink()
+    (folder / "kept.csv").rename(file)
+    assert victim.read_text() == "precious"
+    assert read_spans(path)["name"].tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("victim"), Path.touch])
+def test_what_is_there_before_the_file_is_made_is_never_written_to(monitor, folder, make):
+    monitor.log.start("run.csv")
+    make(folder / "run.spans.csv")
+    monitor.mark("a")
+    assert "something else has this name; move it" in monitor.errors["span log"]
+    assert not (folder / "victim").exists()
+    monitor.stop()
+
+
+def test_a_file_that_was_emptied_goes_on_with_a_header(monitor, folder):
+    path = monitor.log.start("run.csv")
+    monitor.mark("a")
+    os.truncate(folder / "run.spans.csv", 0)
+    monitor.mark("b")
+    monitor.stop()
+    assert read_spans(path)["name"].tolist() == ["b"]
+
+
+def test_the_file_has_the_permissions_of_the_log(monitor, folder):
+    path = monitor.log.start("run.csv")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o644)
+    monitor.mark("a")
+    monitor.stop()
+    assert stat.S_IMODE((folder / "run.spans.csv").stat().st_mode) == 0o644
+
+
+def test_a_log_is_for_its_owner_only(monitor, folder):
+    monitor.log.start("run.csv")
+    monitor.mark("a")
+    monitor.record(loss=1)
+    monitor.sample()
+    monitor.stop()
+    assert names(folder) == ["run.csv", "run.part2.csv", "run.spans.csv"]
+    assert {stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()} == {0o600}
