@@ -10,9 +10,10 @@ import shlex
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from perfmon_widgets.clocks import time
 
 if TYPE_CHECKING:
     from perfmon_widgets.command import Result

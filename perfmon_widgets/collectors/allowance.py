@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
+
+from perfmon_widgets.clocks import time
 
 # The share of one CPU that each kind of work may use.
 _SHARE = 0.001

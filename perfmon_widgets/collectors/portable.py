@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import psutil
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors.affinity import allowed_cpus
 from perfmon_widgets.collectors.linux import host, process
 from perfmon_widgets.collectors.linux.cpu import core_metric

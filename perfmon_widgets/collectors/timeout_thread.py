@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import time
 import weakref
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeAlias
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.interrupts import Event, start_thread
 

@@ -15,11 +15,11 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.core.csv_lines import header_line, row_line
 from perfmon_widgets.core.log_files import (
     APPEND,
@@ -76,7 +76,7 @@ class CsvLog:
     """
 
     def __init__(
-        self, columns: Sequence[str], rows: Callable[[], Rows], clock: Callable[[], float] = monotonic
+        self, columns: Sequence[str], rows: Callable[[], Rows], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.ending: Callable[[], object] = lambda: None
         """Called before the file is closed, for what is written next to it."""

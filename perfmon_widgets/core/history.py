@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import struct
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.forks import renew_after_fork
 
 if TYPE_CHECKING:

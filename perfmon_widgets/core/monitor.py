@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors import Collector, default_collectors
 from perfmon_widgets.core.actions import Actions
 from perfmon_widgets.core.errors import Subscribers, name_of

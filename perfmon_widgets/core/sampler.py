@@ -6,9 +6,9 @@ import contextlib
 import math
 import sys
 import threading
-import time
 from collections.abc import Callable
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.interrupts import Event, start_thread
 

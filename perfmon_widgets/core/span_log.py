@@ -18,9 +18,9 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.core.csv_log import FIRST_RETRY, LONGEST_RETRY, TIMEOUT, CsvLog
 from perfmon_widgets.core.log_files import APPEND, PRIVATE, TRANSIENT, append_whole, sentence, spans_path
 from perfmon_widgets.core.spans import CELL, MARK, NEWS, SPAN, Span, Spans, table
@@ -53,7 +53,7 @@ class SpanLog:
     Safe to use from any thread.
     """
 
-    def __init__(self, log: CsvLog, spans: Spans, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, log: CsvLog, spans: Spans, clock: Callable[[], float] = time.monotonic) -> None:
         self.error: str | None = None
         """Why the file is not written at present or any longer, or what it lacks; None if all is well."""
         self._log = log

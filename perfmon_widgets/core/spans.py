@@ -10,12 +10,12 @@ import itertools
 import math
 import re
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.forks import renew_after_fork
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from typing import Any, NamedTuple
 
 from IPython.core.getipython import get_ipython
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.core import spans
 from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.jupyter.kernel import log_exceptions

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.interrupts import Event
 from perfmon_widgets.metrics import Sample
 from perfmon_widgets.views.headline import gpus, headline_of_cells

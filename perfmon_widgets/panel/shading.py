@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import bqplot
 import numpy as np
 from numpy.typing import NDArray
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.panel.axes import make_labels
 from perfmon_widgets.views.stretches import LOOKS, Named, Stretch, edges, names, stretches
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import html
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.core.protocol import Monitor
 from perfmon_widgets.core.spans import Span
 from perfmon_widgets.jupyter import kernel

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
+
+from perfmon_widgets.clocks import time
 
 HEARTBEAT = 300.0
 """Seconds between the messages of a page that shows a panel: 12 messages an hour.

@@ -13,11 +13,11 @@ for rates and shares, which the collectors measure over just that time, and clos
 from __future__ import annotations
 
 import math
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.interrupts import Event
 from perfmon_widgets.metrics import Sample
 

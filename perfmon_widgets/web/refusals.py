@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import time
+
+from perfmon_widgets.clocks import time
 
 _logger = logging.getLogger(__name__)
 

@@ -147,6 +147,7 @@ def test_reading_the_history_loads_no_widgets(run_python):
 
 ROOMS = (
     "metrics",
+    "clocks",
     "forks",
     "interrupts",
     "collectors",
@@ -162,13 +163,14 @@ ROOMS = (
 
 LAYERS = {
     **{room: set(ROOMS[: number + 1]) for number, room in enumerate(ROOMS)},
-    "views": {"metrics", "forks", "interrupts", "views"},
+    "views": {"metrics", "clocks", "forks", "interrupts", "views"},
     "metrics": set(),
+    "clocks": set(),
     "forks": set(),
     "interrupts": set(),
     "analysis": {"views"},
     "command": set(),
-    "__main__": {"metrics", "collectors", "views", "core", "web", "command"},
+    "__main__": {"metrics", "clocks", "collectors", "views", "core", "web", "command"},
     "__init__": set(ROOMS),
 }
 

@@ -166,7 +166,7 @@ def test_another_since_is_refused(monitor: PerformanceMonitor, since: str) -> No
 def test_history_is_ten_minutes_of_a_longer_window(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monitor = PerformanceMonitor([FakeCollector("cpu_percent")], window=7200)
     for minute in range(0, 60, 5):
-        monkeypatch.setattr("time.time", lambda minute=minute: 1e9 + 60 * minute)
+        monkeypatch.setattr("perfmon_widgets.clocks.time.time", lambda minute=minute: 1e9 + 60 * minute)
         monitor.sample()
     monkeypatch.undo()
     assert content(get(monitor, HISTORY))["values"]["cpu_percent"] == [9, 10, 11]

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from fakes.collectors import FakeCollector, Samples
 
-from perfmon_widgets import PerformanceMonitor
+from perfmon_widgets import PerformanceMonitor, clocks
 from perfmon_widgets.jupyter import measurement
 from perfmon_widgets.jupyter.measurement import Measurement, have_row
 from perfmon_widgets.metrics import Metric, unit_of
@@ -136,7 +136,7 @@ def test_a_time_that_is_set_meanwhile_changes_neither_the_line_nor_the_rows(monk
         made = Measurement(monitor, NEVER)
         before = len(monitor.history)
         time_of_day = time.time
-        monkeypatch.setattr(time, "time", lambda: time_of_day() + step)
+        monkeypatch.setattr(clocks.time, "time", lambda: time_of_day() + step)
         monitor.sample()
         monitor.sample()
         made.end()

@@ -25,7 +25,7 @@ from fakes.collectors import FakeCollector, Samples
 from fakes.comm import Message, Wire
 from ipywidgets.widgets.widget import _instances
 
-from perfmon_widgets import Metric, PerformanceMonitor, PerformancePanel, read_csv
+from perfmon_widgets import Metric, PerformanceMonitor, PerformancePanel, clocks, read_csv
 from perfmon_widgets.collectors.linux.host import METRICS as HOST
 from perfmon_widgets.core.csv_log import CsvLog
 from perfmon_widgets.core.registry import registry
@@ -742,7 +742,7 @@ def test_the_table_is_made_anew_though_the_clock_was_set_back(show, monitor, in_
     monitor.sample()
     panel._repr_mimebundle_()
     time_of_day = time.time
-    monkeypatch.setattr(time, "time", lambda: time_of_day() - 3600)
+    monkeypatch.setattr(clocks.time, "time", lambda: time_of_day() - 3600)
     monitor.sample()
     panel.close()
     assert [again for _, _, again in in_kernel.shown] == [False, True]
@@ -970,7 +970,7 @@ def test_a_clock_that_was_set_back_stops_no_part_of_the_panel(show, wire, folder
     for _ in range(3):
         monitor.sample()
     time_of_day = time.time
-    monkeypatch.setattr(time, "time", lambda: time_of_day() - back)
+    monkeypatch.setattr(clocks.time, "time", lambda: time_of_day() - back)
     monitor.log.start(folder / "log.csv")
     monitor.sample()
     monitor.sample()

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from fakes.collectors import read
 
-from perfmon_widgets import PerformanceMonitor
+from perfmon_widgets import PerformanceMonitor, clocks
 from perfmon_widgets.collectors import Collector, portable
 from perfmon_widgets.collectors.linux import host, limits, process
 from perfmon_widgets.collectors.linux.host import HostCollector
@@ -166,7 +166,7 @@ def test_where_nothing_can_be_read_it_fails_as_a_whole(monkeypatch):
     made = PortableCollector()
     for call in ("virtual_memory", "swap_memory", "disk_usage", "cpu_times", "Process.memory_info"):
         monkeypatch.setattr(f"psutil.{call}", fail)
-    monkeypatch.setattr(time, "process_time", fail)
+    monkeypatch.setattr(clocks.time, "process_time", fail)
     with pytest.raises(OSError, match=r"nothing can be read: .*no access"):
         made.collect()
 

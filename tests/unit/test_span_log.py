@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from fakes.collectors import FakeCollector, Samples
 
-from perfmon_widgets import PerformanceMonitor, read_csv, read_spans
+from perfmon_widgets import PerformanceMonitor, clocks, read_csv, read_spans
 from perfmon_widgets.core.spans import CELL, NEWS
 from perfmon_widgets.views.report import by_span
 
@@ -300,7 +300,7 @@ def test_the_duration_of_a_span_is_kept_though_the_clock_was_set_meanwhile(monit
     path = monitor.log.start("run.csv")
     time_of_day = time.time
     with monitor.span("a"):
-        monkeypatch.setattr(time, "time", lambda: time_of_day() - 3600)
+        monkeypatch.setattr(clocks.time, "time", lambda: time_of_day() - 3600)
     monitor.stop()
     told = read_spans(path)
     assert told["start"].tolist() == told["end"].tolist()

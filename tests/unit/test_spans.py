@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from fakes.collectors import FakeCollector, metric
 
-from perfmon_widgets import PerformanceMonitor, read_csv
+from perfmon_widgets import PerformanceMonitor, clocks, read_csv
 from perfmon_widgets.core.recorded import MAX_SERIES
 from perfmon_widgets.core.spans import CAP, LONGEST_NAME, MARK, SPAN, Spans
 
@@ -631,7 +631,7 @@ def test_the_rows_of_a_span_are_its_own_though_the_clock_is_set_meanwhile(monkey
     with monitor.span("a"):
         threading.Event().wait(0.02)
         monitor.sample()
-        monkeypatch.setattr(time, "time", lambda: time_of_day() + step)
+        monkeypatch.setattr(clocks.time, "time", lambda: time_of_day() + step)
         threading.Event().wait(0.02)
         monitor.sample()
     threading.Event().wait(0.05)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import math
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors.linux import jupyterhub
 from perfmon_widgets.collectors.linux.limits import Allowed, CpuQuota
 from perfmon_widgets.collectors.linux.system_file import SystemFile

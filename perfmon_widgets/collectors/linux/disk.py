@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors.linux.block_devices import (
     find_devices,
     is_anonymous,

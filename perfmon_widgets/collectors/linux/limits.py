@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors.affinity import allowed_cpus
 from perfmon_widgets.collectors.linux.cgroups import Groups, groups
 from perfmon_widgets.collectors.linux.memory_limit import (

@@ -6,11 +6,11 @@ import contextlib
 import errno
 import math
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors.linux import jupyterhub
 from perfmon_widgets.collectors.linux.limits import Allowed
 from perfmon_widgets.collectors.linux.memory_limit import MemoryLimit, WorkingSet

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import math
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors.allowance import Allowance
 from perfmon_widgets.collectors.linux.processes import PROC
 from perfmon_widgets.collectors.linux.system_file import SystemFile, read_once

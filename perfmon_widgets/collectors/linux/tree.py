@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 from pathlib import Path
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors.allowance import Allowance
 from perfmon_widgets.collectors.linux.processes import PROC, children, own_number
 from perfmon_widgets.collectors.linux.system_file import SystemFile, read_once

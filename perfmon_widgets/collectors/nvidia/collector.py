@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import os
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors.allowance import Allowance
 from perfmon_widgets.collectors.linux.processes import PROC
 from perfmon_widgets.collectors.nvidia.device import Device, find

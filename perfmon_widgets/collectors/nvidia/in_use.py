@@ -10,13 +10,13 @@ import ctypes
 import os
 import re
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors.allowance import Allowance
 from perfmon_widgets.collectors.linux.processes import PROC, children, own_number
 from perfmon_widgets.collectors.linux.system_file import read_once

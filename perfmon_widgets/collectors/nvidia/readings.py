@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import math
-import time
 from collections.abc import Sequence
 from typing import Any
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors.nvidia.errors import (
     FUNCTION_NOT_FOUND,
     INVALID,
