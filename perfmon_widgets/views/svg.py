@@ -6,6 +6,7 @@ The colours are readable on white and on black, because a picture does not know 
 from __future__ import annotations
 
 import html
+import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
@@ -27,6 +28,7 @@ _LEFT, _RIGHT, _ABOVE, _ROW, _BELOW = 52, 16, 18, 15, 22  # pixels around them; 
 _SMALL_WIDTH, _SMALL_HEIGHT = 160, 28  # pixels of a sparkline
 _INK, _GRID = "#808080", "#80808055"
 _LETTER = 6.2  # pixels that a letter takes, about
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class _Entry(NamedTuple):
@@ -182,4 +184,9 @@ def _clock(time: float, seconds: float) -> str:
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}">{html.escape(text)}</text>'
+    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}">{_escaped(text)}</text>'
+
+
+def _escaped(text: str) -> str:
+    """The text as XML has it; a character that XML cannot have, such as a control character, is replaced."""
+    return html.escape(_NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", text))

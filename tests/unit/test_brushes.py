@@ -213,3 +213,15 @@ def test_all_brushes_draw_and_name_the_same_cells_spans_and_marks():
         assert areas.colors[at] == look.color
         assert plotted_areas[at].colors == [look.color], kind
         assert any(path.get("stroke") == look.color and path.get("stroke-opacity") for path in paths), kind
+
+
+def test_a_picture_is_valid_xml_whatever_a_name_contains():
+    awkward_ones = [*map(chr, range(32)), "\x7f", "\x85", "\ufffe", "\uffff", "<&>\"'"]
+    times = pd.date_range("2030-01-31", periods=len(awkward_ones), freq="s", tz="UTC", name="time")
+    name = f"a{''.join(awkward_ones)}_percent"
+    history = pd.DataFrame({name: np.arange(float(len(times)))}, index=times)
+    marks = pd.DataFrame({"label": [f"m{each}" for each in awkward_ones]}, index=times)
+    root = ElementTree.fromstring(plot(history, [name], spans=marks).picture)
+    words = "".join(text.text or "" for text in root.iter("{http://www.w3.org/2000/svg}text"))
+    assert "<&>\"'" in words
+    assert "\N{REPLACEMENT CHARACTER}" in words
