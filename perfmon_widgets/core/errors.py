@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
+from perfmon_widgets.collectors.timeout_thread import NoAnswerError, TimeoutThread
 from perfmon_widgets.forks import renew_after_fork
 
 _logger = logging.getLogger(__name__)
@@ -52,13 +54,17 @@ class Errors:
         self.texts.pop(name, None)
 
 
+_Subscriber: TypeAlias = "tuple[Callable[[Notice], object], TimeoutThread | None]"
+"""A callback, and the thread on which it is called with a timeout; None for one of this package."""
+
+
 class Subscribers(Generic[Notice]):
     """Callbacks. If one raises, its error is listed in the errors and the others are still called."""
 
     def __init__(self, kind: str, errors: Errors) -> None:
         self._kind = kind
         self._errors = errors
-        self._callbacks: dict[str, Callable[[Notice], object]] = {}  # by their names in the errors
+        self._subscribers: dict[str, _Subscriber[Notice]] = {}  # by their names in the errors
         self.renew_after_fork()
         renew_after_fork(self)
 
@@ -71,21 +77,32 @@ class Subscribers(Generic[Notice]):
         """Add the callback (at most once), or remove it."""
         with self._lock:
             # Copy on write: a notify() that goes on meanwhile keeps the old dictionary.
-            callbacks = dict(self._callbacks)
-            known = next((name for name, each in callbacks.items() if each == callback), None)
+            subscribers = dict(self._subscribers)
+            known = next((name for name, each in subscribers.items() if each[0] == callback), None)
             if not remove and known is None:
-                callbacks[numbered(f"{self._kind} {name_of(callback)}", callbacks)] = callback
+                name = numbered(f"{self._kind} {name_of(callback)}", subscribers)
+                thread = None if _is_ours(callback) else TimeoutThread("perfmon-subscriber")
+                subscribers[name] = (callback, thread)
             elif remove and known is not None:
-                del callbacks[known]
+                _, thread = subscribers.pop(known)
+                if thread is not None:
+                    thread.close()
                 self._errors.clear(known)
-            self._callbacks = callbacks
+            self._subscribers = subscribers
 
-    def notify(self, notice: Notice) -> None:
-        """Call all callbacks, on this thread."""
+    def notify(self, notice: Notice, timeout: float = math.inf) -> None:
+        """Call all callbacks; without a timeout on this thread.
+
+        A callback of the user's that does not return delays the others once, by ``timeout`` seconds, and is
+        then left out until it has returned.
+        """
         errors = self._errors
-        for name, callback in self._callbacks.items():
+        for name, (callback, thread) in self._subscribers.items():
             try:  # the same as `with errors.catch(name)`, which would cost more than the rest of this method
-                callback(notice)
+                if thread is None or timeout == math.inf:
+                    callback(notice)
+                else:
+                    _call(thread, callback, notice, timeout)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001 - as in catch()
@@ -93,6 +110,33 @@ class Subscribers(Generic[Notice]):
             else:
                 if name in errors.texts:
                     errors.clear(name)
+
+    @property
+    def running_here(self) -> bool:
+        """Whether this thread is one on which a callback is called with a timeout."""
+        return any(thread is not None and thread.is_current for _, thread in self._subscribers.values())
+
+    def close(self, timeout: float) -> None:
+        """End the threads; waits up to ``timeout`` seconds for each, unless its callback has not returned."""
+        for _, thread in self._subscribers.values():
+            if thread is not None:
+                thread.close()
+                thread.join(timeout)
+
+
+def _call(
+    thread: TimeoutThread, callback: Callable[[Notice], object], notice: Notice, timeout: float
+) -> None:
+    try:
+        thread.ask(lambda: callback(notice), timeout)
+    except NoAnswerError:
+        raise TimeoutError(
+            f"it has not returned for more than {timeout:g} s; it is left out until it has"
+        ) from None
+
+
+def _is_ours(callback: Callable[..., object]) -> bool:
+    return str(getattr(callback, "__module__", "")).startswith("perfmon_widgets.")
 
 
 def text_of(thing: object) -> str:

@@ -14,7 +14,7 @@ from perfmon_widgets.core.actions import Actions
 from perfmon_widgets.core.errors import Subscribers, name_of
 from perfmon_widgets.core.history import microseconds
 from perfmon_widgets.core.registry import registry
-from perfmon_widgets.core.sampler import Sampler
+from perfmon_widgets.core.sampler import TIMEOUT, Sampler
 from perfmon_widgets.core.spans import SPAN, Span, watchers
 from perfmon_widgets.core.stores import Stores
 from perfmon_widgets.forks import renew_after_fork
@@ -125,7 +125,7 @@ class PerformanceMonitor(Stores):
             sampler = self._sampler
             if sampler is not None:
                 sampler.sample_stored()
-        self._sample_subscribers.notify(sample)
+        self._sample_subscribers.notify(sample, TIMEOUT if with_timeout else math.inf)
         return sample
 
     def _clock_was_set(self, now: float) -> bool:
@@ -147,7 +147,11 @@ class PerformanceMonitor(Stores):
         self._recorded.adopt(new)
 
     def on_sample(self, callback: Callable[[Sample], object], remove: bool = False) -> None:
-        """Call ``callback(sample)`` with each new sample, on the thread that took it.
+        """Call ``callback(sample)`` with each new sample.
+
+        While the monitor runs, each callback is called on a thread of its own, and the next sample waits for
+        it: at most ``TIMEOUT`` seconds. A callback that takes longer is listed in ``errors`` and left out
+        until it has returned. A sample() by hand calls it on the caller's thread.
 
         Adding the same callback again changes nothing. ``remove=True`` removes it.
         """
@@ -200,16 +204,22 @@ class PerformanceMonitor(Stores):
     def _begin(self, span: Span) -> None:
         sampler = self._running_sampler()
         if sampler is not None and time.monotonic() - sampler.newest >= _FRESH:
-            sampler.sample_soon(_timeout(sampler))
+            sampler.sample_soon(self._timeout(sampler))
         self._spans.start(span)
         self._write_spans()
+
+    def _timeout(self, sampler: Sampler) -> float:
+        """Return the seconds to wait for a sample; 0 on the thread that takes it, or that it waits for."""
+        if sampler is threading.current_thread() or self._sample_subscribers.running_here:
+            return 0.0
+        return _FOR_A_SAMPLE
 
     def end(self, span: Span, *, raised: bool = False) -> None:
         """End a span or cell that begin() started; does nothing if it has ended."""
         self._spans.end(span, raised=raised)
         sampler = self._running_sampler()
         if sampler is not None:
-            sampler.sample_soon(_timeout(sampler))  # before the caller frees or allocates more
+            sampler.sample_soon(self._timeout(sampler))  # before the caller frees or allocates more
         self._write_spans()
 
     def record(self, **values: float) -> None:
@@ -261,7 +271,7 @@ class PerformanceMonitor(Stores):
             sampler = self._sampler = Sampler(
                 self._sample,
                 self._between,
-                self._close_sources,
+                self._close_threads,
                 lambda: self._interval,
                 after_gap=self._latest is not None,
             )
@@ -282,13 +292,14 @@ class PerformanceMonitor(Stores):
         if sampler is not None:
             if self._recorded.waiting:
                 sampler.sample_soon()  # so that the values that were recorded last get a row
-            sampler.stop()
+            # A callback that stops the monitor is waited for by the sampling thread.
+            sampler.stop(0 if self._sample_subscribers.running_here else None)
         self._actions.drain()
         again = self.running  # another thread has started it meanwhile, and perhaps a log too
         if not again or self._log.path is log:
             self._log.stop()
         if not again and (sampler is None or sampler.ended):
-            self._close_sources()  # otherwise that thread does it, as soon as it can
+            self._close_threads()  # otherwise that thread does it, as soon as it can
         if was_running:
             self._state_subscribers.notify(False)
 
@@ -297,7 +308,8 @@ class PerformanceMonitor(Stores):
             with self._errors.catch(name_of(watcher)):
                 watcher(self, running)
 
-    def _close_sources(self) -> None:
+    def _close_threads(self) -> None:
+        self._sample_subscribers.close(TIMEOUT)
         with self._sampling:  # not during a reading
             self._sources.close()
 
@@ -337,11 +349,6 @@ class PerformanceMonitor(Stores):
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"
         return f"<PerformanceMonitor {state}, every {self.interval:g} s, {len(self._columns)} metrics>"
-
-
-def _timeout(sampler: Sampler) -> float:
-    """Return the seconds to wait for a sample; 0 on the thread that takes it."""
-    return 0.0 if sampler is threading.current_thread() else _FOR_A_SAMPLE
 
 
 def _seconds(name: str, value: float) -> float:

@@ -130,8 +130,12 @@ class Sampler(threading.Thread):
             raise
         self._began = True
 
-    def stop(self, timeout: float = TIMEOUT) -> None:
-        """End the thread. Waits up to ``timeout`` seconds for its end, unless this is the thread itself."""
+    def stop(self, timeout: float | None = None) -> None:
+        """End the thread, and wait for its end, unless this is the thread itself.
+
+        Waits up to ``timeout`` seconds, by default ``TIMEOUT``.
+        """
+        timeout = TIMEOUT if timeout is None else timeout
         self._stopping = True
         self.wake()
         if self.ended or threading.current_thread() is self:

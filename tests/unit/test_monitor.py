@@ -26,6 +26,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfmon_widgets import CsvLog, PerformanceMonitor, Sample, read_csv, read_spans
+from perfmon_widgets.core import monitor as monitor_module
+from perfmon_widgets.core import sampler as sampler_module
 from perfmon_widgets.core.protocol import check_monitor
 from perfmon_widgets.core.registry import registry
 from perfmon_widgets.core.sampler import TIMEOUT, Sampler, next_due
@@ -1446,3 +1448,65 @@ def test_a_close_that_hangs_does_not_hold_up_a_stop_for_ever(monkeypatch):
         finally:
             go_on.set()
     assert "close() has not come back" in monitor.errors["FakeCollector.close"]
+
+
+# -- subscribers that do not return ------------------------------------------------------------------------
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_a_subscriber_that_never_returns_is_listed_and_left_out(monkeypatch):
+    monkeypatch.setattr(monitor_module, "TIMEOUT", 0.05)
+    called, go_on, samples = [], threading.Event(), Samples()
+
+    def hang(sample: Sample) -> None:
+        called.append(sample)
+        go_on.wait(60)
+
+    with PerformanceMonitor([FakeCollector("a_percent")], interval=0.01) as monitor:
+        monitor.on_sample(hang)
+        monitor.on_sample(samples)
+        for _ in range(5):
+            samples.next()
+        assert len(called) == 1
+        assert monitor.errors == {
+            "on_sample hang": "it has not returned for more than 0.05 s; it is left out until it has"
+        }
+        go_on.set()
+        until(lambda: len(called) > 1)
+        until(lambda: not monitor.errors)
+
+
+def test_a_subscriber_may_stop_the_monitor_and_use_it(folder):
+    ended = threading.Event()
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=0.01)
+    before = os.times().elapsed
+
+    def use(_: Sample) -> None:
+        monitor.mark("m")
+        with monitor.span("s"):
+            monitor.record(loss=1)
+        monitor.stop()
+        ended.set()
+
+    monitor.on_sample(use)
+    monitor.start()
+    assert ended.wait(10)
+    until(lambda: not any(thread.name.startswith("perfmon") for thread in threading.enumerate()))
+    assert os.times().elapsed - before < sampler_module.TIMEOUT  # nobody has waited for the other
+    assert not monitor.running
+    assert monitor.errors == {}
+    monitor.stop()
+
+
+def test_a_sample_by_hand_calls_subscribers_on_the_callers_thread():
+    threads = []
+    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    monitor.on_sample(lambda _: threads.append(threading.current_thread()))
+    monitor.sample()
+    assert threads == [threading.current_thread()]
