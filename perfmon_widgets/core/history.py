@@ -99,10 +99,11 @@ class History:
         moved[: self._length, : kept.shape[1]] = kept
         self._begin(moved)
 
-    def _oldest_first(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return a copy of the rows in the window."""
-        end = self._first + self._length
-        return np.concatenate((rows[self._first : end], rows[: max(end - len(rows), 0)]))
+    def _oldest_first(self, rows: NDArray[np.float64], skipped: int = 0) -> NDArray[np.float64]:
+        """Return a copy of the rows in the window, without the oldest ``skipped`` of them."""
+        first, end = self._first + skipped, self._first + self._length
+        begin = max(first - len(rows), 0)
+        return np.concatenate((rows[first:end], rows[begin : max(end - len(rows), 0)]))
 
     def __len__(self) -> int:
         return self._length
@@ -120,10 +121,17 @@ class History:
         times = np.rint(1e6 * stamps[:, _TIME]).astype(np.int64).astype("datetime64[us]")
         return count, times, stamps[:, _AFTER_GAP].astype(bool), values
 
-    def read_monotonic(self) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
-        """A copy of the window: the times on the monotonic clock, which rows follow a gap, the values."""
+    def read_monotonic(
+        self, last: float = math.inf
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+        """Return a copy of the window: times on the monotonic clock, which rows follow a gap, values.
+
+        ``last``: only the rows of that many seconds before the newest.
+        """
         with self._lock:
-            rows = self._oldest_first(self._rows)
+            taken = self._oldest_first(self._rows[:, _TAKEN])
+            skipped = int(np.searchsorted(taken, taken[-1] - last)) if len(taken) else 0
+            rows = self._oldest_first(self._rows, skipped)
         return rows[:, _TAKEN], rows[:, _AFTER_GAP].astype(bool), rows[:, _VALUES:]
 
     def frame(self) -> pd.DataFrame:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from perfmon_widgets.core.csv_log import CsvLog
     from perfmon_widgets.core.spans import Span
     from perfmon_widgets.metrics import Metric, Sample
+    from perfmon_widgets.views.evidence import Finding
 
 
 class Monitor(Protocol):
@@ -51,6 +52,8 @@ class Monitor(Protocol):
     def on_state(self, callback: Callable[[bool], object], remove: bool = False) -> None: ...  # noqa: D102
 
     def call_soon(self, action: Callable[[], object], name: str = "") -> None: ...  # noqa: D102
+
+    def findings(self) -> list[Finding]: ...  # noqa: D102
 
     def newest_spans(self, most: int) -> list[Span]: ...  # noqa: D102
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from perfmon_widgets.views.evidence import Finding
+
 
 class Stores:
     """The data of the last ``window`` seconds from these collectors; the subclass PerformanceMonitor adds it.
@@ -147,6 +149,16 @@ class Stores:
         from perfmon_widgets.views.report import summary  # noqa: PLC0415 - a program that only samples never pays
 
         return summary(self.history, since)
+
+    def findings(self) -> list[Finding]:
+        """What holds the work up now, the most pressing first; empty if there is nothing to say.
+
+        Each has ``severity``, ``what``, ``evidence`` and ``advice``; ``str()`` makes one sentence of it.
+        """
+        from perfmon_widgets.views.findings import LOOKS_BACK, findings  # noqa: PLC0415 - as above
+
+        times, after_gap, values = self._history.read_monotonic(LOOKS_BACK)
+        return findings(self.metrics, times, after_gap, values)
 
     def by_cell(self) -> pd.DataFrame:
         """What each cell cost: below ``cell`` the columns of ``cells``, below each metric mean, max, change.

@@ -9,6 +9,12 @@ from typing import NamedTuple
 from perfmon_widgets.metrics import Metric, Sample
 from perfmon_widgets.views.text import MISSING, align, format_used, format_value
 
+# From how many percent on a gauge has another level. The findings use the same numbers.
+WARNING, CRITICAL = 75.0, 90.0
+"""Of memory and disk."""
+CPU_WARNING = 95.0
+GPU_MEMORY_WARNING, GPU_MEMORY_CRITICAL = 90.0, 97.0
+
 
 class Reading(NamedTuple):
     """What one gauge shows of a sample."""
@@ -64,10 +70,10 @@ def readings(
     if "cpu_percent" in row.metrics:
         own = row.number("process_cpu_percent")
         detail = f"this kernel {format_value(own, 'percent')}" if math.isfinite(own) else ""
-        shown["CPU"] = _reading(row, "cpu_percent", detail, warning=95)
+        shown["CPU"] = _reading(row, "cpu_percent", detail, CPU_WARNING)
     for label, name in (("RAM", "ram"), ("Disk", "disk")):
         if f"{name}_percent" in row.metrics:
-            shown[label] = _space(row, name, warning=75, critical=90)
+            shown[label] = _space(row, name, WARNING, CRITICAL)
     return shown
 
 
@@ -124,7 +130,7 @@ def _gpus(row: _Row) -> dict[str, Reading]:
     for where, names in columns.items():
         if any(math.isfinite(row.number(name)) for name in names):
             label = "GPU" if len(columns) == 1 else f"GPU {where.removeprefix('gpu')}"
-            level = _level(row.number(f"{where}/memory_percent"), warning=90, critical=97)
+            level = _level(row.number(f"{where}/memory_percent"), GPU_MEMORY_WARNING, GPU_MEMORY_CRITICAL)
             busy = f"{where}/utilization_percent"
             column = busy if busy in names else ""
             shown[label] = Reading(row.number(busy), row.used(f"{where}/memory"), level, column)

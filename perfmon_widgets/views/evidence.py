@@ -1,0 +1,166 @@
+"""Evidence: the newest rows of a history, as the rules read them; Finding: what a rule found in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from perfmon_widgets.metrics import Metric, place_label
+from perfmon_widgets.views import statistics
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+SEVERITIES = ("critical", "warning", "info")
+"""How pressing a finding is: the work may end; time is lost; worth knowing."""
+
+# A mean is over the newest rows of this many seconds, so that a finding neither comes with a short peak nor
+# stays long after its cause. If samples are far apart, it is over the time of this many rows.
+_NOW, _ROWS_OF_NOW = 30.0, 5
+# A mean of fewer values says nothing.
+_LEAST_VALUES = 3
+# The share of a stretch of time that the rows must cover to say something about all of it.
+_COVERED = 0.9
+
+_CORE = re.compile(r"core\d+/cpu_percent")
+_GPU = re.compile(r"gpu\d*")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that holds the work up; ``str()`` is one sentence."""
+
+    severity: str
+    """``critical``, ``warning`` or ``info``."""
+    what: str
+    """What it is, in a few words: ``GPU 0 waits for the CPU``."""
+    evidence: str
+    """The numbers that show it."""
+    advice: str
+    """What helps."""
+
+    @property
+    def line(self) -> str:
+        """It without the advice, as the panel shows it."""
+        return f"{self.what}: {self.evidence}"
+
+    def __str__(self) -> str:
+        return f"{self.line}; {self.advice}."
+
+
+class Rule(NamedTuple):
+    """One kind of finding."""
+
+    severity: str
+    advice: str
+    find: Callable[[Evidence], Iterable[tuple[str, str]]]
+    """Returns ``what`` and ``evidence`` of each finding; nothing where a column that it needs is missing."""
+
+
+class Evidence:
+    """The newest rows of a history. A number that is missing, or of which there is too little, is NaN.
+
+    Every comparison with NaN is false, so a rule finds nothing where a column does not exist.
+
+    Args:
+        metrics: what the columns of ``values`` mean.
+        times: seconds on any one clock, one per row.
+        after_gap: whether samples are missing before the row.
+        values: of shape (rows, metrics).
+        least: the seconds that a mean must be about; with less, a busy import would be a finding.
+    """
+
+    def __init__(
+        self,
+        metrics: Sequence[Metric],
+        times: Floats,
+        after_gap: NDArray[np.bool_],
+        values: Floats,
+        least: float,
+    ) -> None:
+        self.metrics = {metric.name: metric for metric in metrics[: values.shape[1]]}
+        self.times, self.after_gap = times, after_gap
+        self.seconds = statistics.row_seconds(times, after_gap)
+        self._values, self._least = values, least
+        self._places = {name: place for place, name in enumerate(self.metrics)}
+
+    @cached_property
+    def now(self) -> float:
+        """The length of the time that mean() is about, in seconds."""
+        usual = float(np.median(self.seconds[-_ROWS_OF_NOW:])) if len(self.seconds) else 0.0
+        return max(_NOW, _ROWS_OF_NOW * usual)
+
+    @cached_property
+    def cpus(self) -> float:
+        """How many CPUs this process may use; NaN where it has a quota, whose size is in no column."""
+        count = sum(_CORE.fullmatch(name) is not None for name in self.metrics)
+        return count if count and "cpu_throttled_percent" not in self.metrics else np.nan
+
+    @cached_property
+    def cpus_busy(self) -> float:
+        """How many CPUs this process and its children keep busy on average."""
+        return self.mean("process_cpu_percent") / 100 * self.cpus
+
+    @cached_property
+    def gpus(self) -> dict[str, str]:
+        """The label of each GPU by its place in column names: ``GPU 0`` by ``gpu0``."""
+        places = [metric.where for metric in self.metrics.values() if metric.what == "utilization_percent"]
+        return {place: place_label(place) for place in places if _GPU.fullmatch(place)}
+
+    def newest(self, column: str) -> float:
+        """The value in the newest row."""
+        place = self._places.get(column)
+        return float(self._values[-1, place]) if place is not None and len(self._values) else np.nan
+
+    def mean(self, column: str) -> float:
+        """The time-weighted mean over the last ``now`` seconds."""
+        place = self._places.get(column)
+        return float(self._means[place]) if place is not None else np.nan
+
+    @cached_property
+    def _means(self) -> Floats:
+        rows = self._newest_rows(self.now)
+        values, seconds = self._values[rows], self.seconds[rows]
+        known = np.isfinite(values)
+        enough = (known.sum(axis=0) >= _LEAST_VALUES) & (seconds @ known >= self._least)
+        return np.where(enough, statistics.mean(values, seconds), np.nan)
+
+    def peak(self, column: str, seconds: float) -> float:
+        """The largest value of the last ``seconds`` seconds; NaN if the rows do not cover that time."""
+        rows = self._newest_rows(seconds)
+        values = self._column(column)[rows]
+        known = np.isfinite(values)
+        if not self.seconds[rows] @ known >= _COVERED * seconds:
+            return np.nan
+        return float(values[known].max())
+
+    def missing(self, seconds: float) -> list[float]:
+        """For each gap in the last ``seconds`` seconds, the seconds of which samples are missing."""
+        rows = self._newest_rows(seconds)
+        lost = (np.diff(self.times, prepend=np.nan) - self.seconds)[rows]
+        gaps: list[float] = lost[self.after_gap[rows] & (lost > 0)].tolist()
+        return gaps
+
+    def series(self, column: str) -> tuple[Floats, Floats]:
+        """The times and values of all rows that have a value."""
+        values = self._column(column)
+        known = np.isfinite(values)
+        return self.times[known], values[known]
+
+    def _column(self, column: str) -> Floats:
+        place = self._places.get(column)
+        return self._values[:, place] if place is not None else np.full(len(self._values), np.nan)
+
+    def _newest_rows(self, seconds: float) -> slice:
+        if not len(self.times):
+            return slice(0, 0)
+        # By the order of the rows: in a file, times go back where the computer's clock was set.
+        earlier = np.flatnonzero(self.times <= self.times[-1] - seconds)
+        return slice(int(earlier[-1]) + 1 if len(earlier) else 0, None)

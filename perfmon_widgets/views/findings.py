@@ -1,0 +1,71 @@
+"""Findings: what holds the work up, in sentences with evidence and advice. A rule each, in ``rules/``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perfmon_widgets.metrics import Metric
+from perfmon_widgets.views.evidence import SEVERITIES, Evidence, Finding
+from perfmon_widgets.views.rules import cpu, disk, gpu, memory
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LOOKS_BACK = 600.0
+"""Seconds of history that the rules look at."""
+
+RULES = (
+    memory.RAM_FULL_SOON,
+    memory.RAM_FULL,
+    memory.MACHINE_FULL,
+    disk.FULL_SOON,
+    memory.MEMORY_SHORT,
+    gpu.WAITS_FOR_BATCHES,
+    gpu.WAITS_FOR_CPU,
+    disk.WAITS,
+    gpu.LAGS,
+    cpu.THROTTLED,
+    cpu.BUSY_BY_OTHERS,
+    cpu.LATE,
+    gpu.MEMORY_FULL,
+    disk.FULL,
+    gpu.WAITS_A_LITTLE,
+    cpu.BUSY_BY_THIS_KERNEL,
+    cpu.ONE_OF_MANY,
+    gpu.HELD_IDLE,
+    cpu.IDLE,
+)
+"""All rules; among those of one severity, the more pressing first."""
+
+
+def findings(
+    metrics: Sequence[Metric],
+    times: NDArray[np.float64],
+    after_gap: NDArray[np.bool_],
+    values: NDArray[np.float64],
+    *,
+    least: float = 10.0,
+) -> list[Finding]:
+    """Return what the rows show of what holds the work up, the most pressing first; never raises.
+
+    ``times`` are seconds on any one clock, ``values`` has the shape (rows, metrics), ``after_gap`` says where
+    samples are missing before a row. Means need values of at least ``least`` seconds.
+    """
+    if not len(times):
+        return []
+    evidence = Evidence(metrics, times, after_gap, values, least)
+    with np.errstate(all="ignore"):  # numbers near 1e308 may overflow, and infinite ones be subtracted
+        found = [
+            Finding(rule.severity, what, reason, rule.advice)
+            for rule in RULES
+            for what, reason in rule.find(evidence)
+        ]
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def pressing(found: Sequence[Finding]) -> Finding | None:
+    """Return the first finding; None if there is none, or only that nothing runs."""
+    return next((finding for finding in found if finding.what != cpu.NOTHING_RUNS), None)

@@ -1,0 +1,339 @@
+"""What is said of a history: for each rule one that it finds something in, and one that it nearly does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes.clocks import Clocks
+from fakes.collectors import FakeCollector
+from fakes.histories import CORES, GIB, found, metrics_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perfmon_widgets import PerformanceMonitor
+from perfmon_widgets.views.evidence import SEVERITIES, Finding
+from perfmon_widgets.views.findings import RULES, findings, pressing
+
+GPU = "gpu0/utilization_percent"
+GROWING_RAM = {"ram_used_bytes": lambda t: (10 + t / 60) * GIB, "ram_limit_bytes": 16 * GIB}
+GROWING_DISK = {"disk_used_bytes": lambda t: (10 + t / 60) * GIB, "disk_limit_bytes": 16 * GIB}
+HELD = {"gpu0/memory_percent": 30.0, "gpu0/memory_used_bytes": 24 * GIB, "gpu0/memory_limit_bytes": 80 * GIB}
+
+
+def length(said: str) -> float:
+    """Seconds of history that the case is about."""
+    return 400.0 if "held" in said else 120.0
+
+
+def gpus(*busy: float) -> dict[str, float]:
+    return {f"gpu{number}/utilization_percent": share for number, share in enumerate(busy)}
+
+
+# For each rule: what it says, what makes it say so, the columns that are changed so that it nearly does.
+CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    (
+        "RAM full in about 4 min: 12 of 16 GiB in use, +1.0 GiB/min at this pace",
+        GROWING_RAM,
+        {"ram_limit_bytes": 24 * GIB},
+    ),
+    (
+        "RAM is nearly full: 15 of 16 GiB in use, this kernel has 12 GiB",
+        {
+            "ram_percent": 90.0,
+            "ram_used_bytes": 15 * GIB,
+            "ram_limit_bytes": 16 * GIB,
+            "process_ram_bytes": 12 * GIB,
+        },
+        {"ram_percent": 89.9},
+    ),
+    (
+        "The machine's memory is nearly full, although the container's is not: 61 of 64 GiB in use "
+        "on the machine, 40% of the container's limit",
+        {
+            "ram_percent": 40.0,
+            "host_ram_percent": 95.0,
+            "host_ram_used_bytes": 61 * GIB,
+            "host_ram_limit_bytes": 64 * GIB,
+        },
+        {"host_ram_percent": 94.9},
+    ),
+    (
+        "Disk full in about 4 min: 12 of 16 GiB in use, +1.0 GiB/min at this pace",
+        GROWING_DISK,
+        {"disk_used_bytes": 12 * GIB},
+    ),
+    (
+        "The disk is nearly full: 490 of 500 GiB in use",
+        {"disk_percent": 98.0, "disk_used_bytes": 490 * GIB, "disk_limit_bytes": 500 * GIB},
+        {"disk_percent": 97.9},
+    ),
+    (
+        "Memory is short: programs wait for it for 12% of the time",
+        {"memory_pressure_percent": 12.0},
+        {"memory_pressure_percent": 9.9},
+    ),
+    (
+        "Memory is short: 110 MiB went to the swap space within a minute",
+        {"swap_used_bytes": lambda t: GIB + 2 * 2**20 * t},
+        {"swap_used_bytes": lambda t: GIB + 2**20 * t},
+    ),
+    (
+        "GPU 0 waits for data: 43% of its time the loop waits for the next batch, and the GPU is "
+        "busy 52% of the time",
+        {"waiting_percent": 43.0, GPU: 52.0},
+        {GPU: 85.0},
+    ),
+    (
+        "The loop waits for data: 43% of its time it waits for the next batch",
+        {"waiting_percent": 43.0},
+        {"waiting_percent": 4.9},
+    ),
+    (
+        "The loop waits for data now and then: 12% of its time it waits for the next batch",
+        {"waiting_percent": 12.0},
+        {"waiting_percent": 4.9},
+    ),
+    (
+        "GPU 0 waits for the CPU: it is busy 40% of the time, while this kernel keeps 1.0 of 8 CPUs busy",
+        {GPU: 40.0, "process_cpu_percent": 12.5, **CORES},
+        {GPU: 50.0},
+    ),
+    (
+        "GPU 0 waits for the CPU: it is busy 40% of the time, while this kernel keeps its CPUs busy",
+        {GPU: 40.0, "process_cpu_percent": 80.0, "cpu_throttled_percent": 0.0},
+        {"process_cpu_percent": 79.0},
+    ),
+    (
+        "GPU 0 waits for the disk: it is busy 40% of the time, while this kernel reads 350 MB/s and"
+        " keeps 0.4 of 8 CPUs busy",
+        {GPU: 40.0, "process_cpu_percent": 5.0, "process_read_bytes_per_second": 350e6, **CORES},
+        {"process_read_bytes_per_second": 49e6},
+    ),
+    (
+        "This kernel waits for the disk: this kernel reads 350 MB/s and keeps 0.4 of 8 CPUs busy",
+        {"process_cpu_percent": 5.0, "process_read_bytes_per_second": 350e6, **CORES},
+        {"process_cpu_percent": 50.0},
+    ),
+    (
+        "GPU 2 lags behind: it is busy 36% of the time, the other 3 are 95%",
+        gpus(94, 95, 36, 96),
+        {"gpu2/utilization_percent": 70.0},
+    ),
+    (
+        "GPU 0 lags behind: it is busy 40% of the time, the other is 90%",
+        gpus(40, 90),
+        {"gpu0/utilization_percent": 4.0},
+    ),
+    (
+        "GPU 0 memory is nearly full: 79 of 80 GiB in use",
+        {
+            GPU: 90.0,
+            "gpu0/memory_percent": 98.7,
+            "gpu0/memory_used_bytes": 79 * GIB,
+            "gpu0/memory_limit_bytes": 80 * GIB,
+        },
+        {"gpu0/memory_percent": 96.9},
+    ),
+    (
+        "GPU 0 is idle but its memory is held: 24 of 80 GiB in use, and nothing was computed for 5 min",
+        {GPU: 0.0, **HELD},
+        {GPU: lambda t: np.where(t > 100, 0.0, 30.0)},
+    ),
+    (
+        "The container's CPU quota slows the work down: it is used up in 60% of its periods; for "
+        "the rest of each all threads stand still",
+        {"cpu_throttled_percent": 60.0, "cpu_percent": 90.0, "process_cpu_percent": 90.0},
+        {"cpu_throttled_percent": 24.0},
+    ),
+    (
+        "All CPUs are busy with other programs: 99% busy, this kernel uses 12% of them",
+        {"cpu_percent": 99.0, "process_cpu_percent": 12.0},
+        {"cpu_percent": 94.0},
+    ),
+    (
+        "All CPUs are busy with this kernel: 99% busy, this kernel uses 92% of them",
+        {"cpu_percent": 99.0, "process_cpu_percent": 92.0},
+        {"cpu_percent": 94.0},
+    ),
+    (
+        "Only one of 8 CPUs works for this kernel: it keeps 1.0 CPUs busy, as a single thread of Python does",
+        {"cpu_percent": 20.0, "process_cpu_percent": 12.4, **CORES},
+        {"process_cpu_percent": 18.0},
+    ),
+    (
+        "Nothing runs: for 60 s this kernel used at most 0.2% of its CPUs",
+        {"process_cpu_percent": 0.2, "cpu_percent": 3.0, **CORES},
+        {"process_cpu_percent": lambda t: np.where(t == 80, 3.0, 0.2)},
+    ),
+]
+
+each_case = pytest.mark.parametrize(
+    ("said", "history", "nearly"), CASES, ids=[case[0].partition(":")[0] for case in CASES]
+)
+
+
+@each_case
+def test_a_rule_speaks_where_its_numbers_are_reached_and_only_there(said, history, nearly):
+    assert [finding.line for finding in found(history, seconds=length(said))] == [said]
+    assert found(history | nearly, seconds=length(said)) == []
+
+
+@each_case
+def test_a_rule_is_silent_without_the_columns_it_needs(said, history, nearly):
+    for column in nearly:
+        rest = {name: value for name, value in history.items() if name != column}
+        assert said not in [finding.line for finding in (found(rest, seconds=length(said)) if rest else [])]
+
+
+def test_every_rule_has_a_case():
+    advices = {
+        finding.advice for said, history, _ in CASES for finding in found(history, seconds=length(said))
+    }
+    missing = {rule.advice for rule in RULES} - advices
+    assert [advice[:27] for advice in missing] == ["make that call in a process"]  # has a test of its own
+
+
+def test_a_finding_is_one_sentence():
+    finding = Finding("info", "All CPUs are busy", "99% busy", "use more")
+    assert str(finding) == "All CPUs are busy: 99% busy; use more."
+    assert finding.line == "All CPUs are busy: 99% busy"
+
+
+def test_a_call_that_holds_the_interpreter_lock_is_seen_by_the_missing_samples():
+    times = np.array([*np.arange(0.0, 80.0), 88.0, 89.0, 99.0, 100.0])
+    history = {"process_cpu_percent": 12.5, "cpu_percent": 20.0, **CORES}
+    gaps = np.isin(times, [88.0, 99.0])
+    said = [finding for finding in found(history, times=times, after_gap=gaps) if "GIL" in finding.what]
+    assert [finding.evidence for finding in said] == [
+        "samples of 17 s of the last 60 s are missing, those of up to 9 s in a row"
+    ]
+    once = np.array([*np.arange(0.0, 84.0), 99.0, 100.0])  # as long, but a single time
+    assert not any(
+        "GIL" in finding.what for finding in found(history, times=once, after_gap=np.isin(once, [99.0]))
+    )
+    waiting = history | {"process_cpu_percent": 2.0}  # a driver that does not answer
+    assert not any("GIL" in finding.what for finding in found(waiting, times=times, after_gap=gaps))
+    busy = history | {"cpu_percent": 99.0}  # waiting for a CPU
+    assert not any("GIL" in finding.what for finding in found(busy, times=times, after_gap=gaps))
+
+
+def test_the_most_pressing_comes_first_and_what_is_of_no_use_does_not_come():
+    history = {
+        GPU: 30.0,
+        "process_cpu_percent": 99.0,
+        "cpu_percent": 99.0,
+        "ram_percent": 93.0,
+        "disk_percent": 99.0,
+        **CORES,
+    }
+    said = found(history)
+    assert [finding.what for finding in said] == [
+        "RAM is nearly full",
+        "GPU 0 waits for the CPU",
+        "The disk is nearly full",
+        "All CPUs are busy with this kernel",
+    ]
+    assert [finding.severity for finding in said] == ["critical", "warning", "warning", "info"]
+    assert pressing(said) is said[0]
+
+
+def test_an_idle_kernel_is_no_news():
+    idle = found({"process_cpu_percent": 0.2, "cpu_percent": 3.0, **CORES})
+    assert [finding.what for finding in idle] == ["Nothing runs"]
+    assert pressing(idle) is None
+    assert pressing([]) is None
+
+
+def test_what_steps_measures_replaces_the_guess():
+    history = {GPU: 40.0, "process_cpu_percent": 12.5, **CORES}
+    assert [finding.what for finding in found(history)] == ["GPU 0 waits for the CPU"]
+    measured = history | {"waiting_percent": 30.0}
+    assert [finding.what for finding in found(measured)] == ["GPU 0 waits for data"]
+    assert found(history | {"waiting_percent": 1.0}) == []
+
+
+def test_a_short_peak_is_no_finding():
+    def short(t):
+        return np.where(t > 104, 100.0, 20.0)
+
+    assert found({"cpu_percent": short, "process_cpu_percent": short}) == []
+    assert found({"cpu_percent": 100.0, "process_cpu_percent": 100.0}, seconds=9.0, interval=1.0) == []
+    assert len(found({"cpu_percent": 100.0, "process_cpu_percent": 100.0}, seconds=11.0, interval=1.0)) == 1
+
+
+@pytest.mark.parametrize("interval", [0.1, 1.0, 5.0, 10.0, 60.0])
+def test_findings_are_the_same_at_every_interval(interval):
+    history = {"cpu_percent": 99.0, "process_cpu_percent": 12.0}
+    assert [finding.what for finding in found(history, seconds=600.0, interval=interval)] == [
+        "All CPUs are busy with other programs"
+    ]
+
+
+def test_what_was_before_a_pause_says_nothing_about_now():
+    times = np.array([*np.arange(0.0, 60.0, 5.0), 4000.0, 4005.0])
+    history = {"cpu_percent": 99.0, "process_cpu_percent": 99.0}
+    assert found(history, times=times, after_gap=times == 4000.0) == []
+
+
+# -- findings never raise ----------------------------------------------------------------------------------
+
+COLUMNS = sorted({column for case in CASES for column in case[1]})
+ANY = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.floats(0.0, 100.0),
+    st.sampled_from([0.0, 99.0, 1e308, -1e308, GIB, 16 * GIB]),
+)
+
+
+@st.composite
+def any_history(draw):
+    names = draw(st.lists(st.sampled_from(COLUMNS), unique=True))
+    rows = draw(st.integers(0, 30))
+    steps = draw(st.lists(st.one_of(st.floats(-1e6, 1e6), st.just(5.0)), min_size=rows, max_size=rows))
+    times = np.cumsum(np.array(steps, dtype=float))
+    values = np.array([[draw(ANY) for _ in names] for _ in range(rows)]).reshape(rows, len(names))
+    gaps = np.array(draw(st.lists(st.booleans(), min_size=rows, max_size=rows)), dtype=bool)
+    return names, times, gaps, values
+
+
+@given(any_history())
+def test_findings_never_raise(history):
+    names, times, gaps, values = history
+    said = findings(metrics_of(names), times, gaps, values)
+    assert all(isinstance(finding, Finding) and finding.severity in SEVERITIES for finding in said)
+    assert all("nan" not in str(finding) and "inf" not in str(finding) for finding in said)
+
+
+# -- from a monitor ----------------------------------------------------------------------------------------
+
+
+def test_a_monitor_without_samples_has_nothing_to_say():
+    assert PerformanceMonitor([]).findings() == []
+    assert PerformanceMonitor([FakeCollector("cpu_percent")]).findings() == []
+
+
+def test_a_monitor_says_what_its_newest_rows_show(monkeypatch):
+    clocks = Clocks()
+    monkeypatch.setattr("perfmon_widgets.core.monitor.time", clocks)
+    busy = FakeCollector(
+        "cpu_percent", "process_cpu_percent", read=lambda: {"cpu_percent": 99.0, "process_cpu_percent": 92.0}
+    )
+    monitor = PerformanceMonitor([busy], interval=5.0)
+    monkeypatch.setattr(monitor._history, "_clock", clocks.monotonic)
+    for _ in range(8):
+        clocks.passed += 5.0
+        clocks.set_by -= 3600.0 * (clocks.passed == 20.0)  # setting the clock makes no difference
+        monitor.sample()
+    [finding] = monitor.findings()
+    assert finding.line == "All CPUs are busy with this kernel: 99% busy, this kernel uses 92% of them"
+
+
+def test_a_series_that_was_recorded_since_the_last_sample_changes_nothing():
+    monitor = PerformanceMonitor([FakeCollector("cpu_percent")])
+    monitor.sample()
+    monitor.record(loss=1.0)
+    assert monitor.findings() == []
+    monitor.sample()
+    assert monitor.findings() == []
