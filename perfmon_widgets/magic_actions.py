@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from perfmon_widgets.core.monitor import PerformanceMonitor
     from perfmon_widgets.panel.panel import PerformancePanel
+    from perfmon_widgets.views.evidence import Finding
     from perfmon_widgets.web.server import PerformanceServer
 
 # What the table of cells shows of a column: what follows its label, the statistic, and how it is written.
@@ -115,6 +116,18 @@ def show_summary(line: Line) -> pd.DataFrame:
     return report
 
 
+def show_findings(line: Line) -> list[Finding]:
+    """Print what holds the work up, a sentence each, and return it as a list."""
+    found = line.monitor.findings()
+    for finding in found:
+        print(finding)
+    if not found and line.monitor.latest is None:
+        print("there are no samples yet; %perfmon start begins to take some")
+    elif not found:
+        print("nothing holds the work up, as far as the samples show")
+    return found
+
+
 def show_cells(line: Line) -> pd.DataFrame:
     """Show the headline of each cell that has ended, return ``by_cell()``.
 
@@ -206,6 +219,7 @@ ACTIONS = {
         Action("cells", show_cells, (), "what each executed cell has cost."),
         Action("log", switch_log, ("path", "off", *_PACE), "write every row to a CSV file; --off ends that."),
         Action("serve", serve, _PACE, "answer HTTP requests from this process."),
+        Action("why", show_findings, (), "what holds the work up, with evidence and advice."),
     )
 }
 """What ``%perfmon`` can do, by the word that follows it; without a word it is ``panel``."""

@@ -71,6 +71,7 @@ class PerfmonMagics(Magics):
             %perfmon
             %perfmon start --interval 1 -o monitor
             %perfmon summary
+            %perfmon why
             %perfmon cells -o costs
             %perfmon log run.csv
             %perfmon serve

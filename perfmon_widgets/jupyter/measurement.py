@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from perfmon_widgets.core.monitor import PerformanceMonitor
+    from perfmon_widgets.views.evidence import Finding
     from perfmon_widgets.views.figures import Figure
 
 # Seconds between samples, unless the user chooses another number or the monitor samples more often anyway.
@@ -26,6 +27,8 @@ _DEFAULT_INTERVAL = 0.2
 _MAX_AGE = 0.1
 # Seconds to wait for a row that the sampling thread is about to take.
 _TIMEOUT = 0.02
+# Seconds of samples that can show what held the cell up.
+_LEAST = 2.0
 # The most points of a line in the picture.
 _MAX_POINTS = 400
 
@@ -84,7 +87,7 @@ class Measurement:
             self._monitor.stop()
 
     def summary(self) -> str:
-        """One line: wall time, CPU time, memory, each GPU in use, what was read and written."""
+        """One line: wall time, CPU time, memory, GPUs in use, disk traffic, and what held the cell up."""
         totals = self._totals
         share = format_value(totals.mean("process_cpu_percent"), "percent")
         parts = [
@@ -104,7 +107,19 @@ class Measurement:
             amount = totals.integral(f"process_{kind}_bytes_per_second")
             if math.isfinite(amount):
                 parts.append(f"{word} {format_value(amount, 'bytes')}")
+        parts += [finding.what for finding in self._findings()[:1] if finding.severity != "info"]
         return " · ".join(parts)
+
+    def _findings(self) -> list[Finding]:
+        """What the samples of the cell show."""
+        from perfmon_widgets.views.figures import rows_of  # noqa: PLC0415 - needs numpy
+        from perfmon_widgets.views.findings import findings  # noqa: PLC0415 - as above
+
+        if self.rows is None:
+            return []
+        rows = rows_of(self.rows)
+        metrics = self._monitor.metrics
+        return findings(metrics, rows.times, rows.gaps, rows.values, least=_LEAST, over=self.seconds)
 
     def picture(self) -> str:
         """CPU and memory of this process and of each GPU in use over time, as SVG; each amount with its peak.

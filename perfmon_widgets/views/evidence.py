@@ -75,6 +75,7 @@ class Evidence:
         after_gap: whether samples are missing before the row.
         values: of shape (rows, metrics).
         least: the seconds that a mean must be about; with less, a busy import would be a finding.
+        over: the seconds before the newest row that a mean is over; by default 30, or five samples.
     """
 
     def __init__(
@@ -83,17 +84,21 @@ class Evidence:
         times: Floats,
         after_gap: NDArray[np.bool_],
         values: Floats,
+        *,
         least: float,
+        over: float | None = None,
     ) -> None:
         self.metrics = {metric.name: metric for metric in metrics[: values.shape[1]]}
         self.times, self.after_gap = times, after_gap
         self.seconds = statistics.row_seconds(times, after_gap)
-        self._values, self._least = values, least
+        self._values, self._least, self._over = values, least, over
         self._places = {name: place for place, name in enumerate(self.metrics)}
 
     @cached_property
     def now(self) -> float:
         """The length of the time that mean() is about, in seconds."""
+        if self._over is not None:
+            return self._over
         usual = float(np.median(self.seconds[-_ROWS_OF_NOW:])) if len(self.seconds) else 0.0
         return max(_NOW, _ROWS_OF_NOW * usual)
 

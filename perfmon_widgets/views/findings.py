@@ -48,15 +48,17 @@ def findings(
     values: NDArray[np.float64],
     *,
     least: float = 10.0,
+    over: float | None = None,
 ) -> list[Finding]:
     """Return what the rows show of what holds the work up, the most pressing first; never raises.
 
     ``times`` are seconds on any one clock, ``values`` has the shape (rows, metrics), ``after_gap`` says where
-    samples are missing before a row. Means need values of at least ``least`` seconds.
+    samples are missing before a row. Means need values of at least ``least`` seconds, and
+    are over the last ``over`` seconds; by default 30, or five samples.
     """
     if not len(times):
         return []
-    evidence = Evidence(metrics, times, after_gap, values, least)
+    evidence = Evidence(metrics, times, after_gap, values, least=least, over=over)
     with np.errstate(all="ignore"):  # numbers near 1e308 may overflow, and infinite ones be subtracted
         found = [
             Finding(rule.severity, what, reason, rule.advice)

@@ -174,6 +174,19 @@ def _metrics(monitor: Monitor, _: Request) -> Response:
     return json_response({"metrics": meanings})
 
 
+def _findings(monitor: Monitor, _: Request) -> Response:
+    found = [
+        {
+            "severity": finding.severity,
+            "what": finding.what,
+            "evidence": finding.evidence,
+            "advice": finding.advice,
+        }
+        for finding in monitor.findings()
+    ]
+    return json_response({"findings": found})
+
+
 def _log_state(monitor: Monitor, _: Request) -> Response:
     log = monitor.log
     path = log.path
@@ -213,6 +226,7 @@ ROUTES: dict[str, dict[str, Function]] = {
     _HISTORY: {"GET": _history},
     "/api/performance/logging": {"GET": _log_state, "POST": _switch_log},
     "/api/performance/metrics": {"GET": _metrics},
+    "/api/performance/findings": {"GET": _findings},
     "/metrics": {"GET": _prometheus},
 }
 """Every path, the methods that it answers, and the function that makes each answer."""

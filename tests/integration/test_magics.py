@@ -135,7 +135,7 @@ def test_start_and_stop_and_the_settings(kernel):
     ("line", "error"),
     [
         ("%perfmon strat", "invalid choice: 'strat'"),
-        ("%perfmon strat", "'start', 'stop', 'summary', 'cells', 'log', 'serve'"),
+        ("%perfmon strat", "'start', 'stop', 'summary', 'cells', 'log', 'serve', 'why'"),
         ("%perfmon start --interval 0", "interval must be a number of seconds greater than 0, not 0.0"),
         ("%perfmon start --interval 1 --window -2", "window must be a number of seconds greater than 0"),
         ("%perfmon start --interval soon", "invalid float value: 'soon'"),
@@ -335,6 +335,27 @@ def test_help_is_good_documentation(kernel):
     words += [f"{action.name}: {action.help}" for action in ACTIONS.values()]
     assert len(words) == 3 + len(ACTIONS)
     assert [word for word in words if word not in re.sub(r"\s+", " ", text)] == []
+
+
+def test_why_says_what_holds_the_work_up(kernel):
+    kernel.run("%perfmon start --interval 0.5 -o monitor")
+    # More threads than CPUs, so that all are busy whatever else this machine does.
+    burn = "import hashlib; end = time.monotonic() + 14; block = b'x' * 2**20"
+    work = "while time.monotonic() < end: hashlib.sha256(block).digest()"
+    kernel.run(f"{burn}\nimport os, threading\ndef work():\n    {work}")
+    kernel.run(
+        "threads = [threading.Thread(target=work) for _ in range(2 * os.cpu_count())]\n"
+        "[thread.start() for thread in threads]; [thread.join() for thread in threads]; None"
+    )
+    answer = kernel.run("%perfmon why -o found")
+    assert "All CPUs are busy with " in answer.text
+    assert kernel.value("len(found)") == str(len(answer.text.splitlines()))
+    assert kernel.value("[str(finding) for finding in found]") == str(answer.text.splitlines())
+
+
+def test_why_has_words_where_there_is_nothing_to_say(tmp_path):
+    answer = in_terminal(tmp_path, "%load_ext perfmon_widgets\n%perfmon why\n")
+    assert "there are no samples yet; %perfmon start begins to take some" in answer
 
 
 # -- %%perfmon ---------------------------------------------------------------------------------------------

@@ -19,9 +19,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from perfmon_widgets.core.csv_read import read_csv
 from perfmon_widgets.core.monitor import PerformanceMonitor
 from perfmon_widgets.metrics import Metric
+from perfmon_widgets.views.evidence import Finding
 from perfmon_widgets.web import api, exposition
 
-CURRENT, HISTORY, LOGGING, METRICS, PROMETHEUS = api.ROUTES
+CURRENT, HISTORY, LOGGING, METRICS, FINDINGS, PROMETHEUS = api.ROUTES
 
 
 @pytest.fixture
@@ -600,3 +601,23 @@ def test_what_nobody_foresaw_is_logged_and_not_told(
     monkeypatch.setitem(api.ROUTES, CURRENT, {"GET": fail})
     assert "secret" not in message(get(monitor, CURRENT), 500)
     assert "secret" in caplog.text
+
+
+# -- findings ----------------------------------------------------------------------------------------------
+
+
+def test_findings_are_those_of_the_monitor(monitor, monkeypatch):
+    assert content(get(monitor, FINDINGS)) == {"findings": []}
+    found = Finding("warning", "GPU 0 waits for the CPU", "busy 40% of the time", "use more workers")
+    monkeypatch.setattr(monitor, "findings", lambda: [found])
+    assert content(get(monitor, FINDINGS)) == {
+        "findings": [
+            {
+                "severity": "warning",
+                "what": "GPU 0 waits for the CPU",
+                "evidence": "busy 40% of the time",
+                "advice": "use more workers",
+            }
+        ]
+    }
+    message(api.answer(monitor, api.Request("POST", FINDINGS, {}, b"{}", "application/json")), 405)

@@ -77,6 +77,23 @@ def test_the_line_tells_what_the_samples_tell():
     assert made.rows["process_ram_bytes"].tolist()[:2] == [900 * MIB, 300 * MIB]
 
 
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "clause"),
+    [(90, 40, ["GPU 0 waits for the CPU"]), (90, 90, []), (3, 40, [])],
+    ids=["waiting GPU", "busy GPU", "busy neither"],
+)
+def test_the_line_ends_with_what_held_the_cell_up(monkeypatch, cpu, gpu, clause):
+    monkeypatch.setattr(measurement, "_LEAST", 0.1)
+    with monitor_of(row(100, cpu, gpu, 1)) as monitor:
+        have_row(monitor, since=0)
+        made = Measurement(monitor, NEVER)
+        for _ in range(4):
+            time.sleep(0.05)
+            monitor.sample()
+        made.end()
+    assert made.summary().split(" · ")[6:] == clause
+
+
 def test_the_picture_has_a_line_for_cpu_memory_and_each_gpu_in_use():
     with monitor_of(row(100, 0, 99, 1), row(900, 50, 100, 8), row(300, 20, 0, 4)) as monitor:
         have_row(monitor, since=0)
