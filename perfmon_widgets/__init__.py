@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from perfmon_widgets.core.csv_read import read_csv as read_csv
     from perfmon_widgets.core.monitor import PerformanceMonitor as PerformanceMonitor
     from perfmon_widgets.core.span_log import read_spans as read_spans
+    from perfmon_widgets.jupyter.black_box import last_death as last_death
     from perfmon_widgets.metrics import Metric as Metric
     from perfmon_widgets.metrics import Sample as Sample
     from perfmon_widgets.panel.panel import PerformancePanel as PerformancePanel
@@ -33,6 +34,7 @@ _HOMES = {
     "PerformanceServer": "web.server",
     "Sample": "metrics",
     "default_collectors": "collectors",
+    "last_death": "jupyter.black_box",
     "plot": "panel.plot",
     "read_csv": "core.csv_read",
     "read_spans": "core.span_log",

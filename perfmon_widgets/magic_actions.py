@@ -191,6 +191,19 @@ def serve(line: Line) -> PerformanceServer:
     return kept.server
 
 
+def explain(line: Line) -> list[object]:
+    """Show why: what the previous process of this kernel died of."""
+    from perfmon_widgets.jupyter.black_box import last_death  # noqa: PLC0415 - the other actions do without
+
+    death = last_death()
+    reasons: list[object] = [] if death is None else [death]
+    for reason in reasons:
+        display(reason) if is_jupyter_kernel() else print(reason)
+    if not reasons:
+        print("the previous process of this kernel left no report of a death")
+    return reasons
+
+
 class Action(NamedTuple):
     """A form of ``%perfmon``."""
 
@@ -217,6 +230,7 @@ ACTIONS = {
             "mean, minimum, maximum and 95th percentile of every column that changed in the window.",
         ),
         Action("cells", show_cells, (), "what each executed cell has cost."),
+        Action("why", explain, (), "what the previous process of this Jupyter kernel died of."),
         Action("log", switch_log, ("path", "off", *_PACE), "write every row to a CSV file; --off ends that."),
         Action("serve", serve, _PACE, "answer HTTP requests from this process."),
         Action("why", show_findings, (), "what holds the work up, with evidence and advice."),

@@ -179,6 +179,29 @@ class Kernel:
         """Whether a reply waits to be read."""
         return bool(self._client.shell_channel.msg_ready())
 
+    @property
+    def process(self) -> int:
+        """The id of the kernel's process."""
+        return int(self._manager.provisioner.pid)
+
+    @property
+    def connection_file(self) -> Path:
+        """The file that tells clients how to reach the kernel; it outlives a restart."""
+        return Path(self._manager.connection_file)
+
+    def wait_until_dead(self) -> int:
+        """Wait for the end of the kernel's process; returns its exit status, negative for a signal."""
+        return int(self._manager.provisioner.process.wait(timeout=60))
+
+    def restart(self, *, now: bool) -> None:
+        """Start another process of this kernel: ``now`` as a server does when the former one has died."""
+        self._client.stop_channels()
+        with self.errors.open("ab") as errors:
+            self._manager.restart_kernel(now=now, stderr=errors)
+        self._client = self._manager.client()
+        self._client.start_channels()
+        self._client.wait_for_ready(timeout=60)
+
     def interrupt(self) -> None:
         self._manager.interrupt_kernel()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from IPython.core.getipython import get_ipython
@@ -32,7 +33,7 @@ def ends(result: Any, info: Any) -> bool:
     return result.execution_count is None and bool(result.info.raw_cell == info.raw_cell)
 
 
-class _RunningCell(NamedTuple):
+class RunningCell(NamedTuple):
     """A cell that is being executed, and its span in each monitor."""
 
     info: Any
@@ -43,6 +44,8 @@ class _RunningCell(NamedTuple):
     """The identifier of the thread that executes it."""
     spans: list[tuple[Any, spans.Span]]
     """Each monitor with the span that ends with the cell."""
+    start: float
+    """When it started, or was found to be running, in Unix seconds (UTC)."""
 
     def begin(self, monitor: Any) -> None:
         """Begin the span of this cell in a monitor."""
@@ -63,7 +66,7 @@ class ExecutedCells:
         self._shell: Any = None
         self._lock = threading.Lock()
         self._monitors: dict[Any, float] = {}  # with the monotonic time of each one's add()
-        self._running: dict[int, _RunningCell] = {}  # by the id() of their info
+        self._running: dict[int, RunningCell] = {}  # by the id() of their info
         renew_after_fork(self)
 
     def renew_after_fork(self) -> None:
@@ -99,6 +102,11 @@ class ExecutedCells:
                 if owner is monitor:
                     monitor.end(span)
 
+    @property
+    def newest(self) -> RunningCell | None:
+        """The running cell that began last; None if none is running, and while no monitor runs."""
+        return next(reversed(tuple(self._running.values())), None)
+
     def _hooks(self) -> tuple[tuple[str, Any], ...]:
         return ("pre_run_cell", self._before), ("post_run_cell", self._after)
 
@@ -118,7 +126,7 @@ class ExecutedCells:
         """Find the cell in which the first monitor starts: it began before our hook was registered."""
         result = executing(self._shell)
         if result is not None and _counts(result.info):
-            cell = _RunningCell(result.info, result.execution_count, threading.get_ident(), [])
+            cell = RunningCell(result.info, result.execution_count, threading.get_ident(), [], time.time())
             self._running[id(cell.info)] = cell
 
     def _before(self, info: Any) -> None:
@@ -128,12 +136,13 @@ class ExecutedCells:
                 return
             # IPython 8 increments execution_count after the cell, IPython 9 before this hook.
             number = min(self._shell.execution_count, len(self._shell.history_manager.input_hist_raw))
-            cell = _RunningCell(info, number, threading.get_ident(), [])
+            cell = RunningCell(info, number, threading.get_ident(), [], time.time())
             with self._lock:
                 self._running[id(info)] = cell
                 monitors = tuple(self._monitors)
             for monitor in monitors:
                 cell.begin(monitor)
+            _notify(cell)
 
     def _after(self, result: Any) -> None:
         """The post_run_cell hook."""
@@ -141,6 +150,8 @@ class ExecutedCells:
             with self._lock:
                 cell = self._take_ended(result)
                 monitors = dict(self._monitors)
+            if cell is not None:
+                _notify(self.newest)
             if cell is not None:
                 for monitor, span in cell.spans:
                     raised = result is None or not result.success
@@ -157,7 +168,7 @@ class ExecutedCells:
                     span.start -= time.monotonic() - since
                     monitor.end(span, raised=not result.success)
 
-    def _take_ended(self, result: Any) -> _RunningCell | None:
+    def _take_ended(self, result: Any) -> RunningCell | None:
         """Remove and return the running cell that has ended with this result; None if it is not recorded."""
         if result is not None and id(result.info) in self._running:
             return self._running.pop(id(result.info))
@@ -175,15 +186,24 @@ def _name(info: Any) -> str:
     return telling_line(str(info.raw_cell))
 
 
-_executed = ExecutedCells()
+executed = ExecutedCells()
+"""The executed cells of this process."""
+
+listeners: list[Callable[[RunningCell | None], object]] = []
+"""Called with the running cell, None if none is, whenever one begins or ends while a monitor runs."""
+
+
+def _notify(cell: RunningCell | None) -> None:
+    for listener in listeners:
+        listener(cell)
 
 
 def note_cells(monitor: Any, running: bool) -> None:
     """Begin to record executed cells in a monitor, or end that; the core calls this at start and stop."""
     if running:
-        _executed.add(monitor)
+        executed.add(monitor)
     else:
-        _executed.remove(monitor)
+        executed.remove(monitor)
 
 
 spans.watchers.append(note_cells)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from perfmon_widgets.jupyter import black_box
 from perfmon_widgets.jupyter.kernel import current_kernel
 
 if TYPE_CHECKING:
@@ -84,6 +85,9 @@ class _Requests:
         # ipykernel can read the same message once more.
         message = session.deserialize(parts, content=False, copy=False)
         kind = message["header"]["msg_type"]
+        if kind == "shutdown_request":
+            # The Jupyter server kills a kernel that is busy when it is asked to end.
+            black_box.end()
         widgets = self._kernel.control_handlers.get("comm_msg") == self._kernel.comm_manager.comm_msg
         if kind != "perfmon_request" and not (kind == "comm_msg" and widgets):
             return None

@@ -179,7 +179,14 @@ HOMES = {
     "psutil": ["collectors/portable.py"],
     "pynvml": ["collectors/nvidia/collector.py"],
     "pandas": [
-        *("views/report.py", "views/figures.py", "core/history.py", "core/csv_read.py", "core/spans.py"),
+        *(
+            "views/report.py",
+            "views/death.py",
+            "views/figures.py",
+            "core/history.py",
+            "core/csv_read.py",
+            "core/spans.py",
+        ),
         *("core/span_log.py", "core/stores.py", "core/protocol.py", "jupyter/measurement.py"),
         *("magic_actions.py", "panel/*.py"),
     ],
