@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from perfmon_widgets.clocks import time
 
-# The share of one CPU that each kind of work may use.
+# The share of one CPU that each kind of work may use, unless it says otherwise.
 _SHARE = 0.001
 
 
@@ -19,6 +19,8 @@ class Allowance:
 
     every: float = 0.0
     """Seconds after which the work is due again, if it is affordable."""
+    shares: float = 1.0
+    """How many times the usual share of one CPU this work may use."""
     _affordable_at: float = 0.0
     _due_at: float = 0.0
     _started: float = 0.0
@@ -36,5 +38,5 @@ class Allowance:
 
     def __exit__(self, *exception: object) -> None:
         now = time.monotonic()
-        self._affordable_at = now + (time.thread_time() - self._started) / _SHARE
+        self._affordable_at = now + (time.thread_time() - self._started) / (_SHARE * self.shares)
         self._due_at = now + self.every

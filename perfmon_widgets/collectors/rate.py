@@ -37,3 +37,38 @@ def percent(used: float, limit: float) -> float:
     """
     share = 100 * used / limit
     return 100.0 if share > 100 else share  # min(100, nan) would give 100; this keeps NaN
+
+
+class Backlog:
+    """Turn CPU time into percent of a limit, and pass on to the next values what one cannot hold.
+
+    CPU time may arrive late and at once: a process that was never seen counts when its parent has waited for
+    it, and the counters are read a moment before or after the clock. Such a value would be above 100, and the
+    time above it would be lost. It is carried over instead, as far as it can have been used earlier: up to
+    the time that the values of the last minute left unused. Beyond that, the limit is not what holds.
+    """
+
+    _MEMORY = 60.0  # seconds whose unused time counts
+    _START = 0.1  # seconds of CPU time for each CPU that may be carried over at the beginning
+
+    def __init__(self) -> None:
+        self._waiting = 0.0
+        self._unused = -1.0
+
+    def percent(self, per_second: float, passed: float, limit: float) -> float:
+        """Return ``per_second``, used in the ``passed`` seconds, as a percentage of ``limit``, at most 100.
+
+        NaN if the rate is.
+        """
+        if math.isnan(per_second):
+            return math.nan
+        if self._unused < 0:
+            self._unused = self._START * limit
+        left = (limit - per_second) * passed - self._waiting
+        if left >= 0:
+            share = 100 * (per_second + self._waiting / passed) / limit
+            self._waiting = 0.0
+            self._unused = min(self._unused + left, self._MEMORY * limit)
+            return min(share, 100.0)
+        self._waiting = min(-left, self._unused)
+        return 100.0

@@ -8,13 +8,15 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 from fakes.programs import let_work, program, stranger
 from fakes.trees import MIB, PAGE, SLACK, forked
 
 from perfmon_widgets.collectors import allowance
-from perfmon_widgets.collectors.linux import processes, tree
+from perfmon_widgets.collectors.linux import memory_of_tree, processes
 from perfmon_widgets.collectors.linux.process import ProcessCollector
 from perfmon_widgets.collectors.linux.tree import Tree
 
@@ -30,7 +32,7 @@ def whatever_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children are looked for and weighed at every reading, whatever that costs."""
-    monkeypatch.setattr(tree, "_EVERY", 0.0)
+    monkeypatch.setattr(memory_of_tree, "_EVERY", 0.0)
     monkeypatch.setattr(allowance, "_SHARE", math.inf)
 
 
@@ -51,7 +53,7 @@ class Stopwatch:
 
 @pytest.mark.usefixtures("whatever_it_costs")
 def test_what_a_child_allocates_between_two_weighings_counts_at_once(monkeypatch):
-    monkeypatch.setattr(tree, "_EVERY", 3600.0)
+    monkeypatch.setattr(memory_of_tree, "_EVERY", 3600.0)
     watched = Tree(os.getpid())
     code = f"print('ready', flush=True)\ninput()\nblock = b'x' * {200 * MIB}\nprint(flush=True)\ninput()"
     with program(code) as child:
@@ -128,6 +130,32 @@ def test_a_new_child_is_noticed_with_the_next_reading():
         stopwatch.lap()
         let_work(busy.pid)
         assert watched.read()[0] * stopwatch.lap() > 0.15
+
+
+@pytest.mark.usefixtures("whatever_it_costs")
+def test_whoever_starts_a_descendant_it_is_noticed_with_the_next_reading():
+    """A launcher starts its worker, and a thread another program, after the tree was read."""
+    launcher = (
+        "import subprocess, sys\nprint('ready', flush=True)\ninput()\n"
+        f"code = \"kept = b'x' * {150 * MIB}\\nprint('ready', flush=True)\\ninput()\"\n"
+        "subprocess.run([sys.executable, '-S', '-c', code])"
+    )
+    watched = Tree(os.getpid())
+    with program(launcher) as child:
+        watched.read()
+        watched.read()
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == b"ready\n"
+        _, before = watched.read()
+        assert len(watched.members) == 2
+
+        with ThreadPoolExecutor(1) as threads, ExitStack() as stack:
+            own = f"kept = b'x' * {150 * MIB}\nprint('ready', flush=True)\ninput()"
+            threads.submit(stack.enter_context, program(own)).result()
+            _, after = watched.read()
+            assert len(watched.members) == 3
+    assert after - before == pytest.approx(150 * MIB, abs=SLACK)
 
 
 @pytest.mark.usefixtures("look_each_time")

@@ -14,7 +14,7 @@ import pytest
 from fakes.collectors import read
 
 from perfmon_widgets.collectors import Collector, allowance
-from perfmon_widgets.collectors.linux import limits, tree
+from perfmon_widgets.collectors.linux import limits, memory_of_tree
 from perfmon_widgets.collectors.linux.process import ProcessCollector
 
 MIB = 2**20
@@ -26,7 +26,7 @@ SLACK = 30 * MIB
 @pytest.fixture(autouse=True)
 def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children are looked for at every reading, not every ten seconds."""
-    monkeypatch.setattr(tree, "_EVERY", 0.0)
+    monkeypatch.setattr(memory_of_tree, "_EVERY", 0.0)
     monkeypatch.setattr(allowance, "_SHARE", math.inf)
 
 
@@ -230,11 +230,11 @@ def test_where_shared_pages_are_not_counted_the_resident_size_is_taken(tmp_path)
     me = str(os.getpid())
     for name, pages in (("self", 250), (me, 250), ("4242", 1000)):
         folder = tmp_path / name
-        (folder / "task" / name).mkdir(parents=True)
+        folder.mkdir()
         (folder / "statm").write_text(f"5000 {pages} 100 1 0 90 0\n")
         times = f"50 50 0 0 20 0 1 0 5 9000 {pages} 1"
-        (folder / "stat").write_text(f"{name} (x) S 1 1 1 0 -1 0 0 0 0 0 {times}\n")
-        (folder / "task" / name / "children").write_text("4242 " if name == me else "")
+        parent = me if name == "4242" else 1
+        (folder / "stat").write_text(f"{name} (x) S {parent} 1 1 0 -1 0 0 0 0 0 {times}\n")
     assert ProcessCollector(tmp_path).collect()["process_ram_bytes"] == 1250 * PAGE
 
 

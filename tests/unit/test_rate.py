@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfmon_widgets.collectors.rate import Rate
+from perfmon_widgets.collectors.rate import Backlog, Rate
 
 
 def test_the_first_reading_has_no_rate():
@@ -63,3 +63,35 @@ def test_any_steady_growth_is_found_again_whatever_the_times_between_readings(co
         clock += seconds
         found = rate.update(count, clock)
         assert found == (count - before_count) / (clock - before_clock) >= 0
+
+
+def test_more_than_the_limit_is_carried_over_and_nothing_is_lost():
+    backlog = Backlog()
+    assert math.isnan(backlog.percent(math.nan, math.nan, 2.0))
+    # 5 idle seconds, then 7 seconds of CPU time at once, of which 2 are possible in each second.
+    values = [backlog.percent(7.0 if row == 5 else 0.0, 1.0, 2.0) for row in range(11)]
+    assert values == [0, 0, 0, 0, 0, 100, 100, 100, pytest.approx(50), 0, 0]
+
+
+def test_readings_that_come_late_and_early_lose_nothing():
+    """A busy machine delays a reading and not the next one."""
+    backlog = Backlog()
+    rows = [(2.0, 1.0), (2.0, 1.2), (2.0, 0.8), (2.0, 1.3), (2.0, 0.7), (2.0, 1.0), (0.0, 1.0)]
+    shown = sum(backlog.percent(used / passed, passed, 2.0) / 100 * 2.0 * passed for used, passed in rows)
+    assert shown == pytest.approx(12.0)
+
+
+def test_a_limit_that_does_not_hold_leaves_no_debt():
+    """A child may have set itself more CPUs than its parent has."""
+    backlog = Backlog()
+    assert [backlog.percent(4.0, 1.0, 2.0) for _ in range(100)] == [100.0] * 100
+    assert backlog.percent(0.0, 1.0, 2.0) < 11
+    assert backlog.percent(0.0, 1.0, 2.0) == 0
+
+
+def test_a_minute_of_unused_time_is_the_most_that_is_carried_over():
+    backlog = Backlog()
+    for _ in range(1000):
+        backlog.percent(0.0, 1.0, 2.0)
+    values = [backlog.percent(10_000.0 if row == 0 else 0.0, 1.0, 2.0) for row in range(100)]
+    assert values.count(100) == 61

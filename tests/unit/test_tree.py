@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import shutil
 import signal
 import time
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ import pytest
 from fakes.trees import MIB, PAGE, SLACK, TICKS, forked, resident
 
 from perfmon_widgets.collectors import allowance
-from perfmon_widgets.collectors.linux import processes, tree
+from perfmon_widgets.collectors.linux import member, memory_of_tree, processes
 from perfmon_widgets.collectors.linux.process import ProcessCollector
 from perfmon_widgets.collectors.linux.tree import Tree
 
@@ -28,12 +29,12 @@ def whatever_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children are looked for and weighed at every reading, whatever that costs."""
-    monkeypatch.setattr(tree, "_EVERY", 0.0)
+    monkeypatch.setattr(memory_of_tree, "_EVERY", 0.0)
     monkeypatch.setattr(allowance, "_SHARE", math.inf)
 
 
 def burn(seconds: float) -> float:
-    """Use so much CPU time; returns what was really used."""
+    """Use this much CPU time; returns what was really used."""
     before = time.process_time()
     while time.process_time() - before < seconds:
         pass
@@ -83,7 +84,7 @@ def test_the_memory_of_a_child_that_has_ended_is_gone_at_once_and_the_rest_stays
     watched.read()
     with forked():
         _, both = watched.read()
-        monkeypatch.setattr(tree, "_EVERY", 3600.0)
+        monkeypatch.setattr(memory_of_tree, "_EVERY", 3600.0)
     _, alone = watched.read()
     assert both == pytest.approx(alone, abs=SLACK)
     assert alone == pytest.approx(resident(os.getpid()), abs=SLACK)
@@ -114,7 +115,7 @@ def test_a_fork_that_was_not_yet_weighed_does_not_double_the_memory(monkeypatch)
     block = b"x" * (200 * MIB)
     watched = Tree(os.getpid())
     _, before = watched.read()
-    monkeypatch.setattr(watched, "_weigh", lambda: None)
+    monkeypatch.setattr(watched._memory, "_weigh", lambda members: None)
     with forked():
         _, after = watched.read()
     assert after == pytest.approx(before, abs=SLACK)
@@ -122,8 +123,8 @@ def test_a_fork_that_was_not_yet_weighed_does_not_double_the_memory(monkeypatch)
 
 
 def test_a_tree_too_large_to_weigh_is_not_weighed(monkeypatch):
-    monkeypatch.setattr(tree, "_WEIGHABLE", 1)
-    monkeypatch.setattr(tree, "_weight", lambda *arguments: pytest.fail("this would take seconds"))
+    monkeypatch.setattr(memory_of_tree, "_WEIGHABLE", 1)
+    monkeypatch.setattr(memory_of_tree, "_weight", lambda *arguments: pytest.fail("this would take seconds"))
     with forked():
         assert Tree(os.getpid()).read()[1] > 0
 
@@ -133,32 +134,32 @@ def test_a_tree_too_large_to_weigh_is_not_weighed(monkeypatch):
 
 @pytest.mark.usefixtures("whatever_it_costs")
 def test_what_a_child_used_before_it_was_seen_is_not_this_interval():
-    """The monitor starts late, beside a child that has worked for long."""
+    """The monitor starts when a child has worked for long."""
     with forked(lambda: burn(0.4)):
         watched = Tree(os.getpid())
-        watched._look()
         watched.read()
         time.sleep(0.2)
         assert watched.read()[0] < 0.5
 
 
 @pytest.mark.usefixtures("look_each_time")
-def test_a_child_found_late_does_not_bring_its_past(monkeypatch):
+def test_a_child_found_late_brings_all_its_time(monkeypatch):
     watched = Tree(os.getpid())
     watched.read()
     with forked(lambda: burn(0.4)):
         with monkeypatch.context() as patch:
-            patch.setattr(watched, "_look", lambda: None)
+            patch.setattr(watched, "_find", lambda: None)
             watched.read()
-        time.sleep(0.2)
-        assert watched.read()[0] < 0.5
+        before = watched._others
+        watched.read()
+        assert watched._others - before == pytest.approx(0.4, abs=0.05)
 
 
 # -- canned files ------------------------------------------------------------------------------------------
 
 
 class FakeTree:
-    """A /proc with this process and canned children."""
+    """A /proc with this process and canned processes."""
 
     def __init__(self, proc: Path) -> None:
         self.proc = proc
@@ -170,20 +171,26 @@ class FakeTree:
         number: int,
         *,
         pages: int,
-        children: str = "",
+        parent: int = 1,
+        session: int = 1,
         seconds: float = 0,
         waited_for: float = 0,
         began: int = 0,
+        state: str = "S",
     ) -> Path:
         folder = self.proc / str(number)
-        (folder / "task" / str(number)).mkdir(parents=True, exist_ok=True)
-        (folder / "task" / str(number) / "children").write_text(children)
+        folder.mkdir(exist_ok=True)
         (folder / "statm").write_text(f"9999 {pages} 1 1 0 1 0\n")
         times = f"{seconds * TICKS:.0f} 0 {waited_for * TICKS:.0f} 0"
         (folder / "stat").write_text(
-            f"{number} (a ) (b) S 1 1 1 0 -1 0 0 0 0 0 {times} 20 0 1 0 {began} 99999 {pages} 1 1\n"
+            f"{number} (a ) (b) {state} {parent} 1 {session} 0 -1 0 0 0 0 0 {times}"
+            f" 20 0 1 0 {began} 99999 {pages} 1 1\n"
         )
         return folder
+
+    def end(self, number: int) -> None:
+        """Remove a process."""
+        shutil.rmtree(self.proc / str(number))
 
     def weigh(self, number: int, *, proportional: int, private: int) -> None:
         (self.proc / str(number) / "smaps_rollup").write_text(
@@ -196,53 +203,157 @@ class FakeTree:
 @pytest.mark.usefixtures("whatever_it_costs")
 def test_what_children_hold_beyond_the_root_is_what_the_proportional_sizes_add_up_to(tmp_path):
     fake = FakeTree(tmp_path)
-    fake.write(os.getpid(), pages=1000, children="70 71 ")
-    fake.write(70, pages=900)
-    fake.write(71, pages=800)
+    fake.write(70, pages=900, parent=os.getpid())
+    fake.write(71, pages=800, parent=os.getpid())
     for number, proportional, private in ((os.getpid(), 2000, 500), (70, 1500, 400), (71, 1700, 800)):
         fake.weigh(number, proportional=proportional, private=private)
     watched = Tree(os.getpid(), tmp_path)
     assert watched.read()[1] == (2000 + 1500 + 1700) * 1024
     # Between two weighings the sizes grow by what becomes resident.
-    fake.write(70, pages=950)
+    fake.write(70, pages=950, parent=os.getpid())
     assert watched.read()[1] == (2000 + 1500 + 1700) * 1024 + 50 * PAGE
 
 
 def test_a_child_that_may_not_be_weighed_counts_with_what_is_resident(tmp_path):
     """hidepid, or a child of another user (sudo): its files are there and cannot be read."""
     fake = FakeTree(tmp_path)
-    fake.write(os.getpid(), pages=1000, children="70 71 ")
-    fake.write(70, pages=900)
+    fake.write(70, pages=900, parent=os.getpid())
     (tmp_path / "70" / "smaps_rollup").mkdir()  # reading fails, also for root
-    assert Tree(os.getpid(), tmp_path).read()[1] == 1900 * PAGE  # 71 is hidden altogether
+    (tmp_path / "71").mkdir()  # hidden altogether
+    assert Tree(os.getpid(), tmp_path).read()[1] == 1900 * PAGE
 
 
 @pytest.mark.usefixtures("whatever_it_costs")
 def test_a_process_that_has_the_number_of_one_that_ended_is_another(tmp_path):
     fake = FakeTree(tmp_path)
-    fake.write(os.getpid(), pages=1000, children="70 ")
-    fake.write(70, pages=900, seconds=5, began=100)
+    fake.write(70, pages=900, parent=os.getpid(), seconds=5, began=100)
     watched = Tree(os.getpid(), tmp_path)
     assert watched.read()[1] == 1900 * PAGE
-    fake.write(os.getpid(), pages=1000)
     fake.write(70, pages=5000, seconds=500, began=200)
     assert watched.read()[1] == 1000 * PAGE
+    assert watched.members == {}
+
+
+def cpu_seconds(watched: Tree) -> float:
+    """Read the tree and return the CPU seconds of its descendants since it is watched."""
+    watched.read()
+    return watched._others
 
 
 @pytest.mark.usefixtures("look_each_time")
-def test_time_that_is_lost_with_an_orphan_leaves_one_row_without_a_number_and_says_why(tmp_path):
-    """It was waited for by the process that adopted it, which is not of this tree."""
+def test_time_that_nobody_in_the_tree_waits_for_is_not_lost(tmp_path):
+    """An orphan's is waited for by the process that adopted it; with SIGCHLD ignored, nobody has it."""
     fake = FakeTree(tmp_path)
-    fake.write(os.getpid(), pages=1000, children="70 ")
-    folder = fake.write(70, pages=900, seconds=500)
-    made = ProcessCollector(tmp_path)
-    made.collect()
-    assert made.collect()["process_cpu_percent"] >= 0
-    (folder / "stat").unlink()
-    assert math.isnan(made.collect()["process_cpu_percent"])
-    assert "has ended" in made.errors["process_cpu_percent"]
-    assert made.collect()["process_cpu_percent"] >= 0
-    assert "process_cpu_percent" not in made.errors
+    fake.write(60, pages=1000)
+    fake.write(70, pages=900, parent=60, seconds=500)
+    fake.write(80, pages=900, parent=1, session=9, seconds=7)
+    watched = Tree(60, tmp_path)
+    assert cpu_seconds(watched) == 500
+    fake.end(70)
+    assert cpu_seconds(watched) == 500
+    fake.write(60, pages=1000, waited_for=2)  # of a child that was never seen
+    assert cpu_seconds(watched) == 502
+
+
+@pytest.mark.usefixtures("look_each_time")
+def test_the_time_of_one_that_ends_with_its_parent_moves_to_the_living_ancestor(tmp_path):
+    fake = FakeTree(tmp_path)
+    fake.write(60, pages=1000)
+    fake.write(70, pages=900, parent=60, seconds=3)
+    fake.write(71, pages=900, parent=70, seconds=5)
+    fake.write(72, pages=900, parent=71, seconds=2)
+    watched = Tree(60, tmp_path)
+    assert cpu_seconds(watched) == 10
+    fake.end(70)
+    fake.end(71)
+    fake.write(72, pages=900, parent=1, seconds=4)
+    fake.write(60, pages=1000, waited_for=8.5)
+    assert cpu_seconds(watched) == 12.5
+    assert list(watched.members) == [72]
+    fake.end(72)
+    assert cpu_seconds(watched) == 12.5
+
+
+@pytest.mark.usefixtures("look_each_time")
+@pytest.mark.parametrize("reading", range(1, 6))
+def test_a_child_that_ends_while_the_tree_is_read_counts_once(tmp_path, monkeypatch, reading):
+    """Its parent waits for it before, between and after the readings of the two."""
+    fake = FakeTree(tmp_path)
+    fake.write(60, pages=1000)
+    fake.write(70, pages=900, parent=60, seconds=3)
+    fake.write(71, pages=900, parent=70, seconds=5)
+    watched = Tree(60, tmp_path)
+    assert cpu_seconds(watched) == 8
+    number, read = 0, member.read_once
+
+    def end_in_time(path: str) -> bytes:
+        nonlocal number
+        number += 1
+        if number == reading:
+            fake.write(70, pages=900, parent=60, seconds=3, waited_for=5)
+            fake.end(71)
+        return read(path)
+
+    monkeypatch.setattr(member, "read_once", end_in_time)
+    assert cpu_seconds(watched) == 8
+    assert cpu_seconds(watched) == 8
+
+
+@pytest.mark.usefixtures("look_each_time")
+def test_a_child_whose_parent_takes_over_its_time_right_now_counts_once(tmp_path):
+    """In state X the time may be at either, or at both."""
+    fake = FakeTree(tmp_path)
+    fake.write(60, pages=1000)
+    fake.write(70, pages=900, parent=60, seconds=5)
+    watched = Tree(60, tmp_path)
+    assert cpu_seconds(watched) == 5
+    fake.write(70, pages=900, parent=60, seconds=5, state="X")
+    assert cpu_seconds(watched) == 5
+    fake.write(60, pages=1000, waited_for=6)
+    fake.write(70, pages=900, parent=60, session=-1)  # everything else is 0 already
+    assert cpu_seconds(watched) == 6
+    fake.end(70)
+    assert cpu_seconds(watched) == 6
+
+
+@pytest.mark.usefixtures("look_each_time")
+def test_no_process_has_to_be_started_by_the_root_itself_to_be_found(tmp_path):
+    fake = FakeTree(tmp_path)
+    fake.write(60, pages=1000, session=60)
+    fake.write(90, pages=1, parent=1, session=9)
+    watched = Tree(60, tmp_path)
+    watched.read()
+    fake.write(75, pages=1, parent=74, session=60)  # a lower number: the numbers have begun again
+    fake.write(74, pages=1, parent=60, session=60)
+    fake.write(73, pages=1, parent=75, session=73)  # a session of its own
+    fake.write(72, pages=1, parent=1, session=60)  # its launcher has ended
+    fake.write(71, pages=1, parent=1, session=71)
+    fake.write(70, pages=1, parent=1, session=73)  # its launcher has ended, in the session of a descendant
+    watched.read()
+    assert watched.members.keys() == {70, 72, 73, 74, 75}
+    order = list(watched.members)
+    assert order.index(74) < order.index(75) < order.index(73)  # parents first
+
+
+@pytest.mark.usefixtures("look_each_time")
+def test_the_session_of_a_root_that_does_not_lead_it_is_not_its_tree(tmp_path):
+    fake = FakeTree(tmp_path)
+    fake.write(60, pages=1000, session=50)
+    fake.write(72, pages=1, parent=1, session=50)
+    watched = Tree(60, tmp_path)
+    watched.read()
+    assert watched.members == {}
+
+
+@pytest.mark.usefixtures("look_each_time")
+def test_a_descendant_found_late_brings_its_time_only_if_it_is_younger_than_the_tree(tmp_path):
+    fake = FakeTree(tmp_path)
+    fake.write(60, pages=1000)
+    watched = Tree(60, tmp_path)
+    watched.read()
+    fake.write(70, pages=1, parent=60, seconds=100, began=0)
+    fake.write(71, pages=1, parent=60, seconds=3, began=10**12)
+    assert cpu_seconds(watched) == 3
 
 
 @pytest.mark.usefixtures("look_each_time")
@@ -255,35 +366,25 @@ def test_a_child_that_uses_no_time_leaves_every_row_its_number_however_its_time_
     fake.write(70, pages=1000, waited_for=waited_for)
     watched = Tree(70, tmp_path)
     watched.read()
-    fake.write(70, pages=1000, children="71 72 ", waited_for=waited_for)
-    fake.write(71, pages=900, seconds=0.7)
-    fake.write(72, pages=900, seconds=0.2)
+    fake.write(71, pages=900, parent=70, seconds=0.7)
+    fake.write(72, pages=900, parent=70, seconds=0.2)
     assert watched.read()[0] == 0
-    fake.write(70, pages=1000, children="72 ", waited_for=waited_for + 0.7)
-    (tmp_path / "71" / "stat").unlink()
+    fake.write(70, pages=1000, waited_for=waited_for + 0.7)
+    fake.end(71)
     assert watched.read()[0] == 0
-
-
-def test_an_os_kernel_that_does_not_list_children_is_said_in_the_source(tmp_path):
-    own = tmp_path / "self"
-    own.mkdir()
-    (own / "statm").write_text("9999 1000 1 1 0 1 0\n")
-    made = ProcessCollector(tmp_path)
-    assert made.collect()["process_ram_bytes"] == 1000 * PAGE
-    sources = {metric.name: metric.source for metric in made.metrics}
-    assert "does not list children" in sources["process_ram_bytes"]
-    assert "does not list children" in sources["process_cpu_percent"]
 
 
 def test_the_own_number_is_the_one_in_proc(tmp_path):
     """``unshare --pid --fork``, bwrap: /proc is still the outer one, where another process has this id."""
     fake = FakeTree(tmp_path)
-    fake.write(os.getpid(), pages=5000, children="60 61 ")
-    fake.write(60, pages=3000)
+    fake.write(os.getpid(), pages=5000)
+    fake.write(60, pages=3000, parent=os.getpid())
     (tmp_path / "self").unlink()
     (tmp_path / "self").symlink_to("4242")
-    fake.write(4242, pages=1000, children="4243 ")
-    fake.write(4243, pages=900)
+    fake.write(4242, pages=1000)
+    fake.write(4243, pages=900, parent=4242)
+    (tmp_path / "4242" / "task" / "4242").mkdir(parents=True)
+    (tmp_path / "4242" / "task" / "4242" / "children").write_text("4243 ")
     assert ProcessCollector(tmp_path).collect()["process_ram_bytes"] == 1900 * PAGE
     for number, inside in ((4242, os.getpid()), (4243, 17)):
         (tmp_path / str(number) / "status").write_text(
@@ -317,25 +418,24 @@ def test_no_files_stay_open_for_children():
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_children_are_walked_and_weighed_seldom(monkeypatch):
-    walked: list[int] = []
+def test_children_are_weighed_seldom(monkeypatch):
     weighed: list[Path] = []
-    walk, weigh = tree.children, tree._weight
-    monkeypatch.setattr(tree, "children", lambda number, proc: walked.append(number) or walk(number, proc))
-    monkeypatch.setattr(tree, "_weight", lambda folder, size: weighed.append(folder) or weigh(folder, size))
+    weigh = memory_of_tree._weight
+    monkeypatch.setattr(
+        memory_of_tree, "_weight", lambda folder, size: weighed.append(folder) or weigh(folder, size)
+    )
     with forked():
         watched = Tree(os.getpid())
         for _ in range(100):
             watched.read()
-    assert len(walked) == 2  # this process and its child, once
-    assert len(weighed) == 2
+    assert len(weighed) == 2  # this process and its child, once
 
 
 def test_reading_many_children_takes_its_share_of_time_and_no_more(monkeypatch):
     """However often a reading is wanted, children are read only as often as their cost allows."""
     reads = []
     read = Tree._read_members
-    monkeypatch.setattr(Tree, "_read_members", lambda self: reads.append(1) or read(self))
+    monkeypatch.setattr(Tree, "_read_members", lambda self, ended: reads.append(1) or read(self, ended))
     with ExitStack() as stack:
         for _ in range(20):
             stack.enter_context(forked())

@@ -12,7 +12,7 @@ from perfmon_widgets.collectors.linux.limits import Allowed, Limits
 from perfmon_widgets.collectors.linux.processes import PROC, own_number
 from perfmon_widgets.collectors.linux.traffic import Traffic
 from perfmon_widgets.collectors.linux.tree import Tree
-from perfmon_widgets.collectors.rate import percent
+from perfmon_widgets.collectors.rate import Backlog
 from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.metrics import Metric
 
@@ -55,9 +55,6 @@ METRICS = (
 
 _TRAFFIC = tuple(metric.name for metric in METRICS if metric.unit == "bytes_per_second")
 _ENDED = "the process has ended"
-_TIME_LOST = (
-    "a descendant has ended and its CPU time cannot be read any more; the next row has a number again"
-)
 
 
 class ProcessCollector:
@@ -86,22 +83,21 @@ class ProcessCollector:
         self._traffic: Traffic | None = None
         self._uncounted: dict[str, str] = {}
         try:
-            self._traffic = Traffic(self._tree, self._proc)
+            self._traffic = Traffic(self._tree)
         except OSError as error:
             self._uncounted = dict.fromkeys(_TRAFFIC, f"the OS kernel does not count this ({error})")
         self.errors = dict(self._uncounted)
-        self._first = True
+        self._backlog = Backlog()
         self._refresh(self._limits.now())
 
     def _refresh(self, allowed: Allowed) -> None:
         """Use these limits from now on, and update the sources in ``metrics``."""
         self._allowed = allowed
         self._capacity, why = capacity(allowed)
-        children = "" if self._tree.complete else " (the OS kernel does not list children: without them)"
         self.metrics: Sequence[Metric] = tuple(
-            replace(metric, source=f"{metric.source}{children}; of {self._capacity:g} CPUs ({why})")
+            replace(metric, source=f"{metric.source}; of {self._capacity:g} CPUs ({why})")
             if metric.unit == "percent"
-            else replace(metric, source=metric.source + (children if metric.unit == "bytes" else ""))
+            else metric
             for metric in METRICS
         )
 
@@ -122,10 +118,8 @@ class ProcessCollector:
             self.errors = dict.fromkeys((metric.name for metric in METRICS), str(error))
             raise
         self.errors = dict(self._uncounted)
-        values = {"process_cpu_percent": percent(busy, self._capacity), "process_ram_bytes": memory}
-        if math.isnan(busy) and not self._first:
-            self.errors["process_cpu_percent"] = _TIME_LOST
-        self._first = False
+        share = self._backlog.percent(busy, self._tree.passed, self._capacity)
+        values = {"process_cpu_percent": share, "process_ram_bytes": memory}
         if not memory:  # another process that has ended, and whose parent has not yet waited for it
             values["process_ram_bytes"] = math.nan
             self.errors["process_ram_bytes"] = _ENDED
