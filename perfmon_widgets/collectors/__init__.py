@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from perfmon_widgets.collectors.affinity import allowed_cpus
 from perfmon_widgets.metrics import Metric
 
 
@@ -45,6 +46,16 @@ def default_collectors(
 
         root = number_of(root)
     return [*_host(root), *gpu_collectors(gpus, root)]
+
+
+def capacity() -> float:
+    """Return how many CPUs 100 % of ``process_cpu_percent`` are."""
+    if Path("/proc/self/statm").exists():
+        from perfmon_widgets.collectors.linux import jupyterhub  # noqa: PLC0415 - as below
+        from perfmon_widgets.collectors.linux.limits import Limits  # noqa: PLC0415
+
+        return jupyterhub.capacity(Limits().now())[0]
+    return float(len(allowed_cpus()))
 
 
 class Broken:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from perfmon_widgets.clocks import time
+from perfmon_widgets.collectors import capacity
 from perfmon_widgets.interrupts import Event
 from perfmon_widgets.metrics import Sample
 from perfmon_widgets.views.headline import gpus, headline_of_cells
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 # Seconds between samples, unless the user chooses another number or the monitor samples more often anyway.
 _DEFAULT_INTERVAL = 0.2
 # Seconds since the newest row within which it also shows the start.
-_MAX_AGE = 0.1
+_MAX_AGE = 0.01
 # Seconds to wait for a row that the sampling thread is about to take.
 _TIMEOUT = 0.02
 # Seconds of samples that can show what held the cell up.
@@ -51,7 +52,10 @@ class Measurement:
         self.seconds = math.nan
         """How long it lasted, on a monotonic clock; NaN before the end."""
         self.cpu_seconds = math.nan
-        """CPU time of this process, and of its children that have ended; NaN before the end."""
+        """CPU time of this process and its descendants, from the same rows as its share; NaN before the end.
+
+        Where no row has a share, that of this process and of its children that have ended.
+        """
         self.rows: pd.DataFrame | None = None
         """The samples taken meanwhile that are still in the window; None before the end."""
         try:
@@ -72,8 +76,10 @@ class Measurement:
         """Take the last sample and restore the monitor; an interval that was set meanwhile stays."""
         try:
             self.seconds = time.perf_counter() - self._clock
-            self.cpu_seconds = _cpu_seconds() - self._cpu
+            ended = _cpu_seconds() - self._cpu
             have_row(self._monitor, since=time.time())
+            counted = self._totals.integral("process_cpu_percent") / 100 * capacity()
+            self.cpu_seconds = ended if math.isnan(counted) else counted
         finally:
             self._give_back()
         # By their number, since the computer's clock may have been set. The first only marks the start.

@@ -13,6 +13,7 @@ import pytest
 from fakes.collectors import FakeCollector, Samples
 
 from perfmon_widgets import PerformanceMonitor, clocks
+from perfmon_widgets.collectors import capacity
 from perfmon_widgets.jupyter import measurement
 from perfmon_widgets.jupyter.measurement import Measurement, have_row
 from perfmon_widgets.metrics import Metric, unit_of
@@ -92,6 +93,27 @@ def test_the_line_ends_with_what_held_the_cell_up(monkeypatch, cpu, gpu, clause)
             monitor.sample()
         made.end()
     assert made.summary().split(" · ")[6:] == clause
+
+
+def test_the_cpu_seconds_are_those_of_the_share_whoever_used_them():
+    """A worker that lives on was in the share only, and its time was charged to the cell that ended it."""
+    with monitor_of(row(100, 0, 99, 1), row(900, 50, 100, 8), row(300, 50, 0, 4)) as monitor:
+        have_row(monitor, since=0)
+        made = Measurement(monitor, NEVER)
+        time.sleep(0.5)  # this process uses nothing
+        monitor.sample()
+        made.end()
+    assert made.cpu_seconds == pytest.approx(made.seconds * capacity() / 2, rel=0.2)
+
+
+def test_where_no_row_has_a_share_the_cpu_seconds_are_those_of_this_process():
+    with monitor_of({"process_ram_bytes": 1.0}) as monitor:
+        made = Measurement(monitor, NEVER)
+        before = time.process_time()
+        while time.process_time() - before < 0.1:
+            pass
+        made.end()
+    assert made.cpu_seconds == pytest.approx(0.1, abs=0.05)
 
 
 def test_the_picture_has_a_line_for_cpu_memory_and_each_gpu_in_use():
