@@ -15,7 +15,7 @@ from fakes.programs import let_work, program, work_of
 
 from perfmon_widgets.collectors import allowance
 from perfmon_widgets.collectors.affinity import allowed_cpus
-from perfmon_widgets.collectors.linux import memory_of_tree, processes
+from perfmon_widgets.collectors.linux import newcomers, processes
 from perfmon_widgets.collectors.linux.process import ProcessCollector
 
 pytestmark = pytest.mark.alone  # they need a CPU for each program
@@ -29,7 +29,7 @@ SLACK = 30 * MIB
 @pytest.fixture(autouse=True)
 def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children are looked for at every reading, not every ten seconds."""
-    monkeypatch.setattr(memory_of_tree, "_EVERY", 0.0)
+    monkeypatch.setattr(newcomers, "_EVERY", 0.0)
     monkeypatch.setattr(allowance, "_SHARE", math.inf)
 
 
@@ -159,7 +159,6 @@ def test_memory_follows_this_process_between_two_looks_at_its_children(monkeypat
     made = ProcessCollector()
     with program(IDLE):
         before = made.collect()["process_ram_bytes"]
-        monkeypatch.setattr(memory_of_tree, "_EVERY", 3600.0)
         made.collect()
         block = bytearray(b"x") * (100 * MIB)
         assert made.collect()["process_ram_bytes"] - before == pytest.approx(100 * MIB, abs=SLACK)

@@ -16,7 +16,7 @@ from fakes.programs import let_work, program, stranger
 from fakes.trees import MIB, PAGE, SLACK, forked
 
 from perfmon_widgets.collectors import allowance
-from perfmon_widgets.collectors.linux import memory_of_tree, processes
+from perfmon_widgets.collectors.linux import newcomers, processes
 from perfmon_widgets.collectors.linux.process import ProcessCollector
 from perfmon_widgets.collectors.linux.tree import Tree
 
@@ -25,14 +25,14 @@ pytestmark = pytest.mark.alone  # they need a CPU for each program
 
 @pytest.fixture
 def whatever_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Children are read each time, and looked for and weighed when there is a reason to."""
+    """Children are read each time."""
     monkeypatch.setattr(allowance, "_SHARE", math.inf)
 
 
 @pytest.fixture
 def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Children are looked for and weighed at every reading, whatever that costs."""
-    monkeypatch.setattr(memory_of_tree, "_EVERY", 0.0)
+    """All processes are listed at every reading, whatever that costs."""
+    monkeypatch.setattr(newcomers, "_EVERY", 0.0)
     monkeypatch.setattr(allowance, "_SHARE", math.inf)
 
 
@@ -52,8 +52,7 @@ class Stopwatch:
 
 
 @pytest.mark.usefixtures("whatever_it_costs")
-def test_what_a_child_allocates_between_two_weighings_counts_at_once(monkeypatch):
-    monkeypatch.setattr(memory_of_tree, "_EVERY", 3600.0)
+def test_what_a_child_allocates_counts_at_once():
     watched = Tree(os.getpid())
     code = f"print('ready', flush=True)\ninput()\nblock = b'x' * {200 * MIB}\nprint(flush=True)\ninput()"
     with program(code) as child:
@@ -67,7 +66,7 @@ def test_what_a_child_allocates_between_two_weighings_counts_at_once(monkeypatch
 
 @pytest.mark.usefixtures("whatever_it_costs")
 def test_a_program_outside_that_maps_the_same_file_hides_nothing_of_what_a_child_holds(tmp_path):
-    """It halves the proportional size of the root, which once took as much from the child's."""
+    """It halves the proportional size of the root."""
     file = tmp_path / "weights"
     file.write_bytes(b"x" * (300 * MIB))
     touch = f"sum(mapped[::{PAGE}])\nprint('ready', flush=True)\ntime.sleep(60)"

@@ -14,7 +14,7 @@ import pytest
 from fakes.collectors import read
 
 from perfmon_widgets.collectors import Collector, allowance
-from perfmon_widgets.collectors.linux import limits, memory_of_tree
+from perfmon_widgets.collectors.linux import limits, newcomers
 from perfmon_widgets.collectors.linux.process import ProcessCollector
 
 MIB = 2**20
@@ -26,7 +26,7 @@ SLACK = 30 * MIB
 @pytest.fixture(autouse=True)
 def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children are looked for at every reading, not every ten seconds."""
-    monkeypatch.setattr(memory_of_tree, "_EVERY", 0.0)
+    monkeypatch.setattr(newcomers, "_EVERY", 0.0)
     monkeypatch.setattr(allowance, "_SHARE", math.inf)
 
 
@@ -225,8 +225,8 @@ def test_where_traffic_is_not_counted_it_is_missing_with_a_reason(tmp_path):
     assert "does not count this" in made.errors["process_write_bytes_per_second"]
 
 
-def test_where_shared_pages_are_not_counted_the_resident_size_is_taken(tmp_path):
-    """Canned files of an OS kernel without smaps_rollup, with one child of this process."""
+def test_where_pages_cannot_be_sampled_files_count_once_and_the_rest_in_full(tmp_path):
+    """Canned files of an OS kernel without pagemap, with one child of this process."""
     me = str(os.getpid())
     for name, pages in (("self", 250), (me, 250), ("4242", 1000)):
         folder = tmp_path / name
@@ -235,7 +235,7 @@ def test_where_shared_pages_are_not_counted_the_resident_size_is_taken(tmp_path)
         times = f"50 50 0 0 20 0 1 0 5 9000 {pages} 1"
         parent = me if name == "4242" else 1
         (folder / "stat").write_text(f"{name} (x) S {parent} 1 1 0 -1 0 0 0 0 0 {times}\n")
-    assert ProcessCollector(tmp_path).collect()["process_ram_bytes"] == 1250 * PAGE
+    assert ProcessCollector(tmp_path).collect()["process_ram_bytes"] == 1150 * PAGE
 
 
 def test_a_forked_child_measures_itself(forked):

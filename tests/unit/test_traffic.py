@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from perfmon_widgets.collectors import allowance
-from perfmon_widgets.collectors.linux import memory_of_tree
+from perfmon_widgets.collectors.linux import newcomers
 from perfmon_widgets.collectors.linux.traffic import Traffic
 from perfmon_widgets.collectors.linux.tree import Tree
 
@@ -17,7 +17,7 @@ from perfmon_widgets.collectors.linux.tree import Tree
 @pytest.fixture(autouse=True)
 def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children are looked for and read at every reading, whatever that costs."""
-    monkeypatch.setattr(memory_of_tree, "_EVERY", 0.0)
+    monkeypatch.setattr(newcomers, "_EVERY", 0.0)
     monkeypatch.setattr(allowance, "_SHARE", math.inf)
 
 

@@ -1,35 +1,33 @@
-"""A process tree timed and weighed together: real children that allocate, fork, share and end."""
+"""Which processes belong to a tree, and their CPU time: real children, and canned files."""
 
 from __future__ import annotations
 
 import math
-import mmap
 import os
 import shutil
-import signal
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from fakes.trees import MIB, PAGE, SLACK, TICKS, forked, resident
+from fakes.trees import PAGE, TICKS, forked
 
 from perfmon_widgets.collectors import allowance
-from perfmon_widgets.collectors.linux import member, memory_of_tree, processes
+from perfmon_widgets.collectors.linux import member, newcomers, processes
 from perfmon_widgets.collectors.linux.process import ProcessCollector
 from perfmon_widgets.collectors.linux.tree import Tree
 
 
 @pytest.fixture
 def whatever_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Children are read each time, and looked for and weighed when there is a reason to."""
+    """Children are read each time."""
     monkeypatch.setattr(allowance, "_SHARE", math.inf)
 
 
 @pytest.fixture
 def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Children are looked for and weighed at every reading, whatever that costs."""
-    monkeypatch.setattr(memory_of_tree, "_EVERY", 0.0)
+    """All processes are listed at every reading, whatever that costs."""
+    monkeypatch.setattr(newcomers, "_EVERY", 0.0)
     monkeypatch.setattr(allowance, "_SHARE", math.inf)
 
 
@@ -39,94 +37,6 @@ def burn(seconds: float) -> float:
     while time.process_time() - before < seconds:
         pass
     return time.process_time() - before
-
-
-# -- memory ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("look_each_time")
-def test_workers_that_share_the_memory_of_their_parent_count_it_once():
-    block = b"x" * (100 * MIB)
-    watched = Tree(os.getpid())
-    _, before = watched.read()
-    with ExitStack() as stack:
-        for _ in range(8):
-            stack.enter_context(forked())
-        _, after = watched.read()
-        assert after - before == pytest.approx(0, abs=3 * SLACK)  # and not 800 MiB
-    del block
-
-
-@pytest.mark.usefixtures("look_each_time")
-def test_memory_that_only_children_share_with_each_other_counts_once():
-    def work() -> None:
-        block = b"x" * (200 * MIB)
-        for _ in range(3):
-            if os.fork() == 0:
-                time.sleep(60)
-                os._exit(0)
-        globals()["kept"] = block
-
-    watched = Tree(os.getpid())
-    _, before = watched.read()
-    with forked(lambda: (os.setpgrp(), work())) as child:
-        time.sleep(0.2)
-        _, after = watched.read()
-        os.killpg(child, 9)
-    assert after - before == pytest.approx(200 * MIB, abs=2 * SLACK)  # and not 800 MiB
-
-
-@pytest.mark.usefixtures("whatever_it_costs")
-def test_the_memory_of_a_child_that_has_ended_is_gone_at_once_and_the_rest_stays(monkeypatch):
-    """Also what the two shared: it is still there, though nothing has been weighed again."""
-    block = b"x" * (200 * MIB)
-    watched = Tree(os.getpid())
-    watched.read()
-    with forked():
-        _, both = watched.read()
-        monkeypatch.setattr(memory_of_tree, "_EVERY", 3600.0)
-    _, alone = watched.read()
-    assert both == pytest.approx(alone, abs=SLACK)
-    assert alone == pytest.approx(resident(os.getpid()), abs=SLACK)
-    del block
-
-
-@pytest.mark.usefixtures("whatever_it_costs")
-@pytest.mark.parametrize("how", [signal.SIGUSR1, signal.SIGKILL], ids=["lets go", "ends"])
-def test_what_a_child_no_longer_holds_of_its_parents_memory_is_not_taken_from_the_parent(how):
-    """Until it is weighed again, and where it has ended, until it has been waited for."""
-    inherited = mmap.mmap(-1, 200 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    inherited.write(b"x" * len(inherited))
-    watched = Tree(os.getpid())
-    with forked(lambda: signal.signal(signal.SIGUSR1, lambda *_: inherited.close())) as child:
-        _, before = watched.read()
-        held = resident(child)
-        os.kill(child, how)
-        deadline = time.monotonic() + 10
-        while resident(child) > held - len(inherited) / 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        _, after = watched.read()
-    assert after == pytest.approx(before, abs=SLACK)
-
-
-@pytest.mark.usefixtures("whatever_it_costs")
-def test_a_fork_that_was_not_yet_weighed_does_not_double_the_memory(monkeypatch):
-    block = b"x" * (200 * MIB)
-    watched = Tree(os.getpid())
-    _, before = watched.read()
-    monkeypatch.setattr(watched._memory, "_weigh", lambda members: None)
-    with forked():
-        _, after = watched.read()
-    assert after == pytest.approx(before, abs=SLACK)
-    del block
-
-
-def test_a_tree_too_large_to_weigh_is_not_weighed(monkeypatch):
-    monkeypatch.setattr(memory_of_tree, "_WEIGHABLE", 1)
-    monkeypatch.setattr(memory_of_tree, "_weight", lambda *arguments: pytest.fail("this would take seconds"))
-    with forked():
-        assert Tree(os.getpid()).read()[1] > 0
 
 
 # -- CPU time ----------------------------------------------------------------------------------------------
@@ -180,7 +90,7 @@ class FakeTree:
     ) -> Path:
         folder = self.proc / str(number)
         folder.mkdir(exist_ok=True)
-        (folder / "statm").write_text(f"9999 {pages} 1 1 0 1 0\n")
+        (folder / "statm").write_text(f"9999 {pages} 0 1 0 1 0\n")
         times = f"{seconds * TICKS:.0f} 0 {waited_for * TICKS:.0f} 0"
         (folder / "stat").write_text(
             f"{number} (a ) (b) {state} {parent} 1 {session} 0 -1 0 0 0 0 0 {times}"
@@ -192,33 +102,11 @@ class FakeTree:
         """Remove a process."""
         shutil.rmtree(self.proc / str(number))
 
-    def weigh(self, number: int, *, proportional: int, private: int) -> None:
-        (self.proc / str(number) / "smaps_rollup").write_text(
-            "00400000-7fff [rollup]\n"
-            f"Rss:  1 kB\nPss:      {proportional} kB\nPss_Dirty: 7 kB\nShared_Clean: 1 kB\n"
-            f"Private_Clean:  {private - 4} kB\nPrivate_Dirty:  4 kB\nSwap: 0 kB\n"
-        )
 
-
-@pytest.mark.usefixtures("whatever_it_costs")
-def test_what_children_hold_beyond_the_root_is_what_the_proportional_sizes_add_up_to(tmp_path):
-    fake = FakeTree(tmp_path)
-    fake.write(70, pages=900, parent=os.getpid())
-    fake.write(71, pages=800, parent=os.getpid())
-    for number, proportional, private in ((os.getpid(), 2000, 500), (70, 1500, 400), (71, 1700, 800)):
-        fake.weigh(number, proportional=proportional, private=private)
-    watched = Tree(os.getpid(), tmp_path)
-    assert watched.read()[1] == (2000 + 1500 + 1700) * 1024
-    # Between two weighings the sizes grow by what becomes resident.
-    fake.write(70, pages=950, parent=os.getpid())
-    assert watched.read()[1] == (2000 + 1500 + 1700) * 1024 + 50 * PAGE
-
-
-def test_a_child_that_may_not_be_weighed_counts_with_what_is_resident(tmp_path):
+def test_a_child_whose_pages_may_not_be_read_counts_with_what_is_resident(tmp_path):
     """hidepid, or a child of another user (sudo): its files are there and cannot be read."""
     fake = FakeTree(tmp_path)
     fake.write(70, pages=900, parent=os.getpid())
-    (tmp_path / "70" / "smaps_rollup").mkdir()  # reading fails, also for root
     (tmp_path / "71").mkdir()  # hidden altogether
     assert Tree(os.getpid(), tmp_path).read()[1] == 1900 * PAGE
 
@@ -418,19 +306,6 @@ def test_no_files_stay_open_for_children():
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_children_are_weighed_seldom(monkeypatch):
-    weighed: list[Path] = []
-    weigh = memory_of_tree._weight
-    monkeypatch.setattr(
-        memory_of_tree, "_weight", lambda folder, size: weighed.append(folder) or weigh(folder, size)
-    )
-    with forked():
-        watched = Tree(os.getpid())
-        for _ in range(100):
-            watched.read()
-    assert len(weighed) == 2  # this process and its child, once
-
-
 def test_reading_many_children_takes_its_share_of_time_and_no_more(monkeypatch):
     """However often a reading is wanted, children are read only as often as their cost allows."""
     reads = []
@@ -440,7 +315,7 @@ def test_reading_many_children_takes_its_share_of_time_and_no_more(monkeypatch):
         for _ in range(20):
             stack.enter_context(forked())
         watched = Tree(os.getpid())
-        watched.read()  # which also finds and weighs them
+        watched.read()  # which also finds them
         reads.clear()
         for _ in range(2000):
             watched.read()

@@ -13,6 +13,10 @@ PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
 TICK = 10**6 // os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0
 
 
+# The flag of a process that was forked and has not executed a program since.
+_FORKED = 0x40
+
+
 class Member:
     """A process that is read again and again; raises OSError if it has ended.
 
@@ -52,6 +56,10 @@ class Member:
             return
         self._identity = fields[19]
         self.parent = int(fields[1])
+        self.forked = bool(int(fields[6]) & _FORKED)
+        """Whether it still runs the program that it was forked from, so that the two share memory."""
+        self.faults = int(fields[7])
+        """How many page faults it has had that needed no reading from a disk."""
         self.waited_for = (int(fields[13]) + int(fields[14])) * TICK
         """CPU time in µs of its children that have ended and that it has waited for."""
         self.used = (int(fields[11]) + int(fields[12])) * TICK + self.waited_for

@@ -1,92 +1,183 @@
-"""Memory of a tree of processes in which shared pages count once."""
+"""Memory of a tree of processes in which every page counts once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from perfmon_widgets.collectors.allowance import Allowance
-from perfmon_widgets.collectors.linux.member import PAGE, Member
-from perfmon_widgets.collectors.linux.system_file import SystemFile, read_once
+from perfmon_widgets.collectors.linux.holding import Holding
+from perfmon_widgets.collectors.linux.member import PAGE, Member, fields_of
+from perfmon_widgets.collectors.linux.survey import File, Spots
+from perfmon_widgets.collectors.linux.system_file import SystemFile, read_if_there, read_once
 
-# Seconds after which shared memory is weighed again.
-_EVERY = 10.0
-# To weigh shared memory the OS kernel walks through all of it, 11 ms per GiB. Above this many bytes it is not
-# weighed, because the sample would have to wait.
-_WEIGHABLE = 16 * 2**30
+# Below this many bytes of files and shared memory in a process, those of all processes are likely the same:
+# libraries. Above, they are surveyed.
+_LIBRARIES = 64 * 2**20
+# The most processes that are surveyed in one reading, about 40 ms.
+_AT_ONCE = 16
+# Where the OS kernel says how many huge pages of each size are reserved.
+_HUGE = Path("/sys/kernel/mm/hugepages")
 
 
 class MemoryOfTree:
-    """What a process (``folder``) holds in memory, and what its descendants hold beyond that.
+    """What a process (``folder``, ``root``) holds in memory, and what its descendants hold beyond that.
 
-    Pages that they share (fork) are resident in each of them. The proportional set size (PSS) divides such
-    pages fairly, but is too expensive for every sample. So it corrects the resident sizes, until it is read
-    again.
+    Each process has resident pages of two kinds, whose sizes the OS kernel counts:
+
+    - **Anonymous** pages are shared only by fork, from when on each copies those that it writes to. A process
+      that has executed a program shares none with its parent. A fork has begun with those of its parent.
+    - Pages of **files and shared memory** may be shared by any processes.
+
+    A survey, a sample of a process's pages, finds which of them are shared. It is due when the process has
+    had many page faults, or its size has changed much, since the last one or since it was forked.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, root: int, folder: Path) -> None:
+        self._root, self._folder = root, folder
         self._sizes = SystemFile(folder / "statm")
-        self._weighing = Allowance(_EVERY)
-        self._unweighed = False
-        self._corrections: dict[int, tuple[Member, float]] = {}
+        self._huge = HugePages(folder)
+        self._holdings: dict[int, Holding] = {}
+        self._trunk: Holding | None = None  # of the root
+        self._surveying = Allowance(shares=20)
 
     def read(self, members: Mapping[int, Member]) -> float:
         """Return the bytes that all hold together, with the descendants as they were last read."""
+        size, resident, shared, _ = self._sizes.read().split(None, 3)
+        held = float(int(resident) * PAGE) + self._huge.read(size)
         if not members:
-            self._corrections.clear()
-            return self._resident()
-        for number, member in members.items():
-            if self._corrections.get(number, (None, 0))[0] is not member:
-                # Until it is weighed: a fork begins with the memory of its parent, which is counted there.
-                self._corrections[number] = (member, -member.resident)
-                self._unweighed = True
-        self._weigh(members)
-        # Not below 0: a child that frees memory it shares with the root, or that has ended and was not yet
-        # waited for, has an old correction, which would take away from what the root holds.
-        beyond = sum(
-            max(member.resident + self._corrections[number][1], 0.0) for number, member in members.items()
+            self._holdings.clear()
+            self._trunk = None
+            return held
+        self._update(members, int(resident) * PAGE, int(shared) * PAGE)
+        return held + self._anonymous() + self._shared()
+
+    def _update(self, members: Mapping[int, Member], resident: int, shared: int) -> None:
+        """Follow the sizes of all processes, and survey those that need it."""
+        faults = int(fields_of(read_once(self._folder / "stat"))[7])
+        if self._trunk is None:
+            self._trunk = Holding(self._folder, forked=False, faults=faults)
+        trunk = self._trunk
+        before = trunk.anonymous
+        trunk.update(resident, faults, shared)
+        for number in self._holdings.keys() - members.keys():
+            del self._holdings[number]
+        for number, member in members.items():  # parents first: a fork is compared with its parent
+            holding = self._holdings.get(number)
+            if holding is None or holding.member is not member:
+                holding = Holding(member.folder, member.forked, 0, member)
+                self._holdings[number] = holding
+                holding.update(int(member.resident), member.faults)
+                if member.forked:
+                    self._begin(holding, member, before)
+            else:
+                if holding.forked and not member.forked:  # it has executed a program
+                    holding.leave()
+                holding.update(int(member.resident), member.faults)
+        self._survey()
+
+    def _begin(self, holding: Holding, member: Member, before: int) -> None:
+        """Compare a fork that was just found with its parent, of which it cannot have more than it had."""
+        assert self._trunk is not None  # noqa: S101 - for mypy
+        parent = self._trunk if member.parent == self._root else self._holdings.get(member.parent)
+        if parent is self._trunk:
+            holding.begin(parent, max(parent.anonymous, before))
+        elif parent is not None:
+            holding.begin(parent, parent.anonymous)
+        else:  # it has ended
+            holding.begin(self._trunk, self._trunk.anonymous)
+            holding.doubt()
+
+    def _survey(self) -> None:
+        """Survey the processes of which too much is unknown, as many as the allowance permits."""
+        assert self._trunk is not None  # noqa: S101 - for mypy
+        everyone = [self._trunk, *self._holdings.values()]
+        parents = {id(holding.parent) for holding in everyone if holding.parent}
+        sharing = [holding for holding in everyone if holding.shared > _LIBRARIES]
+        due = [
+            holding
+            for holding in everyone
+            if ((holding.forked or id(holding) in parents) and holding.unsure)
+            or (len(sharing) > 1 and holding.shared > _LIBRARIES and holding.unsure_of_files)
+        ]
+        if not due or not self._surveying.affordable():
+            return
+        with self._surveying:
+            for holding in due[:_AT_ONCE]:
+                if holding.survey() and id(holding) in parents:
+                    # What this process has copied may now be its forks' alone.
+                    forks = [fork for fork in everyone if fork.parent is holding]
+                    for fork in forks:
+                        fork.doubt()
+                    for fork in forks[:_AT_ONCE]:
+                        fork.survey()
+
+    def _anonymous(self) -> float:
+        """Return the bytes of anonymous pages that the descendants hold beyond the root."""
+        assert self._trunk is not None  # noqa: S101 - for mypy
+        holdings = self._holdings.values()
+        alive = {id(holding) for holding in (self._trunk, *holdings)}
+        handed_down: dict[int, tuple[Holding, float]] = {}
+        for holding in holdings:
+            if (parent := holding.parent) is not None:
+                most = handed_down.get(id(parent), (parent, 0.0))[1]
+                handed_down[id(parent)] = parent, max(most, holding.from_parent)
+        # Forks also have in common with each other what the process that they began with does not have now.
+        left = sum(
+            max(most - (parent.shareable if id(parent) in alive or parent.forked else 0.0), 0.0)
+            for parent, most in handed_down.values()
         )
-        return self._resident() + beyond
+        return left + sum(holding.own for holding in holdings)
 
-    def _resident(self) -> float:
-        return float(int(self._sizes.read().split(None, 2)[1]) * PAGE)
+    def _shared(self) -> float:
+        """Return the bytes of files and shared memory that the descendants hold beyond the root.
 
-    def _weigh(self, members: Mapping[int, Member]) -> None:
-        """Find out how much memory the descendants hold beyond the root's."""
-        if not (self._weighing.due() or (self._unweighed and self._weighing.affordable())):
-            return
-        root = self._resident()
-        if root + sum(member.resident for member in members.values()) > _WEIGHABLE:
-            return
-        self._unweighed = False
-        with self._weighing:
-            total, _ = _weight(self._folder, root)
-            private = {}
-            for number, member in members.items():
-                proportional, private[number] = _weight(member.folder, member.resident)
-                total += proportional
-            # Each holds its private pages, and an equal part of what descendants share with each other. That
-            # part seems negative where programs outside the tree map the root's files, because these pages
-            # are divided among more processes than those of the tree.
-            shared = max(total - root - sum(private.values()), 0.0) / len(private)
-            self._corrections = {
-                number: (member, private[number] + shared - member.resident)
-                for number, member in members.items()
-            }
+        If nothing else is known, the process with the most has all of them.
+        """
+        assert self._trunk is not None  # noqa: S101 - for mypy
+        trunk, holdings = self._trunk, self._holdings.values()
+        likely = max(holding.shared for holding in holdings) - trunk.shared
+        surveyed = [holding for holding in holdings if holding.files and not holding.has_less_files]
+        found = 0.0
+        if surveyed and (not trunk.files or trunk.unsure_of_files):
+            found = _beyond({}, 0, surveyed) - trunk.shared
+        elif surveyed:
+            found = _beyond(trunk.files, trunk.rest, surveyed)
+        most = sum(holding.shared for holding in holdings)
+        return min(max(likely, found, 0.0), float(most))
 
 
-def _weight(folder: Path, resident: float) -> tuple[float, float]:
-    """Return the proportional set size of a process and its private part, in bytes.
+class HugePages:
+    """Explicit huge pages of a process (MAP_HUGETLB, hugetlbfs), which no resident size contains."""
 
-    Both are the resident size where they cannot be read: another user's process, or Linux before 4.14.
+    def __init__(self, folder: Path) -> None:
+        self._size = b""
+        self._there = False
+        self._reserved = [SystemFile(path) for path in _HUGE.glob("hugepages-*/nr_hugepages")]
+        self._status = folder / "status"
+
+    def read(self, size: bytes) -> float:
+        """Return the bytes of huge pages that the process has filled.
+
+        ``size`` is that of its address space. As long as it stays, no more of them have been mapped.
+        """
+        if size != self._size:
+            self._size = size
+            self._there = any(int(file.read()) for file in self._reserved)
+        if not self._there:
+            return 0.0
+        _, _, rest = read_if_there(self._status).partition(b"\nHugetlbPages:")
+        return int(rest.split(None, 1)[0]) * 1024.0 if rest else 0.0
+
+
+def _beyond(own: Mapping[File, Spots], own_rest: int, others: Collection[Holding]) -> float:
+    """Return the bytes of files that others have in memory, and that a process with ``own`` does not have.
+
+    What is not of large files is likely the same in all of them.
     """
-    try:
-        content = read_once(folder / "smaps_rollup")
-    except OSError:
-        return resident, resident
-    sizes = dict(line.split(b":") for line in content.splitlines()[1:])
-    if b"Pss" not in sizes:  # it has ended, and its parent has not waited for it yet
-        return 0.0, 0.0
-    kibibytes = [int(sizes[key].split()[0]) for key in (b"Pss", b"Private_Clean", b"Private_Dirty")]
-    return kibibytes[0] * 1024.0, (kibibytes[1] + kibibytes[2]) * 1024.0
+    found: dict[File, set[int]] = {}
+    for holding in others:
+        for file, spots in holding.files.items():
+            found.setdefault(file, set()).update(spots - own.get(file, frozenset()))
+    rest = max(max(holding.rest for holding in others) - own_rest, 0)
+    return rest + float(sum(file.step * len(spots) for file, spots in found.items()))

@@ -33,7 +33,7 @@ METRICS = (
         label="RAM of this process",
         role="headline",
         help="Memory of this process and its descendants; pages that they share count once.",
-        source="/proc/self/statm; /proc/<child>/stat, corrected by PSS from smaps_rollup",
+        source="/proc/self/statm, HugetlbPages in status; /proc/<child>/stat, statm and samples of pagemap",
     ),
     Metric(
         name="process_read_bytes_per_second",

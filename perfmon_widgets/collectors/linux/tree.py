@@ -44,7 +44,7 @@ class Tree:
         self._is_this_process = root == own_number(proc)
         self.folder = proc / ("self" if self._is_this_process else str(root))
         self._statistics = None if self._is_this_process else SystemFile(self.folder / "stat")
-        self._memory = MemoryOfTree(self.folder)
+        self._memory = MemoryOfTree(root, self.folder)
         self.members: dict[int, Member] = {}
         """The descendants by their number in /proc, parents before their children; not to be changed."""
         self.passed = math.nan

@@ -1,0 +1,328 @@
+"""Memory of a tree of real processes that fork, copy, share and let go: every page counts once."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from fakes.trees import MIB, PAGE, SLACK, forked, resident
+
+from perfmon_widgets.collectors import allowance
+from perfmon_widgets.collectors.linux import holding, memory_of_tree, survey
+from perfmon_widgets.collectors.linux.tree import Tree
+
+
+@pytest.fixture(autouse=True)
+def whatever_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children are read, and surveyed where there is a reason to, each time."""
+    monkeypatch.setattr(allowance, "_SHARE", math.inf)
+
+
+@pytest.fixture
+def no_survey(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An OS kernel without pagemap."""
+
+    def fail(folder: Path) -> None:
+        raise FileNotFoundError(folder / "pagemap")
+
+    monkeypatch.setattr(holding, "survey", fail)
+
+
+def private(mib: int) -> mmap.mmap:
+    """Private memory whose pages are all there."""
+    memory = mmap.mmap(-1, mib * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    touch(memory)
+    return memory
+
+
+def touch(memory: mmap.mmap, start: int = 0, end: int | None = None, step: int = PAGE) -> None:
+    """Write to a byte of each page."""
+    for at in range(start, len(memory) if end is None else end, step):
+        memory[at] = 1
+
+
+@contextmanager
+def worker(*steps: Callable[[], object]) -> Iterator[Callable[[], None]]:
+    """A forked child that does the next of these steps when it is called; gone at the end."""
+    go, going = os.pipe()
+    done, doing = os.pipe()
+    kept: list[object] = []
+
+    def work(*_: object) -> None:
+        for step in steps:
+            os.read(go, 1)
+            kept.append(step())
+            os.write(doing, b"x")
+
+    def next_step() -> None:
+        os.write(going, b"x")
+        assert os.read(done, 1) == b"x"
+
+    try:
+        with forked(lambda: signal.signal(signal.SIGUSR1, work)) as number:
+            os.kill(number, signal.SIGUSR1)
+            yield next_step
+    finally:
+        for descriptor in (go, going, done, doing):
+            os.close(descriptor)
+
+
+def grown(watched: Tree, before: float) -> float:
+    """Return by how many MiB the tree has grown."""
+    return (watched.read()[1] - before) / MIB
+
+
+# -- anonymous pages ---------------------------------------------------------------------------------------
+
+
+def test_workers_that_share_the_memory_of_their_parent_count_it_once():
+    block = b"x" * (100 * MIB)
+    watched = Tree(os.getpid())
+    _, before = watched.read()
+    with ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(forked())
+        _, after = watched.read()
+        assert after - before == pytest.approx(0, abs=3 * SLACK)  # and not 800 MiB
+    del block
+
+
+def test_the_memory_of_a_child_that_has_ended_is_gone_at_once_and_the_rest_stays():
+    """Also what the two shared: it is still there."""
+    block = b"x" * (200 * MIB)
+    watched = Tree(os.getpid())
+    watched.read()
+    with forked():
+        _, both = watched.read()
+    _, alone = watched.read()
+    assert both == pytest.approx(alone, abs=SLACK)
+    assert alone == pytest.approx(resident(os.getpid()), abs=SLACK)
+    del block
+
+
+@pytest.mark.parametrize("how", [signal.SIGUSR1, signal.SIGKILL], ids=["lets go", "ends"])
+def test_what_a_child_no_longer_holds_of_its_parents_memory_is_not_taken_from_the_parent(how):
+    """Also where it has ended and was not yet waited for."""
+    inherited = mmap.mmap(-1, 200 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    inherited.write(b"x" * len(inherited))
+    watched = Tree(os.getpid())
+    with forked(lambda: signal.signal(signal.SIGUSR1, lambda *_: inherited.close())) as child:
+        _, before = watched.read()
+        held = resident(child)
+        os.kill(child, how)
+        deadline = time.monotonic() + 10
+        while resident(child) > held - len(inherited) / 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        _, after = watched.read()
+    assert after == pytest.approx(before, abs=SLACK)
+
+
+@pytest.mark.parametrize("copied", ["all", "every second page", "half"])
+def test_pages_that_forks_copy_count_in_the_next_row(copied):
+    """The size of a fork does not show that it has copied pages of its parent."""
+    inherited = private(160)
+    arguments = {"all": {}, "every second page": {"step": 2 * PAGE}, "half": {"end": 80 * MIB}}[copied]
+    watched = Tree(os.getpid())
+    watched.read()
+    with ExitStack() as stack:
+        workers = [stack.enter_context(worker(lambda: touch(inherited, **arguments))) for _ in range(3)]
+        before = watched.read()[1]
+        for number, copy in enumerate(workers, 1):
+            copy()
+            expected = number * (160 if copied == "all" else 80)
+            assert grown(watched, before) == pytest.approx(expected, rel=0.05, abs=20)
+    inherited.close()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_pages_that_the_parent_copies_are_still_its_forks(workers):
+    inherited = private(200)
+    watched = Tree(os.getpid())
+    watched.read()
+    with ExitStack() as stack:
+        for _ in range(workers):
+            stack.enter_context(forked())
+        before = watched.read()[1]
+        touch(inherited, end=120 * MIB)
+        assert grown(watched, before) == pytest.approx(120, rel=0.05, abs=20)
+        inherited.close()  # the forks have all of it
+        assert grown(watched, before) == pytest.approx(0, abs=25)
+
+
+def test_a_fork_that_allocates_and_frees_all_the_time_has_copied_nothing():
+    """It has as many page faults as one that copies."""
+    inherited = private(200)
+
+    def churn() -> None:
+        for _ in range(10):
+            private(30).close()
+
+    watched = Tree(os.getpid())
+    watched.read()
+    with worker(*[churn] * 3) as work:
+        before = watched.read()[1]
+        for _ in range(3):
+            work()
+            assert grown(watched, before) == pytest.approx(0, abs=20)
+    inherited.close()
+
+
+def test_a_fork_that_copies_nothing_is_surveyed_less_and_less_often(monkeypatch):
+    surveyed: list[Path] = []
+    survey_of = holding.survey
+    monkeypatch.setattr(holding, "survey", lambda folder: surveyed.append(folder) or survey_of(folder))
+    inherited = private(100)
+    watched = Tree(os.getpid())
+    watched.read()
+    with worker(*[lambda: private(40).close()] * 30) as work:
+        watched.read()
+        for _ in range(30):
+            work()
+            watched.read()
+    assert 2 <= len(surveyed) <= 8
+    inherited.close()
+
+
+def test_what_forks_of_forks_have_in_common_counts_once():
+    def family() -> None:
+        globals()["kept"] = private(150)
+        for _ in range(3):
+            if os.fork() == 0:
+                time.sleep(60)
+                os._exit(0)
+
+    watched = Tree(os.getpid())
+    before = watched.read()[1]
+    with ExitStack() as stack:
+        groups = [stack.enter_context(forked(lambda: (os.setpgrp(), family()))) for _ in range(2)]
+        try:
+            assert grown(watched, before) == pytest.approx(300, abs=50)  # and not 1200
+            assert grown(watched, before) == pytest.approx(300, abs=50)
+        finally:
+            for group in groups:
+                os.killpg(group, 9)
+
+
+@pytest.mark.usefixtures("no_survey")
+def test_without_a_survey_forks_count_with_what_they_allocate():
+    inherited = private(100)
+    watched = Tree(os.getpid())
+    before = watched.read()[1]
+    with forked(), forked(lambda: globals().update(kept=private(150))):
+        assert grown(watched, before) == pytest.approx(150, abs=30)
+    inherited.close()
+
+
+# -- files and shared memory -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("surveyed", [True, False])
+def test_shared_memory_that_workers_read_counts_once_at_every_moment(surveyed, request):
+    if not surveyed:
+        request.getfixturevalue("no_survey")
+    shared = mmap.mmap(-1, 150 * MIB)
+    touch(shared)
+    watched = Tree(os.getpid())
+    watched.read()
+
+    def half(number: int) -> int:
+        return sum(
+            shared[at] for at in range(number * len(shared) // 2, (number + 1) * len(shared) // 2, PAGE)
+        )
+
+    with ExitStack() as stack:
+        workers = [stack.enter_context(worker(lambda: half(0), lambda: half(1))) for _ in range(4)]
+        before = watched.read()[1]
+        for read in workers * 2:
+            read()
+            assert grown(watched, before) == pytest.approx(0, abs=25)
+    shared.close()
+
+
+def test_workers_with_shared_memory_of_their_own_count_with_all_of_it():
+    """The largest is not all that there is."""
+
+    def own() -> mmap.mmap:
+        memory = mmap.mmap(-1, 120 * MIB)
+        touch(memory)
+        return memory
+
+    watched = Tree(os.getpid())
+    watched.read()
+    with ExitStack() as stack:
+        workers = [stack.enter_context(worker(own)) for _ in range(3)]
+        before = watched.read()[1]
+        for number, allocate in enumerate(workers, 1):
+            allocate()
+            assert grown(watched, before) == pytest.approx(120 * number, rel=0.05, abs=25)
+
+
+def test_workers_with_different_parts_of_shared_memory_count_with_their_parts():
+    shared = mmap.mmap(-1, 360 * MIB)
+    watched = Tree(os.getpid())
+    watched.read()
+
+    def part(number: int) -> Callable[[], None]:
+        return lambda: touch(shared, number * 120 * MIB, (number + 1) * 120 * MIB)
+
+    with ExitStack() as stack:
+        workers = [stack.enter_context(worker(part(number))) for number in range(3)]
+        before = watched.read()[1]
+        for number, write in enumerate(workers, 1):
+            write()
+            assert grown(watched, before) == pytest.approx(120 * number, rel=0.05, abs=25)
+    shared.close()
+
+
+# -- cost --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mib", [10, 1000])
+def test_a_survey_reads_as_many_pages_however_much_memory_there_is(monkeypatch, mib):
+    memory = mmap.mmap(-1, mib * MIB)
+    read: list[int] = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda *arguments: read.append(1) or pread(*arguments))
+    found = survey.survey(Path("/proc/self"))
+    assert 300 < len(read) < 10_000
+    assert found.private > 0
+    memory.close()
+
+
+def test_without_descendants_nothing_is_surveyed(monkeypatch):
+    monkeypatch.setattr(holding, "survey", lambda folder: pytest.fail("there is nothing to compare"))
+    watched = Tree(os.getpid())
+    for _ in range(2):
+        block = private(100)
+        assert watched.read()[1] == pytest.approx(resident(os.getpid()), abs=SLACK)
+        block.close()
+
+
+# -- huge pages --------------------------------------------------------------------------------------------
+
+
+def test_explicit_huge_pages_of_the_root_count(tmp_path, monkeypatch):
+    """They are in none of the sizes of a process."""
+    monkeypatch.setattr(memory_of_tree, "_HUGE", tmp_path / "hugepages")
+    reserved = tmp_path / "hugepages" / "hugepages-2048kB" / "nr_hugepages"
+    reserved.parent.mkdir(parents=True)
+    reserved.write_text("0\n")
+    root = tmp_path / "60"
+    root.mkdir()
+    (root / "statm").write_text("9999 1000 1 1 0 1 0\n")
+    (root / "status").write_text("Name:\tjava\nHugetlbPages:\t  262144 kB\nThreads:\t1\n")
+    memory = memory_of_tree.MemoryOfTree(60, root)
+    assert memory.read({}) == 1000 * PAGE  # no page of that kind exists
+    reserved.write_text("160\n")
+    (root / "statm").write_text("19999 1000 1 1 0 1 0\n")  # now they are mapped
+    assert memory.read({}) == 1000 * PAGE + 256 * MIB
+    (root / "status").write_text("Name:\tjava\n")  # before Linux 4.4
+    assert memory.read({}) == 1000 * PAGE
