@@ -57,9 +57,11 @@ def test_values_and_what_they_mean(nvidia_machine: fakes.Machine) -> None:
 
 
 def test_old_driver(monkeypatch: pytest.MonkeyPatch, old_library: Path, tmp_path: Path) -> None:
-    state = fakes.nvml(monkeypatch, old_library, tmp_path, fakes.gpu(0))
+    state = fakes.nvml(monkeypatch, old_library, tmp_path, fakes.gpu(0, compute=f"{os.getpid()}:1048576"))
     collector = NvidiaCollector(search=fakes.in_use(0))
     values = collector.collect()
+    assert values["gpu0/process_memory_bytes"] == 1048576  # from the second version of the list
+    assert collector.errors["gpu0/throttled_percent"] == "this driver is too old to report this"
     # Version 1 counts what the driver reserves as used.
     assert values["gpu0/memory_used_bytes"] == 5 * GIBIBYTE
     assert "reserved memory as used" in metric(collector, "gpu0/memory_used_bytes").source

@@ -42,6 +42,17 @@ def number_of(process: int, proc: Path = PROC) -> int:
     )
 
 
+def with_descendants(number: int, proc: Path = PROC) -> set[int]:
+    """Return the numbers of a process and of all its descendants."""
+    found = {number}
+    unread = [number]
+    while unread:
+        new = set(children(unread.pop(), proc)) - found
+        found |= new
+        unread += new
+    return found
+
+
 def children(number: int, proc: Path = PROC) -> Iterator[int]:
     """Yield the numbers of a process's children, whichever of its threads started them.
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors.allowance import Allowance
-from perfmon_widgets.collectors.linux.processes import PROC
+from perfmon_widgets.collectors.linux.processes import PROC, own_number, with_descendants
 from perfmon_widgets.collectors.nvidia.device import Device, find
 from perfmon_widgets.collectors.nvidia.errors import (
     INVALID,
@@ -79,7 +79,8 @@ class NvidiaCollector:
                     "the package nvidia-ml-py is not installed: run pip install nvidia-ml-py"
                 ) from None
         self._nvml: Any = pynvml
-        self._proc, self._sys = proc, sys
+        self._proc, self._sys, self._root = proc, sys, root
+        self._tree: Collection[int] = ()
         self._lost: set[str] = set()
         self._looking_for_lost = Allowance(_LOST_EVERY)
         self.errors: Mapping[str, str] = {}
@@ -144,7 +145,7 @@ class NvidiaCollector:
             if visible.certain and not visible.indices:
                 raise FileNotFoundError("CUDA_VISIBLE_DEVICES hides every GPU from this process")
             for index in sorted(visible.indices) if visible.certain else range(count):
-                self._devices.append(Device(nvml, f"gpu{index}", index, known[index]))
+                self._add(f"gpu{index}", index)
         for gpu in gpus or ():
             self._name(gpu)
         self._describe()
@@ -176,8 +177,19 @@ class NvidiaCollector:
             if not used.uuid.startswith("MIG-"):
                 used = Used("named", index=index)
         if all(device.where != where for device in self._devices):
-            self._devices.append(Device(nvml, where, index, self._numbering.known[index]))
+            self._add(where, index)
             self._devices[-1].use(used)
+
+    def _add(self, where: str, index: int) -> None:
+        known = self._numbering.known[index]
+        device = Device(self._nvml, where, index, known, tree=self._processes, unrelated=self._unrelated)
+        self._devices.append(device)
+
+    def _processes(self) -> Collection[int]:
+        """Return the ids of this process, or ``root``, and its descendants as they are in this reading."""
+        if not self._tree:
+            self._tree = with_descendants(self._root or own_number(self._proc), self._proc)
+        return self._tree
 
     def _denied(self, index: int, process: int) -> bool:
         """Return whether NVML's lists of processes say that this one does not use that GPU."""
@@ -209,6 +221,7 @@ class NvidiaCollector:
                     if device.used is None
                     and fallen_off_the_bus(self._numbering.known[device.index], self._sys)
                 }
+        self._tree = ()
         now = time.monotonic()
         values = dict.fromkeys(self._names, math.nan)
         errors: dict[str, str] = {}

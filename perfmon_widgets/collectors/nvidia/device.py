@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
+from perfmon_widgets.collectors.nvidia.counters import Counters, Throttled
 from perfmon_widgets.collectors.nvidia.errors import (
     LOST,
     NOT_SUPPORTED,
@@ -19,19 +21,20 @@ from perfmon_widgets.collectors.nvidia.errors import (
     explain,
 )
 from perfmon_widgets.collectors.nvidia.gpus import Gpu
-from perfmon_widgets.collectors.nvidia.in_use import Used
+from perfmon_widgets.collectors.nvidia.in_use import Used, mapped_library, ordinals
 from perfmon_widgets.collectors.nvidia.metrics import COUNTERS, METRICS
+from perfmon_widgets.collectors.nvidia.processes import ProcessMemory
 from perfmon_widgets.collectors.nvidia.readings import (
     NOT_FOR_SLICES,
     Activity,
     Clock,
-    Counters,
     Memory,
     NotForSlices,
     Power,
     Reading,
     SliceActivity,
 )
+from perfmon_widgets.collectors.nvidia.torch_memory import TorchMemory
 from perfmon_widgets.collectors.plausible import impossible
 from perfmon_widgets.metrics import Metric, place_label
 
@@ -45,10 +48,21 @@ _INTEGRATED = ("GB10", "Orin", "Thor", "Xavier", "Tegra")
 class Device:
     """The columns ``where/…`` of one GPU, filled by the GPU or a MIG slice of it once that is in use.
 
-    ``index`` is NVML's number of the GPU, ``known`` what is known of it before it is attached.
+    ``index`` is NVML's number of the GPU, ``known`` what is known of it before it is attached. ``tree``
+    returns the ids of the processes whose memory counts as this process's; ``unrelated`` says why NVML's ids
+    are others, if they are.
     """
 
-    def __init__(self, nvml: Any, where: str, index: int, known: Gpu) -> None:
+    def __init__(
+        self,
+        nvml: Any,
+        where: str,
+        index: int,
+        known: Gpu,
+        *,
+        tree: Callable[[], Collection[int]],
+        unrelated: str,
+    ) -> None:
         self._nvml = nvml
         self.where = where
         self.index = index
@@ -56,6 +70,7 @@ class Device:
         self.used: Used | None = None
         """Why it counts as in use; None if it does not."""
         self._known = known
+        self._tree, self._unrelated = tree, unrelated
         self._handle: Any = None
         self._parent: Any = None
         self._mig_mode = False
@@ -194,24 +209,34 @@ class Device:
         self.learnt = True
         integrated = any(word in self._name for word in _INTEGRATED)
         memory = Memory(nvml, handle, integrated=integrated)
+        process = ProcessMemory(nvml, handle, self._tree, self._unrelated)
+        torch = TorchMemory(sys.modules, self._ordinal)
         if parent is not None:
             activity = SliceActivity(nvml, handle, parent)
-            filled = {*memory.names, *activity.names}
+            filled = {*memory.names, *process.names, *activity.names, *torch.names}
             rest = [metric.name for metric in METRICS if metric.name not in filled]
             # Memory first: with some drivers it fails after GPM was used.
-            self._readings = [memory, activity, NotForSlices(nvml, handle, rest)]
+            self._readings = [memory, process, activity, torch, NotForSlices(nvml, handle, rest)]
             return
         self._readings = [
             Activity(nvml, handle),
             memory,
+            process,
             Power(nvml, handle),
             Clock(nvml, handle),
+            Throttled(nvml, handle),
             *(Counters(nvml, handle, link, fields, size) for link, _, fields, size in COUNTERS),
+            torch,
         ]
         if milliwatts := self._ask("nvmlDeviceGetEnforcedPowerLimit", handle):
             self._limits["power_watts"] = milliwatts / 1e3
         if megahertz := self._ask("nvmlDeviceGetMaxClockInfo", handle, nvml.NVML_CLOCK_SM):
             self._limits["sm_clock_hertz"] = megahertz * 1e6
+
+    def _ordinal(self) -> int:
+        """Return CUDA's number of this GPU in this process; −1 if CUDA does not show it."""
+        library = mapped_library()
+        return -1 if library is None else ordinals(library).get(_bare(self._uuid), -1)
 
 
 def find(nvml: Any, used: Used) -> tuple[Any, Any]:

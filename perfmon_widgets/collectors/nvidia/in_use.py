@@ -221,28 +221,40 @@ def primary_contexts(library: ctypes.CDLL) -> list[Used]:
     Every framework that uses the CUDA runtime works in the primary contexts. They are read through
     ``cuDevicePrimaryCtxGetState``, which creates none; ``cuInit`` is never called.
     """
-    count = ctypes.c_int()
-    if library.cuDeviceGetCount(ctypes.byref(count)):  # not initialised, or in the child of a fork
-        return []
     used = []
-    for ordinal in range(count.value):
-        device, flags, active = ctypes.c_int(), ctypes.c_uint(), ctypes.c_int()
-        if library.cuDeviceGet(ctypes.byref(device), ordinal):
-            continue
+    for _, device in _cuda_devices(library):
+        flags, active = ctypes.c_uint(), ctypes.c_int()
         if library.cuDevicePrimaryCtxGetState(device, ctypes.byref(flags), ctypes.byref(active)):
             continue
         if active.value:
-            address, identity = ctypes.create_string_buffer(32), ctypes.create_string_buffer(16)
+            address = ctypes.create_string_buffer(32)
             if library.cuDeviceGetPCIBusId(address, len(address), device):
                 continue
-            # Version 2 (CUDA 11.4) distinguishes a MIG slice from its GPU.
-            ask = getattr(library, "cuDeviceGetUuid_v2", None) or library.cuDeviceGetUuid
-            known = ask(identity, device) == 0
-            used.append(
-                Used(
-                    "this process has a CUDA context on it",
-                    pci=address.value.decode(),
-                    uuid=str(uuid.UUID(bytes=identity.raw)) if known else "",
-                )
-            )
+            how = "this process has a CUDA context on it"
+            used.append(Used(how, pci=address.value.decode(), uuid=_cuda_uuid(library, device)))
     return used
+
+
+def ordinals(library: ctypes.CDLL) -> dict[str, int]:
+    """Return CUDA's number of each GPU or MIG slice in this process, by its UUID without a prefix.
+
+    Empty before CUDA was started. No context is created.
+    """
+    return {_cuda_uuid(library, device): ordinal for ordinal, device in _cuda_devices(library)}
+
+
+def _cuda_devices(library: ctypes.CDLL) -> Iterator[tuple[int, ctypes.c_int]]:
+    count = ctypes.c_int()
+    if library.cuDeviceGetCount(ctypes.byref(count)):  # not initialised, or in the child of a fork
+        return
+    for ordinal in range(count.value):
+        device = ctypes.c_int()
+        if not library.cuDeviceGet(ctypes.byref(device), ordinal):
+            yield ordinal, device
+
+
+def _cuda_uuid(library: ctypes.CDLL, device: ctypes.c_int) -> str:
+    identity = ctypes.create_string_buffer(16)
+    # Version 2 (CUDA 11.4) distinguishes a MIG slice from its GPU.
+    ask = getattr(library, "cuDeviceGetUuid_v2", None) or library.cuDeviceGetUuid
+    return "" if ask(identity, device) else str(uuid.UUID(bytes=identity.raw))

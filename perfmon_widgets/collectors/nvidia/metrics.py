@@ -51,6 +51,15 @@ METRICS = (
         source="nvmlDeviceGetMemoryInfo_v2",
     ),
     Metric(
+        name="process_memory_bytes",
+        unit="bytes",
+        group="gpu",
+        label="memory of this process",
+        limit="memory_limit_bytes",
+        help="GPU memory that this process and its descendants hold; read every five seconds.",
+        source="nvmlDeviceGetComputeRunningProcesses, and the same for graphics and MPS",
+    ),
+    Metric(
         name="memory_activity_percent",
         unit="percent",
         group="gpu",
@@ -75,6 +84,15 @@ METRICS = (
         help="Clock of the streaming multiprocessors.",
         source="nvmlDeviceGetClockInfo",
     ),
+    Metric(
+        name="throttled_percent",
+        unit="percent",
+        group="gpu",
+        label="clock held back",
+        limit=100.0,
+        help="Share of the time in which the power limit, heat or a hardware slowdown held the clock back.",
+        source="nvmlDeviceGetFieldValues, fields 74 and 251 to 253, or 74 and 75",
+    ),
     *(
         Metric(
             name=f"{link}_{way}_bytes_per_second",
@@ -86,5 +104,29 @@ METRICS = (
         )
         for link, name, fields, _ in COUNTERS
         for way, field in zip(("sent", "received"), fields, strict=True)
+    ),
+    *(
+        Metric(
+            name=f"torch_{kind}_bytes",
+            unit="bytes",
+            group="gpu",
+            label=f"PyTorch {kind}",
+            limit="memory_limit_bytes",
+            help=f"{what}, in this process; only once it uses PyTorch on this GPU.",
+            source=f"torch.cuda.memory_stats, {key}",
+        )
+        for kind, what, key in (
+            ("allocated", "GPU memory in PyTorch's tensors", "allocated_bytes.all.current"),
+            (
+                "reserved",
+                "GPU memory that PyTorch keeps for tensors",
+                "reserved_bytes.all.current",
+            ),
+            (
+                "peak",
+                "Most GPU memory in PyTorch's tensors so far, or since torch.cuda.reset_peak_memory_stats()",
+                "allocated_bytes.all.peak",
+            ),
+        )
     ),
 )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from perfmon_widgets.collectors.allowance import Allowance
 from perfmon_widgets.collectors.linux.processes import own_number
 from perfmon_widgets.collectors.nvidia.errors import FUNCTION_NOT_FOUND, TOO_SMALL, Missing
-from perfmon_widgets.collectors.nvidia.readings import call
+from perfmon_widgets.collectors.nvidia.readings import Reading, call
 
 # The first driver whose lists have the process ids of the namespace of the process that asks. Before it, a
 # container got those of the machine, or entries without memory.
@@ -24,6 +26,7 @@ _KINDS = ("Compute", "Graphics", "MPSCompute")
 _VERSIONS = ("_v3", "_v2")
 _NOT_AVAILABLE = 2**64 - 1  # NVML_VALUE_NOT_AVAILABLE: Windows, WSL
 _MOST = 2**16
+_EVERY = 5.0  # seconds
 
 
 def unrelated(nvml: Any, proc: Path) -> str:
@@ -71,6 +74,35 @@ def memory_by_process(nvml: Any, handle: Any) -> dict[int, float]:
     for (process, _, _), memory in held.items():
         total[process] = total.get(process, 0.0) + memory
     return total
+
+
+class ProcessMemory(Reading):
+    """Bytes that the processes in ``tree`` hold on this GPU or MIG slice.
+
+    The lists cost the driver milliseconds, so they are read every five seconds, or more rarely.
+    ``unrelated``: why the process ids cannot be compared, if so.
+    """
+
+    names = ("process_memory_bytes",)
+
+    def __init__(self, nvml: Any, handle: Any, tree: Callable[[], Collection[int]], unrelated: str) -> None:
+        super().__init__(nvml, handle)
+        self._tree, self._unrelated = tree, unrelated
+        self._listing = Allowance(_EVERY)
+        self._held = math.nan
+
+    def take(self) -> Sequence[float]:
+        """Return the bytes when the lists were last read."""
+        if self._unrelated:
+            raise Missing(self._unrelated)
+        if self._listing.due():
+            self._held = math.nan
+            with self._listing:
+                held = memory_by_process(self._nvml, self._handle)
+                self._held = sum((held[process] for process in held.keys() & set(self._tree())), 0.0)
+        if math.isnan(self._held):
+            raise Missing("the driver does not report the memory of single processes", 0.0)
+        return (self._held,)
 
 
 def _listed(nvml: Any, function: str, handle: Any) -> list[Any]:

@@ -23,12 +23,11 @@ from perfmon_widgets.collectors.nvidia.errors import (
     Missing,
 )
 from perfmon_widgets.collectors.plausible import impossible
-from perfmon_widgets.collectors.rate import Rate
 
 _RATES = "the driver's last sampling period (nvmlDeviceGetUtilizationRates)"
 
 NOT_FOR_SLICES = "not reported for MIG slices"
-_TWO_READINGS = "a rate needs two readings"
+TWO_READINGS = "a rate needs two readings"
 _SHARED_MEMORY = "this GPU shares the machine's memory: see the RAM figure"
 
 
@@ -186,37 +185,6 @@ class Activity(Reading):
         return sum(percentages) / len(percentages)
 
 
-class Counters(Reading):
-    """Bytes per second, sent and received, from two counters in units of ``size`` bytes."""
-
-    def __init__(self, nvml: Any, handle: Any, link: str, fields: Sequence[int], size: int) -> None:
-        super().__init__(nvml, handle)
-        self.names = (f"{link}_sent_bytes_per_second", f"{link}_received_bytes_per_second")
-        self._size = size
-        self._rates = [Rate() for _ in fields]
-        # One more than needed: for NVLink the driver may write behind the end (as nvitop found).
-        self._answers = (nvml.c_nvmlFieldValue_t * (len(fields) + 1))()
-        for answer, field in zip(self._answers, fields, strict=False):
-            answer.fieldId = field
-            answer.scopeId = 0 if size == 1 else 0xFFFFFFFF  # for NVLink: the sum of all links
-
-    def take(self) -> Sequence[float]:
-        """Return their growth per second since the last reading; raises Missing the first time."""
-        nvml = self._nvml
-        call(nvml, "nvmlDeviceGetFieldValues", self._handle, len(self._rates), self._answers)
-        now = time.monotonic()
-        grown = []
-        for answer, rate in zip(self._answers, self._rates, strict=False):
-            if answer.nvmlReturn:
-                raise nvml.NVMLError(answer.nvmlReturn)
-            if answer.valueType == nvml.NVML_VALUE_TYPE_UNSIGNED_INT:
-                raise Missing("its counter has 32 bits and wraps every 4 GiB: too often for a rate")
-            grown.append(rate.update(answer.value.ullVal * self._size, now))
-        if any(map(math.isnan, grown)):
-            raise Missing(_TWO_READINGS, 0.0)
-        return grown
-
-
 class SliceActivity(Reading):
     """Percent of time in which a MIG slice computed, from GPM, which Hopper and later GPUs have."""
 
@@ -244,7 +212,7 @@ class SliceActivity(Reading):
         self._newest, self._taken = self._spare, time.monotonic()
         self._spare = oldest or nvml.nvmlGpmSampleAlloc()
         if oldest is None:
-            raise Missing(_TWO_READINGS, 0.0)
+            raise Missing(TWO_READINGS, 0.0)
         self._profile.sample1, self._profile.sample2 = oldest, self._newest
         nvml.nvmlGpmMetricsGet(self._profile)
         if self._profile.metrics[0].nvmlReturn:
