@@ -9,6 +9,9 @@ from perfmon_widgets.metrics import PER_SECOND
 # Values in these units are never below 0 and never higher. Counters that wrap, and drivers that return
 # garbage, are far above. Rates are never below 0. Values in other units may be anything.
 _CEILINGS = {"percent": 100.0, "bytes": 2.0**60, "hertz": 1e11, "watts": 1e5}
+OF_A_GPU = {"watts": 4e3, "hertz": 2e10}
+"""The highest values of one GPU. 65535 of a 16-bit field, and 4294967295 µW, mean that there is no value."""
+
 # A share is a little above 100 where the clocks of two counters differ. Up to this it counts as 100.
 _FULL = 101.0
 

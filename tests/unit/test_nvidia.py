@@ -84,6 +84,17 @@ def test_garbage_costs_its_own_column_only(nvidia_machine: fakes.Machine) -> Non
     collector.close()
 
 
+def test_power_and_clock_that_no_gpu_has(nvidia_machine: fakes.Machine) -> None:
+    most = 2**32 - 1
+    nvidia_machine(fakes.gpu(0, power=most, clock=65535, power_limit=most, clock_limit=most))
+    collector = NvidiaCollector([0])
+    assert {"gpu0/power_watts", "gpu0/sm_clock_hertz"} <= missing(collector.collect())
+    assert "more than 4000" in collector.errors["gpu0/power_watts"]
+    assert metric(collector, "gpu0/power_watts").limit is None
+    assert metric(collector, "gpu0/sm_clock_hertz").limit is None
+    collector.close()
+
+
 def test_a_sample_that_cannot_be_true_is_left_out_of_the_mean(nvidia_machine: fakes.Machine) -> None:
     nvidia_machine(
         fakes.gpu(0, samples="1000000:40 1166666:808334905 1333333:50", memory_samples="1000000:4 1333333:6")

@@ -134,6 +134,21 @@ def test_an_amd_gpu_that_prints_garbage_has_no_such_numbers(tmp_path: Path):
     assert values["gpu0/power_watts"] == 123.0
 
 
+@pytest.mark.parametrize("power", ["65535000000", "4294967295"])
+def test_power_and_clock_that_no_gpu_has(tmp_path: Path, power: str):
+    """65535 of a 16-bit field of gpu_metrics, in W and MHz."""
+    machine = FakeAmd(tmp_path)
+    garbage = {"hwmon/hwmon3/power1_average": power, "hwmon/hwmon3/freq1_input": "65535000000"}
+    machine.gpu("0000:c5:00.0", DISCRETE | garbage)
+    made = AmdCollector(
+        [0], sys=machine.sys, proc=machine.proc, dev=machine.dev, environment={}, opener=machine.open
+    )
+    values = made.collect()
+    made.close()
+    assert set(made.errors) == {"gpu0/power_watts", "gpu0/clock_hertz"}
+    assert values["gpu0/memory_clock_hertz"] == 1e9
+
+
 # -- collectors of the user's own --------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from perfmon_widgets.collectors.amd.gpus import Gpu
 from perfmon_widgets.collectors.amd.metrics import METRICS
 from perfmon_widgets.collectors.linux.system_file import SystemFile
-from perfmon_widgets.collectors.plausible import impossible
+from perfmon_widgets.collectors.plausible import OF_A_GPU, impossible
 from perfmon_widgets.collectors.reasons import NOT_IN_USE
 from perfmon_widgets.metrics import Metric, place_label
 
@@ -104,7 +105,8 @@ class Device:
             except ValueError:
                 errors[column] = _UNSUPPORTED  # some chips print a word instead of a number
             else:  # and some 65535 for "not available"
-                if reason := impossible(_UNITS[name], value):
+                unit = _UNITS[name]
+                if reason := impossible(unit, value, OF_A_GPU.get(unit, math.inf)):
                     errors[column] = reason
                 else:
                     values[column] = value

@@ -35,7 +35,7 @@ from perfmon_widgets.collectors.nvidia.readings import (
     SliceActivity,
 )
 from perfmon_widgets.collectors.nvidia.torch_memory import TorchMemory
-from perfmon_widgets.collectors.plausible import impossible
+from perfmon_widgets.collectors.plausible import OF_A_GPU, impossible
 from perfmon_widgets.metrics import Metric, place_label
 
 _UNITS = {metric.name: metric.unit for metric in METRICS}
@@ -146,8 +146,9 @@ class Device:
             reading.reason = ""
             for name, number in found.items():
                 # Some drivers return garbage now and then, such as 4294967295 % (DCGM#199).
-                limit = found.get(_LIMITS.get(name, ""), math.inf)
-                if reason := impossible(_UNITS[name], number, limit):
+                unit = _UNITS[name]
+                limit = found.get(_LIMITS.get(name, ""), OF_A_GPU.get(unit, math.inf))
+                if reason := impossible(unit, number, limit):
                     errors[f"{self.where}/{name}"] = reason
                 else:
                     values[f"{self.where}/{name}"] = number
@@ -228,10 +229,11 @@ class Device:
             *(Counters(nvml, handle, link, fields, size) for link, _, fields, size in COUNTERS),
             torch,
         ]
-        if milliwatts := self._ask("nvmlDeviceGetEnforcedPowerLimit", handle):
-            self._limits["power_watts"] = milliwatts / 1e3
-        if megahertz := self._ask("nvmlDeviceGetMaxClockInfo", handle, nvml.NVML_CLOCK_SM):
-            self._limits["sm_clock_hertz"] = megahertz * 1e6
+        watts = (self._ask("nvmlDeviceGetEnforcedPowerLimit", handle) or 0) / 1e3
+        hertz = (self._ask("nvmlDeviceGetMaxClockInfo", handle, nvml.NVML_CLOCK_SM) or 0) * 1e6
+        for name, most in (("power_watts", watts), ("sm_clock_hertz", hertz)):
+            if most and not impossible(_UNITS[name], most, OF_A_GPU[_UNITS[name]]):
+                self._limits[name] = most
 
     def _ordinal(self) -> int:
         """Return CUDA's number of this GPU in this process; −1 if CUDA does not show it."""
