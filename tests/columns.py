@@ -63,6 +63,7 @@ perfmon_widgets run`. Memory that they share counts once.
 **GPUs.** Every visible GPU has its columns from the start. They are NaN until this process or a descendant
 uses the GPU. The search for GPUs in use opens none of them and wakes none. The numbers of a GPU are then
 about the whole GPU, with all processes that use it; if a MIG slice is in use, they are about that slice.
+Only `process_memory_bytes` and `torch_…` are about this process alone.
 NVIDIA GPUs have the same indices as in `nvidia-smi`. AMD GPUs follow, in the order of their PCI addresses.
 `CUDA_VISIBLE_DEVICES`, `ROCR_VISIBLE_DEVICES` and `HIP_VISIBLE_DEVICES` hide GPUs here as they do for the
 frameworks.

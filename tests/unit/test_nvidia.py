@@ -311,6 +311,19 @@ def test_nvml_shut_down_by_somebody_else(nvidia_machine: fakes.Machine) -> None:
     collector.close()
 
 
+@pytest.mark.parametrize("code", [2, 13, 25])
+def test_a_driver_that_refuses_the_second_version_is_asked_for_the_first(
+    nvidia_machine: fakes.Machine, code: int
+) -> None:
+    state = nvidia_machine(fakes.gpu(0, nvmlDeviceGetMemoryInfo_v2=code))
+    collector = NvidiaCollector([0])
+    for _ in range(2):
+        assert collector.collect()["gpu0/memory_used_bytes"] == 5 * GIBIBYTE  # with what is reserved
+    assert len(state.calls("nvmlDeviceGetMemoryInfo_v2")) == 1
+    assert "reserved memory as used" in metric(collector, "gpu0/memory_used_bytes").source
+    collector.close()
+
+
 def test_unified_memory(nvidia_machine: fakes.Machine) -> None:
     nvidia_machine(
         fakes.gpu(0, name="NVIDIA GB10", total=None), fakes.gpu(1, total=None), fakes.gpu(2, total=0)

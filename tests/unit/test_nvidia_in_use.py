@@ -14,7 +14,7 @@ from fakes import nvidia as fakes
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from perfmon_widgets.collectors.nvidia import in_use
+from perfmon_widgets.collectors.nvidia import in_use, processes
 from perfmon_widgets.collectors.nvidia.collector import NvidiaCollector
 from perfmon_widgets.collectors.nvidia.gpus import Gpu, Visible, known_gpus, visible_devices
 from perfmon_widgets.collectors.nvidia.in_use import Search, Used
@@ -491,6 +491,34 @@ def test_the_drivers_lists_of_processes_decide_what_open_files_only_suggest(
     fakes.process(tmp_path, ME, opened=UVM | {5: "/dev/nvidia0", 6: "/dev/nvidia1"})
     monitor = NvidiaCollector(proc=tmp_path)
     assert read(monitor) == found
+    monitor.close()
+
+
+def test_lists_of_processes_are_read_once_and_not_of_a_gpu_that_is_read_already(
+    nvidia_machine: fakes.Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight ranks that have eight GPUs open would ask 64 times."""
+    now = 100.0
+    monkeypatch.setattr(in_use.time, "monotonic", lambda: now)
+    monkeypatch.setattr(in_use.time, "thread_time", lambda: 0.0)
+    ranks = [8000001 + number for number in range(3)]
+    gpus = [fakes.gpu(0, compute=f"{ranks[0]}:1"), fakes.gpu(1, compute="77:1")]
+    driver = nvidia_machine(*gpus)
+    fakes.driver_list(tmp_path, *gpus)
+    fakes.process(tmp_path, ME, children=" ".join(map(str, ranks)), opened={})
+    for rank in ranks:
+        fakes.process(tmp_path, rank, opened=UVM | {5: "/dev/nvidia0", 6: "/dev/nvidia1"})
+    monitor = NvidiaCollector(proc=tmp_path)
+    monkeypatch.setattr(processes.ProcessMemory, "take", lambda self: (0.0,))
+    assert read(monitor) == {"gpu0"}
+    assert driver.calls("nvmlDeviceGetComputeRunningProcesses_v3") == ["gpu0", "gpu1"]
+    now += 6
+    driver.set({"gpu1.compute": f"{ranks[2]}:1"})
+    assert read(monitor) == {"gpu0", "gpu1"}
+    assert driver.calls("nvmlDeviceGetComputeRunningProcesses_v3") == ["gpu0", "gpu1", "gpu1"]
+    now += 6
+    read(monitor)
+    assert len(driver.calls("nvmlDeviceGetComputeRunningProcesses_v3")) == 3
     monitor.close()
 
 

@@ -80,7 +80,9 @@ class NvidiaCollector:
                 ) from None
         self._nvml: Any = pynvml
         self._proc, self._sys, self._root = proc, sys, root
+        # Those of the current reading: the watched processes, and the users of a GPU, None if not known.
         self._tree: Collection[int] = ()
+        self._users: dict[int, Collection[int] | None] = {}
         self._lost: set[str] = set()
         self._looking_for_lost = Allowance(_LOST_EVERY)
         self.errors: Mapping[str, str] = {}
@@ -192,14 +194,20 @@ class NvidiaCollector:
         return self._tree
 
     def _denied(self, index: int, process: int) -> bool:
-        """Return whether NVML's lists of processes say that this one does not use that GPU."""
-        if self._unrelated:
+        """Return whether NVML's lists of processes say that this one does not use that GPU.
+
+        The lists cost milliseconds. They are read once in a search, and not of a GPU that is read already.
+        """
+        if self._unrelated or any(one.index == index and one.used for one in self._devices):
             return False
-        try:
-            handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
-            return process not in memory_by_process(self._nvml, handle)
-        except (self._nvml.NVMLError, Missing):
-            return False  # no such list: WSL, some virtual GPUs
+        if index not in self._users:
+            try:
+                handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
+                self._users[index] = memory_by_process(self._nvml, handle)
+            except (self._nvml.NVMLError, Missing):
+                self._users[index] = None  # no such list: WSL, some virtual GPUs
+        users = self._users[index]
+        return users is not None and process not in users
 
     def _describe(self) -> None:
         self._metrics = tuple(metric for device in self._devices for metric in device.metrics())
@@ -211,6 +219,7 @@ class NvidiaCollector:
             self._session = session
             for device in self._devices:
                 device.detach()
+        self._tree, self._users = (), {}
         for used in self._search():
             self._notice(used)
         if self._looking_for_lost.due():
@@ -221,7 +230,6 @@ class NvidiaCollector:
                     if device.used is None
                     and fallen_off_the_bus(self._numbering.known[device.index], self._sys)
                 }
-        self._tree = ()
         now = time.monotonic()
         values = dict.fromkeys(self._names, math.nan)
         errors: dict[str, str] = {}
