@@ -208,7 +208,7 @@ def test_an_apu_whose_gtt_cannot_be_read_has_no_memory_in_use(machine, made):
     assert "not supported" in collector.errors["gpu0/memory_used_bytes"]
 
 
-BUSY = ("gpu_busy_percent", "power1_average", "freq1_input")
+BUSY = ("gpu_busy_percent", "mem_busy_percent", "power1_average", "freq1_input", "freq2_input")
 
 
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.EPERM])
@@ -217,7 +217,7 @@ BUSY = ("gpu_busy_percent", "power1_average", "freq1_input")
     [
         ("active", "the driver is busy or is resetting the GPU"),
         ("unsupported", "the driver is busy or is resetting the GPU"),
-        (None, "asleep or busy"),
+        (None, "the GPU is asleep, or its driver is busy"),
     ],
 )
 def test_a_gpu_that_is_awake_but_gives_no_answer_is_not_said_to_be_asleep(
@@ -231,6 +231,9 @@ def test_a_gpu_that_is_awake_but_gives_no_answer_is_not_said_to_be_asleep(
     collector = made([0])
     assert collector.collect()["gpu0/memory_percent"] == 25.0
     assert words in collector.errors["gpu0/utilization_percent"]
+    del machine.errors["power1_average"]  # whose number shows that it is awake
+    assert collector.collect()["gpu0/power_watts"] == 123.0
+    assert "asleep" not in collector.errors["gpu0/utilization_percent"]
     machine.errors.clear()
     assert collector.collect()["gpu0/utilization_percent"] == 37.0
 

@@ -494,6 +494,25 @@ def test_the_drivers_lists_of_processes_decide_what_open_files_only_suggest(
     monitor.close()
 
 
+def test_a_lost_gpu_that_is_no_longer_listed_leaves_the_others_their_numbers(
+    nvidia_machine: fakes.Machine, tmp_path: Path
+) -> None:
+    """NVML still counts it, the driver's list in /proc does not."""
+    gpus = [fakes.gpu(number) for number in range(3)]
+    nvidia_machine(*gpus).set({"gpu1.attach": 15})
+    fakes.driver_list(tmp_path, *gpus)
+    lost = tmp_path / "driver/nvidia/gpus/0000:02:00.0"
+    (lost / "information").unlink()
+    lost.rmdir()
+    fakes.process(tmp_path, ME, children="8000001", opened={})
+    fakes.process(tmp_path, 8000001, opened=UVM | {5: "/dev/nvidia2"})
+    monitor = NvidiaCollector(proc=tmp_path)
+    assert read(monitor) == {"gpu2"}
+    assert "no GPU in use yet" in monitor.errors["gpu0/power_watts"]
+    assert "lost" in monitor.errors["gpu1/power_watts"]
+    monitor.close()
+
+
 def test_lists_of_processes_are_read_once_and_not_of_a_gpu_that_is_read_already(
     nvidia_machine: fakes.Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

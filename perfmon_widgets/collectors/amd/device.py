@@ -18,6 +18,7 @@ from perfmon_widgets.metrics import Metric, place_label
 _ASLEEP = "the GPU is asleep, and reading it would wake it"
 _UNSUPPORTED = "not supported by this GPU or its driver"
 _BUSY = "the driver is busy or is resetting the GPU: the next sample tries again"
+_ASLEEP_OR_NOT = "the GPU is asleep, or its driver is busy or is resetting it"
 # The driver returns these for a GPU that sleeps, before and from Linux 6.15, but also for one that is awake.
 _ASLEEP_OR_BUSY = (errno.EBUSY, errno.EPERM)
 _REASONS = {
@@ -111,6 +112,10 @@ class Device:
                 else:
                     values[column] = value
         self._add_percent(values, errors)
+        sensors = [name for name, files, _ in self._readings if not files[0].startswith("mem_info")]
+        if any(f"{self.where}/{name}" in values for name in sensors):  # it is awake
+            unsure = [column for column in self.columns if errors.get(column) == _ASLEEP_OR_NOT]
+            errors.update(dict.fromkeys(unsure, _BUSY))
 
     def _add_percent(self, values: dict[str, float], errors: dict[str, str]) -> None:
         """Fill the percentage of the memory from its two other columns."""
@@ -141,7 +146,7 @@ class Device:
         """Return the reason for a number that could not be read."""
         if error.errno in _ASLEEP_OR_BUSY:
             # The state is read again: it may have changed since the reading began.
-            return {"asleep": _ASLEEP, "awake": _BUSY}.get(self._power_state(), "the GPU is asleep or busy")
+            return {"asleep": _ASLEEP, "awake": _BUSY}.get(self._power_state(), _ASLEEP_OR_NOT)
         return _REASONS.get(error.errno or 0) or f"the driver reports: {error.strerror}"
 
     def _first(self, name: str, files: Sequence[str]) -> float:

@@ -246,7 +246,10 @@ class NvidiaCollector:
 
     def _idle(self, device: Device) -> str:
         """Return why there are no numbers of a GPU that was not found in use."""
-        return IS_LOST if device.where in self._lost else next(iter(self._trouble.values()), NOT_IN_USE)
+        if device.where in self._lost:
+            return IS_LOST
+        trouble = next(iter(self._trouble.values()), NOT_IN_USE)
+        return self._numbering.unreadable.get(device.index, trouble)
 
     def _notice(self, used: Used) -> None:
         """Read a GPU that was found in use from now on, or mark one that is read as certainly in use."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from perfmon_widgets.collectors.nvidia.errors import explain
 from perfmon_widgets.collectors.nvidia.gpus import Gpu, known_gpus
 from perfmon_widgets.collectors.nvidia.in_use import Used
 
@@ -23,6 +24,8 @@ class Numbering:
         self._listed = known_gpus(proc)
         self.known: Sequence[Gpu] = self._listed if len(self._listed) == count else [Gpu()] * count
         """What is known of each; fields are empty until ``ask`` was called, where the counts differ."""
+        self.unreadable: dict[int, str] = {}
+        """Why NVML could not attach some of them when ``ask`` was called."""
 
     def ask(self) -> Sequence[Gpu]:
         """Ask NVML which GPU has which number, and return ``known``.
@@ -34,10 +37,15 @@ class Numbering:
         for gpu in self._listed:
             with contextlib.suppress(nvml.NVMLError):  # not given to this job
                 known[nvml.nvmlDeviceGetIndex(nvml.nvmlDeviceGetHandleByPciBusId(gpu.pci))] = gpu
+        self.unreadable = {}
         for index, gpu in enumerate(known):
             if gpu.minor < 0:
-                with contextlib.suppress(nvml.NVMLError):
+                try:
                     handle = nvml.nvmlDeviceGetHandleByIndex(index)
+                except nvml.NVMLError as error:
+                    self.unreadable[index] = explain(error)
+                    continue
+                with contextlib.suppress(nvml.NVMLError):
                     uuid, name = nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle)
                     known[index] = Gpu("", -1, uuid, name)
                     known[index] = Gpu("", nvml.nvmlDeviceGetMinorNumber(handle), uuid, name)
