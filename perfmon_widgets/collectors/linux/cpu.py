@@ -80,10 +80,11 @@ class Cpu:
         self._busy, self._host, self._throttled = Rate(), Rate(), Rate()
         self._online = 0  # how many of the allowed CPUs the last reading had
         self._total: int | None = None  # the time of the allowed CPUs in the last reading, in clock ticks
-        self._explained = False
+        self._explained_at: int | None = None  # the same, when reasons were last given
         self._quota: CpuQuota | None = None
         self._unseen = ""
         self._used: Callable[[], float] | None = None
+        self._capacity = 1.0  # the CPUs of the quota, or all of what the allowed CPUs count
         self._statistics: SystemFile | None = None
         self.errors: dict[str, str] = {}
         self.metrics: Sequence[Metric] = ()
@@ -153,6 +154,7 @@ class Cpu:
     def _open(self, quota: CpuQuota | None) -> None:
         """Open what counts the CPU time that the quota limits, and its throttled periods."""
         self._used = self._statistics = None
+        self._capacity = 1.0
         self._throttled = Rate()
         if quota is None:
             return
@@ -169,6 +171,8 @@ class Cpu:
                 self._statistics = statistics if b"nr_periods" in statistics.read() else None
         except OSError:
             pass  # without a counter, cpu_percent is the share of the CPUs themselves
+        if self._used is not None:
+            self._capacity = quota.cpus
 
     def _describe(self) -> None:
         stat = f"{self._proc}/stat"
@@ -213,31 +217,32 @@ class Cpu:
         if _HOST.name in self._names:
             share = self._host.update(*_times(fields, 0))
             values[_HOST.name] = percent(share, 1.0)
-        if self._quota is None or self._used is None:
-            share = self._busy.update(busy_allowed, total_allowed)
-            values[_SHARE.name] = percent(share, 1.0)
-        else:
-            values[_SHARE.name] = percent(self._used(), self._quota.cpus)
+        share = self._busy.update(busy_allowed, total_allowed) if self._used is None else self._used()
+        values[_SHARE.name] = percent(share, self._capacity)
         if _THROTTLED.name in self._names:
             self._collect_throttled(values)
-        self._explain(values, total_allowed)
+        before, self._total = self._total, total_allowed
+        # A sum is NaN if one of its numbers is. While the clock stands still, nothing changes.
+        if total_allowed != self._explained_at and (
+            self.errors or len(values) < len(self._names) or math.isnan(sum(values.values()))
+        ):
+            self._explain(values, before)
         return values
 
-    def _explain(self, values: Mapping[str, float], total: int) -> None:
-        """Give a reason for each missing number, except in the first reading, and clear what is outdated."""
-        before, self._total = self._total, total
-        # A sum is NaN if one of its numbers is.
-        if not (self._explained or len(values) < len(self._names) or math.isnan(sum(values.values()))):
-            return
+    def _explain(self, values: Mapping[str, float], before: int | None) -> None:
+        """Give a reason for each missing number, except in the first reading, and clear what is outdated.
+
+        ``before`` is the time of the allowed CPUs in the last reading.
+        """
         missing = {name for name in self._names if math.isnan(values.get(name, math.nan))}
-        self._explained = bool(missing)
         for name in self._names - missing:
             self.errors.pop(name, None)
         if before is None:
             return
-        if not total:
+        self._explained_at = self._total
+        if not self._total:
             reason = f"{self._stat.path} counts no CPU time here: every number is 0"
-        elif total == before:
+        elif self._total == before:
             reason = f"no CPU time was counted in {self._stat.path} since the last reading"
         else:
             reason = "a counter began anew; the next reading has a number again"

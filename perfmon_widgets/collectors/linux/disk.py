@@ -91,7 +91,8 @@ class Disk:
         self._proc, self._sys = proc, sys
         self._device = -1
         self._seen: tuple[int, int] | None = None  # distinguishes most file systems
-        self._due = self._listing_due = 0.0
+        self._due = 0.0
+        self._list_again = False  # whether the devices of the file system are due to be listed
         self._thread: TimeoutThread | None = TimeoutThread("perfmon-disk")  # until it is known to be local
         self._devices: Sequence[str] = ()
         self._counters: Sequence[SystemFile] = ()
@@ -115,16 +116,17 @@ class Disk:
         if device != self._device:
             self._device = device
             self._find(device)
-        elif self._counters and time.monotonic() >= self._listing_due:
+        elif self._list_again:
             self._look_for_others(device)
         if self._counters:
-            values.update(self._traffic())
+            self._add_traffic(values)
         return values
 
     def _space_in_use(self, used: float, limit: float) -> dict[str, float]:
         """Return the columns of the space; none if a network file system reports more free than it has."""
-        for name in _SPACE:
-            self.errors.pop(name, None)
+        if self.errors:
+            for name in _SPACE:
+                self.errors.pop(name, None)
         if reason := impossible("bytes", used) or impossible("bytes", limit):
             self.errors.update(dict.fromkeys(_SPACE, reason))
             return dict.fromkeys(_SPACE, math.nan)
@@ -133,8 +135,8 @@ class Disk:
             return {"disk_used_bytes": used, "disk_limit_bytes": limit}
         return {"disk_percent": 100 * used / limit, "disk_used_bytes": used, "disk_limit_bytes": limit}
 
-    def _traffic(self) -> dict[str, float]:
-        """Return the bytes per second of all devices together."""
+    def _add_traffic(self, values: dict[str, float]) -> None:
+        """Add the bytes per second of all devices together."""
         read = written = 0
         try:
             for counter in self._counters:
@@ -144,10 +146,10 @@ class Disk:
         except OSError as error:  # a disk was removed: from the next reading on count those that are left
             self._device, self._seen = -1, None
             self._fail(f"the disks beneath the working directory have changed ({error})")
-            return {}
+            return
         clock = time.monotonic()
-        rates = self._read.update(read * _SECTOR, clock), self._written.update(written * _SECTOR, clock)
-        return dict(zip(_TRAFFIC, rates, strict=True))
+        values[_TRAFFIC[0]] = self._read.update(read * _SECTOR, clock)
+        values[_TRAFFIC[1]] = self._written.update(written * _SECTOR, clock)
 
     def _look(self) -> tuple[os.statvfs_result, int]:
         """Return the space of the file system and the number of its device."""
@@ -158,6 +160,7 @@ class Disk:
                 return space, self._device
             device = _device()  # if this raises, the next reading tries again
             self._seen, self._due = seen, time.monotonic() + _EVERY
+            self._list_again = is_anonymous(device)
             return space, device
         try:
             answer: tuple[os.statvfs_result, int] = self._thread.ask(_space, _TIMEOUT)
@@ -189,11 +192,10 @@ class Disk:
             self._fail(f"no disk counters for the file system of the working directory ({error})")
         # A file system on a disk of its own answers at once.
         self._wait_for(mount.kind if mount is not None and is_anonymous(device) else "")
-        self._listing_due = time.monotonic() + _EVERY if is_anonymous(device) else math.inf
 
     def _look_for_others(self, device: int) -> None:
         """Begin again if devices were added to the file system, or removed from it."""
-        self._listing_due = time.monotonic() + _EVERY
+        self._list_again = False
         mount = mount_of_working_directory(device, self._proc)
         with contextlib.suppress(OSError):
             if find_devices(device, mount, self._sys) != self._devices:

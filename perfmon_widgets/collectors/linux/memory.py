@@ -286,7 +286,8 @@ class Memory:
 
 def _bytes(meminfo: bytes, name: bytes) -> float:
     """Return a line of /proc/meminfo, which counts in KiB, in bytes; raises OSError if it is not there."""
-    _, found, following = meminfo.partition(name)
-    if not found:
+    start = meminfo.find(name)
+    if start < 0:
         raise OSError(errno.ENODATA, f"no {name.decode()} in /proc/meminfo")
-    return int(following.split(None, 1)[0]) * 1024.0
+    start += len(name)
+    return int(meminfo[start : meminfo.index(b"k", start)]) * 1024.0
