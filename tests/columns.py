@@ -11,7 +11,7 @@ from pathlib import Path
 
 from perfmon_widgets.collectors import portable
 from perfmon_widgets.collectors.amd.metrics import METRICS as AMD
-from perfmon_widgets.collectors.linux import cpu, disk, memory, process
+from perfmon_widgets.collectors.linux import cpu, disk, memory, network, process
 from perfmon_widgets.collectors.nvidia.metrics import METRICS as NVIDIA
 from perfmon_widgets.metrics import Metric
 
@@ -57,6 +57,10 @@ disk beneath it, or of all its disks if it has several (btrfs, bcachefs, the log
 column names them. File systems without a disk (network, overlay, memory) have no traffic, and
 `monitor.errors` says so.
 
+**Network.** The traffic of this network namespace: of the machine, or of the container. On a machine its
+network cards are added up: what passes a bridge, a bond, a VLAN, a tunnel or a container passes a card, too.
+In a container it is the traffic of its own interfaces. The loopback never counts.
+
 **This process** is the Jupyter kernel or the script, with all its descendants, or the command of `python -m
 perfmon_widgets run`. Memory that they share counts once.
 
@@ -69,8 +73,8 @@ NVIDIA GPUs have the same indices as in `nvidia-smi`. AMD GPUs follow, in the or
 frameworks.
 
 **macOS and Windows.** psutil is read instead of /proc. It has no disk traffic for a single file system and
-none for a process, and no memory of descendants, so these columns do not exist, and `process_…` is about
-this process alone.
+none for a process, and no memory of descendants; its network counters count some bytes twice. So these
+columns do not exist, and `process_…` is about this process alone.
 
 `python tests/accuracy.py` prints these numbers next to those of `free`, `df`, `vmstat`, `mpstat`, `top` and
 `nvidia-smi`, at rest and under load, with the differences.
@@ -87,6 +91,7 @@ SECTIONS = (
     ),
     ("Memory", (*memory.METRICS, *memory.OPTIONAL_METRICS)),
     ("Disk", disk.METRICS),
+    ("Network", network.METRICS),
     ("This process", process.METRICS),
 )
 

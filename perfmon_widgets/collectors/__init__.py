@@ -80,7 +80,7 @@ def _host(root: int | None) -> list[Collector]:
         from perfmon_widgets.collectors.linux.process import ProcessCollector  # noqa: PLC0415
 
         limits = Limits(root=root)  # shared, so that one search serves both
-        return [HostCollector(limits=limits), ProcessCollector(root=root, limits=limits)]
+        return [HostCollector(limits=limits, root=root), ProcessCollector(root=root, limits=limits)]
     if root is not None:
         raise OSError("another process can be watched on Linux only")
     from perfmon_widgets.collectors.portable import PortableCollector  # noqa: PLC0415

@@ -19,6 +19,7 @@ _TITLES = {
     "cpu": "CPU",
     "memory": "Memory",
     "disk": "Disk",
+    "network": "Network",
     "process": "This process",
     RECORDED: "Recorded values",
 }
@@ -28,6 +29,7 @@ _GROUPS_OF_WORDS = {
     "cpu": ("cpu_", "host_cpu_"),
     "memory": ("ram_", "host_ram_", "swap_", "memory_"),
     "disk": ("disk_",),
+    "network": ("network_",),
     "process": ("process_",),
 }
 _PART = re.compile(r"(^|/)core\d+$")

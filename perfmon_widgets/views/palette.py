@@ -27,7 +27,7 @@ DASHES = ("", "5 2", "1.5 2", "6 2 1.5 2")
 """Patterns (``stroke-dasharray``) for more lines than colours; panel.css has the same."""
 
 # The place in COLORS where a group begins: not at orange or red, in which gauges warn.
-_FIRST = {"cpu": 0, "memory": 2, "gpu": 3, "disk": 4, "process": 6}
+_FIRST = {"cpu": 0, "memory": 2, "gpu": 3, "disk": 4, "process": 6, "network": 7}
 
 
 class Look(NamedTuple):

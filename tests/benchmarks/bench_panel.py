@@ -52,7 +52,7 @@ def test_tick_of_the_basic_view(benchmark, wire):
         assert len(wire.messages) == 1
 
 
-@pytest.mark.parametrize("title", ["CPU", "Memory", "Disk", "This process"])
+@pytest.mark.parametrize("title", ["CPU", "Memory", "Disk", "Network", "This process"])
 def test_tick_with_an_open_section(benchmark, wire, title):
     with shown() as panel:
         panel.advanced.selected_index = panel.advanced.titles.index(title)

@@ -829,7 +829,10 @@ def usually_missing() -> set[str]:
 
 
 def unexplained(missing: set[str], errors: dict[str, str]) -> set[str]:
-    collectors = {"HostCollector": ("cpu", "ram", "swap", "disk", "core"), "ProcessCollector": ("process",)}
+    collectors = {
+        "HostCollector": ("cpu", "ram", "swap", "disk", "network", "core"),
+        "ProcessCollector": ("process",),
+    }
     excused = tuple(prefix for name in errors for prefix in collectors.get(name, ()))
     return {name for name in missing if name not in errors and not name.startswith(excused)}
 
@@ -872,6 +875,7 @@ costs = pytest.mark.parametrize(
         ("self/io", ("process_read", "process_write")),
         ("pressure/memory", ("memory_pressure",)),
         ("self/mountinfo", ("disk_read", "disk_write")),
+        ("self/net/dev", ("network",)),
         ("self/cgroup", ()),
         ("self/status", ()),
     ],

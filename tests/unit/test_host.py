@@ -65,6 +65,8 @@ def test_it_is_a_collector_with_a_column_for_each_cpu(machine):
         "disk_limit_bytes",
         "disk_read_bytes_per_second",
         "disk_write_bytes_per_second",
+        "network_received_bytes_per_second",
+        "network_sent_bytes_per_second",
         "core0/cpu_percent",
         "core1/cpu_percent",
     ]

@@ -44,7 +44,7 @@ PROCESS = (
     Metric("process_ram_bytes", "bytes", "process", "This kernel's memory."),
 )
 CORES = tuple(Metric(f"core{number}/cpu_percent", "percent", "cpu", "One core.") for number in range(4))
-SECTIONS = ["CPU", "Memory", "Disk", "This process"]
+SECTIONS = ["CPU", "Memory", "Disk", "Network", "This process"]
 
 
 class Machine(FakeCollector):

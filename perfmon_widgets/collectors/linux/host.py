@@ -1,19 +1,20 @@
-"""HostCollector: the CPU, RAM, swap and disk that this process may use, from Linux's own counters."""
+"""HostCollector: the CPU, RAM, disk and network that this process may use, from Linux's own counters."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
-from perfmon_widgets.collectors.linux import cpu, disk, memory
+from perfmon_widgets.collectors.linux import cpu, disk, memory, network
 from perfmon_widgets.collectors.linux.limits import Allowed, Limits
 from perfmon_widgets.collectors.linux.processes import PROC
 from perfmon_widgets.metrics import Metric
 
 SYS = Path("/sys")
 
-METRICS = (*cpu.METRICS, *memory.METRICS, *disk.METRICS)
+METRICS = (*cpu.METRICS, *memory.METRICS, *disk.METRICS, *network.METRICS)
 """The columns of every machine, in addition to those of each CPU."""
 OPTIONAL_METRICS = (*cpu.OPTIONAL_METRICS, *memory.OPTIONAL_METRICS)
 """The columns that exist where a limit is in force, or where the OS kernel counts what they show."""
@@ -34,14 +35,26 @@ class _Unreadable:
         return {}
 
 
-class HostCollector:
-    """CPU, RAM, swap and disk that this process may use of the machine.
+_Part: TypeAlias = cpu.Cpu | memory.Memory | disk.Disk | network.Network | _Unreadable
 
-    cpu.py, memory.py and disk.py say what each number means. The columns are decided when the collector is
-    made: ``host_…`` exists if a limit keeps this process from using all of the machine, the throttled share
-    if it has a CPU quota, memory pressure if the OS kernel counts it. A file that cannot be opened at that
-    time stays missing, for example where /proc shows processes only (systemd's ProcSubset=pid). ``limits``
-    default to those found in ``proc``.
+
+def _opened(make: Callable[[], _Part], metrics: Sequence[Metric]) -> _Part:
+    """Return a part of the collector, or what replaces it if it cannot be opened."""
+    try:
+        return make()
+    except Exception as error:  # noqa: BLE001 - an unknown format must not cost the other parts
+        return _Unreadable(metrics, _text(error))
+
+
+class HostCollector:
+    """CPU, RAM, swap, disk and network that this process may use of the machine.
+
+    cpu.py, memory.py, disk.py and network.py say what each number means. The columns are decided when the
+    collector is made: ``host_…`` exists if a limit keeps this process from using all of the machine, the
+    throttled share if it has a CPU quota, memory pressure if the OS kernel counts it. A file that cannot be
+    opened at that time stays missing, for example where /proc shows processes only (systemd's
+    ProcSubset=pid). ``limits`` default to those found in ``proc``. ``root`` is the number there of another
+    process: then the limits and the network namespace are that one's.
     """
 
     def __init__(
@@ -51,17 +64,18 @@ class HostCollector:
         *,
         limits: Limits | None = None,
         environment: Mapping[str, str] = os.environ,
+        root: int | None = None,
     ) -> None:
-        self._limits = limits or Limits(proc)
+        self._limits = limits or Limits(proc, root)
         allowed = self._limits.now()
         self._allowed: Allowed | None = allowed
         self._disk = disk.Disk(proc, sys)
-        self._parts: list[cpu.Cpu | memory.Memory | disk.Disk | _Unreadable] = [self._disk]
-        for kind, metrics in ((memory.Memory, memory.METRICS), (cpu.Cpu, cpu.METRICS)):
-            try:
-                self._parts.insert(0, kind(proc, allowed, environment))
-            except Exception as error:  # noqa: BLE001 - an unknown format must not cost the other parts
-                self._parts.insert(0, _Unreadable(metrics, _text(error)))
+        self._parts: list[_Part] = [
+            _opened(lambda: cpu.Cpu(proc, allowed, environment), cpu.METRICS),
+            _opened(lambda: memory.Memory(proc, allowed, environment), memory.METRICS),
+            self._disk,
+            _opened(lambda: network.Network(proc, sys, root), network.METRICS),
+        ]
         self._failed: dict[str, str] = {}
 
     @property

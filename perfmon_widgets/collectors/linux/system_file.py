@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# A part of a list that is shorter is the last one: another line would have fitted into its page.
+_LAST_PART = 3072
+
 
 class SystemFile:
     """A file that is read in every sample: keeping it open halves the cost of a reading.
@@ -25,6 +28,15 @@ class SystemFile:
             if len(content) < self._size:
                 return content
             self._size *= 2
+
+    def read_list(self) -> bytes:
+        """Return the same of a list (/proc/net/dev), which the OS kernel hands out in parts."""
+        content = os.pread(self._descriptor, self._size, 0)
+        # Only the last part leaves that much room in the page in which the OS kernel makes each.
+        if len(content) > _LAST_PART:
+            while part := os.pread(self._descriptor, self._size, len(content)):
+                content += part
+        return content
 
     def __del__(self) -> None:
         if self._descriptor >= 0:

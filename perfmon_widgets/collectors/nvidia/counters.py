@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import math
-import time
 from collections.abc import Sequence
 from typing import Any
 
+from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors.nvidia.errors import Missing
 from perfmon_widgets.collectors.nvidia.readings import TWO_READINGS, Reading, call
 from perfmon_widgets.collectors.rate import Rate, percent
