@@ -1,8 +1,8 @@
 """Prints this package's numbers next to those of the system's own tools, at rest and under load.
 
-``python tests/accuracy.py`` asks free, df, vmstat, mpstat, top and, where there is a GPU, nvidia-smi, as far
-as they are installed. Ends with status 1 if a difference is larger than what the tool's own rounding and the
-moments between the two readings explain.
+``python tests/accuracy.py`` asks free, df, vmstat, mpstat, top, iostat, sar and, where there is a GPU,
+nvidia-smi, as far as they are installed. Ends with status 1 if a difference is larger than what the tool's
+own rounding and the moments between the two readings explain.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -167,6 +168,84 @@ def space_rows(name: str) -> Iterator[Row]:
         yield Row(name, column, tool, unit, values[column], (before + after) / 2, tolerance + moved)
 
 
+@contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """Write a megabyte some thirty times a second, each time as far as the disk."""
+    ended = threading.Event()
+
+    def write() -> None:
+        with file.open("wb") as disk:
+            while not ended.wait(0.03):
+                disk.seek(0)
+                disk.write(os.urandom(MIB))
+                disk.flush()
+                os.fsync(disk.fileno())
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        file.unlink()
+
+
+def parse_iostat(text: str) -> dict[str, dict[str, float]]:
+    """Bytes read and written per second of each device."""
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    head = next(line for line in lines if line[0] == "Device")
+    rows = (dict(zip(head, line, strict=True)) for line in lines if len(line) == len(head) and line != head)
+    return {
+        row["Device"]: {"read": float(row["kB_read/s"]) * 1024, "write": float(row["kB_wrtn/s"]) * 1024}
+        for row in rows
+    }
+
+
+def parse_sar(text: str) -> dict[str, dict[str, float]]:
+    """Bytes received and sent per second of each interface."""
+    rows = [line.split()[1:] for line in text.splitlines() if line.startswith("Average:")]
+    fields = (dict(zip(rows[0], row, strict=True)) for row in rows[1:])
+    return {
+        row["IFACE"]: {"received": float(row["rxkB/s"]) * 1024, "sent": float(row["txkB/s"]) * 1024}
+        for row in fields
+    }
+
+
+def traffic_rows(name: str) -> Iterator[Row]:
+    """Disk and network, over the same seconds as each tool, while something is written."""
+    iostat = "iostat", "-d", "-k", "-y", "-p", "ALL", str(SECONDS), "1"
+    yield from rate_rows(name, iostat, parse_iostat, "disk", "/dev/block/([^/]+)", MIB / 5)
+    sar = "sar", "-n", "DEV", str(SECONDS), "1"
+    yield from rate_rows(name, sar, parse_sar, "network", "/net/([^/]+)/statistics", MIB / 50)
+
+
+def rate_rows(
+    name: str,
+    command: tuple[str, ...],
+    read: Callable[[str], Mapping[str, Mapping[str, float]]],
+    group: str,
+    pattern: str,
+    at_the_ends: float,
+) -> Iterator[Row]:
+    """The rates of a group beside those of a tool, for the devices that the pattern finds in their source."""
+    if shutil.which(command[0]) is None:
+        return
+    monitor = PerformanceMonitor()
+    with writing(Path(f"accuracy-{os.getpid()}.tmp")):
+        monitor.sample()
+        theirs = read(output(*command))
+        ours = monitor.sample().values
+    for metric in monitor.metrics:
+        found = re.findall(pattern, metric.source)
+        if metric.group == group and metric.unit == "bytes_per_second" and found:
+            devices = [Path("/sys/dev/block", device).resolve().name for device in found]
+            what = metric.name.removeprefix(f"{group}_").removesuffix("_bytes_per_second")
+            expected = sum(theirs[device][what] for device in devices)
+            tolerance = 0.15 * expected + at_the_ends  # of the two intervals
+            yield Row(name, metric.name, command[0], metric.unit, ours[metric.name], expected, tolerance)
+
+
 def gpu_rows(name: str) -> Iterator[Row]:
     """NVIDIA GPUs compared with nvidia-smi, named so that they are read though nothing here uses them."""
     query = "index,memory.used,memory.total,power.draw,utilization.gpu"
@@ -204,6 +283,7 @@ def rows() -> Iterator[Row]:
             time.sleep(0.5)
             yield from space_rows(name)
             yield from cpu_rows(name)
+            yield from traffic_rows(name)
             yield from gpu_rows(name)
 
 
@@ -220,15 +300,15 @@ def whole_machine() -> Iterator[None]:
 
 def table(compared: Iterator[Row]) -> Iterator[str]:
     """The lines of the table, as they become known."""
-    layout = "{:<12} {:<22} {:<10} {:>12} {:>12} {:>12} {:>12}  {}"
+    layout = "{:<12} {:<33} {:<10} {:>12} {:>12} {:>12} {:>12}  {}"
     yield layout.format("load", "column", "tool", "ours", "theirs", "difference", "allowed", "")
     for row in compared:
         # In exact figures, since rounding to a prefix would hide differences.
         shown = [f"{number:.1f}" for number in (row.ours, row.theirs, row.difference, row.tolerance)]
-        if row.unit == "bytes":
-            shown = [
-                f"{number / MIB:.1f} MiB" for number in (row.ours, row.theirs, row.difference, row.tolerance)
-            ]
+        if row.unit.startswith("bytes"):
+            unit, size = ("MiB", MIB) if row.unit == "bytes" else ("KiB", 1024)
+            numbers = row.ours, row.theirs, row.difference, row.tolerance
+            shown = [f"{number / size:.1f} {unit}" for number in numbers]
         yield layout.format(row.load, row.column, row.tool, *shown, "" if row.agrees else "DIFFERS")
 
 

@@ -76,8 +76,8 @@ frameworks.
 none for a process, and no memory of descendants; its network counters count some bytes twice. So these
 columns do not exist, and `process_…` is about this process alone.
 
-`python tests/accuracy.py` prints these numbers next to those of `free`, `df`, `vmstat`, `mpstat`, `top` and
-`nvidia-smi`, at rest and under load, with the differences.
+`python tests/accuracy.py` prints these numbers next to those of `free`, `df`, `vmstat`, `mpstat`, `top`,
+`iostat`, `sar` and `nvidia-smi`, at rest and under load, with the differences.
 """
 
 SECTIONS = (

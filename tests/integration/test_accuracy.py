@@ -11,7 +11,7 @@ from pathlib import Path
 
 import accuracy
 import pytest
-from accuracy import Row, load, parse_mpstat, parse_vmstat, table
+from accuracy import Row, load, parse_iostat, parse_mpstat, parse_sar, parse_vmstat, table
 
 from perfmon_widgets import PerformanceMonitor, Sample
 from perfmon_widgets.collectors.linux import limits
@@ -231,13 +231,32 @@ def test_the_table_shows_what_differs_and_by_how_much():
     assert second == ["at", "rest", "cpu_percent", "top", "50.0", "40.0", "10.0", "4.0", "DIFFERS"]
 
 
+def test_traffic_is_read_from_what_the_tools_print():
+    disks = """Linux 6.1 (host)  01/02/26  _x86_64_  (2 CPU)
+
+Device             tps    kB_read/s    kB_wrtn/s    kB_dscd/s    kB_read    kB_wrtn    kB_dscd
+sda               2.00         1.50        16.00         0.00          0         16          0
+
+
+"""
+    assert parse_iostat(disks) == {"sda": {"read": 1536.0, "write": 16384.0}}
+    network = """14:57:19  IFACE   rxpck/s   txpck/s    rxkB/s    txkB/s   rxcmp/s   txcmp/s   %ifutil
+14:57:19   eth0      5.00      5.00      9.44      9.44      0.00      0.00      0.00
+
+Average:        IFACE   rxpck/s   txpck/s    rxkB/s    txkB/s   rxcmp/s   txcmp/s   %ifutil
+Average:         eth0      5.00      5.00      0.50      0.25      0.00      0.00      0.00
+"""
+    assert parse_sar(network) == {"eth0": {"received": 512.0, "sent": 256.0}}
+
+
 def test_the_command_of_the_readme_compares_every_tool_that_is_installed(monkeypatch, capsys):
     """With one load and one second for each tool; the whole of it takes half a minute."""
     monkeypatch.setattr(accuracy, "SECONDS", 1)
     monkeypatch.setattr(accuracy, "LOADS", (("at rest", 0),))
     accuracy.main()
     lines = capsys.readouterr().out
-    installed = {tool for tool in ("free", "df", "vmstat", "mpstat", "top") if shutil.which(tool)}
+    tools = ("free", "df", "vmstat", "mpstat", "top", "iostat", "sar")
+    installed = {tool for tool in tools if shutil.which(tool)}
     assert {tool for tool in installed if f" {tool} " in lines} == installed
     assert "agree" in lines
 
