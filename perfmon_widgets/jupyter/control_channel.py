@@ -42,7 +42,7 @@ class ControlChannel:
         """
         kernel: Any = self._kernel()
         self._connect(kernel)
-        content = {**request._asdict(), "query": dict(request.query), "body": None}
+        content = {**request._asdict(), "query": dict(request.query), "body": None, "parts": True}
         message = kernel.session.msg("perfmon_request", content)
         message["buffers"] = [request.body]
         identity = message["header"]["msg_id"]
@@ -97,7 +97,8 @@ class ControlChannel:
             return
         if reply["msg_type"] == "perfmon_reply":
             content = reply["content"]
-            body = bytes(reply["buffers"][0])
+            parts = [bytes(buffer) for buffer in reply["buffers"]]
+            body = parts[0] if len(parts) == 1 else parts
             question.answer.set_result(Response(content["status"], content["content_type"], body))
         elif reply["msg_type"] == "perfmon_heard":
             question.probe.cancel()

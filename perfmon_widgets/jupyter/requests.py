@@ -40,7 +40,8 @@ def answer_requests() -> None:
     """Answer ``perfmon_request`` on the control channel from now on; no effect outside a Jupyter kernel.
 
     The content of a request has the fields of ``web.request.Request``; its first buffer is the body. The
-    answer is a ``perfmon_reply``: its content has the status and the content type, its buffer is the body.
+    answer is a ``perfmon_reply``: its content has the status and the content type, its buffer is the body. If
+    the request has ``"parts": true``, a long body comes in several buffers, which are to be joined.
     Before an answer that may take long comes a ``perfmon_heard``, so that the client can distinguish a slow
     answer from a kernel that does not know this kind of request.
     """
@@ -119,7 +120,9 @@ class _Requests:
 
         def reply(response: Response) -> None:
             content = {"status": response.status, "content_type": response.content_type}
-            self._send("perfmon_reply", content, identity, message, response.body)
+            # Servers of older versions read one buffer.
+            parts = response.parts if message["content"].get("parts") is True else [response.body]
+            self._send("perfmon_reply", content, identity, message, *parts)
 
         request = _request(message)
         if request is None:

@@ -79,13 +79,20 @@ class _Handler(APIHandler):
             response = await self._kernels.answer(request)
         except Refusal as refusal:
             response = refusal.response
-        self._respond(path, response)
+        self._head(path, response)
+        if len(response.parts) == 1:
+            self.finish(response.body, set_content_type=response.content_type)
+            return
+        self.set_header("Content-Length", str(response.length))
+        for part in response.parts:
+            self.write(part)
+            await self.flush()  # waits for a client that reads slowly
+        self.finish(set_content_type=response.content_type)
 
-    def _respond(self, path: str, response: Response) -> None:
+    def _head(self, path: str, response: Response) -> None:
         self.set_status(response.status)
         for name, value in api.headers(path, response).items():
             self.set_header(name, value)
-        self.finish(response.body, set_content_type=response.content_type)
 
 
 class _MetricsHandler(_Handler):
@@ -117,7 +124,9 @@ class _MetricsHandler(_Handler):
 
     def _respond_with(self, of_kernels: bytes) -> None:
         body = prometheus_client.generate_latest(prometheus_client.REGISTRY) + of_kernels
-        self._respond("/metrics", Response(200, prometheus_client.CONTENT_TYPE_LATEST, body))
+        response = Response(200, prometheus_client.CONTENT_TYPE_LATEST, body)
+        self._head("/metrics", response)
+        self.finish(response.body, set_content_type=response.content_type)
 
 
 class _Kernels:

@@ -131,19 +131,21 @@ class _Handler(httputil.HTTPMessageDelegate):
         self._answered = True
         if self._stream.closed():
             return
-        if requests.unsent and requests.unsent + len(response.body) > _MAX_UNSENT:
+        if requests.unsent and requests.unsent + response.length > _MAX_UNSENT:
             response = Refusal(503, "busy: earlier responses are still being read; try again later").response
         if 400 <= response.status < 500:
             requests.refusals.add(f"status {response.status}")
         headers = httputil.HTTPHeaders(_HEADERS | api.headers(self._request.path, response))
-        headers["Content-Length"] = str(len(response.body))
+        headers["Content-Length"] = str(response.length)
         if response.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         reason = http.HTTPStatus(response.status).phrase
         start_line = httputil.ResponseStartLine("HTTP/1.1", response.status, reason)
-        body = b"" if self._request.method == "HEAD" else response.body
-        self._connection.write_headers(start_line, headers, body)
-        self._watch(len(body))
+        parts = [] if self._request.method == "HEAD" else response.parts
+        self._connection.write_headers(start_line, headers)
+        for part in parts:
+            self._connection.write(part)
+        self._watch(sum(map(len, parts)))
         self._connection.finish()
 
     def _watch(self, size: int) -> None:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,7 +47,23 @@ class Response(NamedTuple):
 
     status: int
     content_type: str
-    body: bytes
+    content: bytes | Sequence[bytes]
+    """The body, or the parts of a long one."""
+
+    @property
+    def parts(self) -> Sequence[bytes]:
+        """The body in parts."""
+        return [self.content] if isinstance(self.content, bytes) else self.content
+
+    @property
+    def body(self) -> bytes:
+        """The whole body; to be avoided for one in parts."""
+        return self.content if isinstance(self.content, bytes) else b"".join(self.content)
+
+    @property
+    def length(self) -> int:
+        """The bytes of the body."""
+        return sum(map(len, self.parts))
 
 
 class Refusal(Exception):  # noqa: N818 - it is one

@@ -9,6 +9,7 @@ import ipywidgets
 import numpy as np
 import pytest
 from fakes.comm import Wire
+from fakes.threads import join_threads
 
 from perfmon_widgets import PerformanceMonitor
 from perfmon_widgets.core.csv_log import CsvLog
@@ -195,6 +196,7 @@ def test_a_browser_that_asks_for_the_file_gets_it(wire):
     control = export_csv(PerformanceMonitor([]), Link())
     wire.clear()
     control.act("17")
+    join_threads("perfmon-export")
     [message] = wire.messages
     assert message.comm_id == control.widget.comm.comm_id
     assert message.data["method"] == "custom"

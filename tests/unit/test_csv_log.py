@@ -897,3 +897,29 @@ def test_any_reader_of_csv_files_can_read_a_log(logged):
         {"time": "2023-11-14T22:13:21.000000Z", "a_percent": "1.0", "b_bytes": "2.0"}
     ]
     assert pd.read_csv(path, index_col="time", parse_dates=True).shape == (1, 2)
+
+
+def test_neither_a_row_nor_an_export_waits_for_the_other(folder):
+    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    monitor.sample()
+    path = monitor.log.start("run.csv")
+    parts = monitor.log.export_parts()
+    header = next(parts)
+    with monitor.log._lock:  # as if a write to a file server hung
+        assert b"".join([header, *parts]) == path.read_bytes()
+    parts = monitor.log.export_parts()
+    next(parts)
+    monitor.sample()  # while the export goes on
+    assert monitor.log.rows == 2
+    monitor.stop()
+
+
+def test_a_series_that_is_added_during_an_export_is_left_out(folder):
+    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    monitor.sample()
+    parts = monitor.log.export_parts()
+    header = next(parts)
+    monitor.record(loss=1.0)
+    monitor.sample()
+    assert header == b"time,a_percent\n"
+    assert {line.count(b",") for line in b"".join(parts).splitlines()} == {1}

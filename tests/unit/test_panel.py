@@ -23,6 +23,7 @@ import pandas as pd
 import pytest
 from fakes.collectors import FakeCollector, Samples
 from fakes.comm import Message, Wire
+from fakes.threads import join_threads
 from ipywidgets.widgets.widget import _instances
 
 from perfmon_widgets import Metric, PerformanceMonitor, PerformancePanel, clocks, read_csv
@@ -1399,6 +1400,7 @@ def test_the_export_is_what_a_log_would_hold(panel, monitor, machine, wire, fold
         wire.ask(panel.export_csv, export="view 1")
 
     elsewhere(ask) if busy else ask()
+    wait_until(lambda: wire.to(panel.export_csv))
     [message] = wire.to(panel.export_csv)
     assert message.data["content"]["export"] == "view 1"
     [content] = message.buffers
@@ -1410,6 +1412,7 @@ def test_the_export_before_the_first_sample_is_the_header(show, monitor, wire):
     panel = show(monitor)
     wire.clear()
     wire.ask(panel.export_csv, export="1")
+    join_threads("perfmon-export")
     [message] = wire.to(panel.export_csv)
     assert bytes(message.buffers[0]).startswith(b"time,cpu_percent,")
     assert bytes(message.buffers[0]).count(b"\n") == 1
@@ -1836,3 +1839,24 @@ def test_outside_a_jupyter_kernel_nothing_is_replaced(show, monitor, wire):
     wire.clear()
     monitor.sample()
     assert wire.count() == once(*(panel._link for panel in panels))
+
+
+def test_a_sample_does_not_wait_for_the_export(panel, monitor, wire, monkeypatch):
+    """Making the file of a long window takes seconds; it was done on the sampling thread."""
+    making, go_on = threading.Event(), threading.Event()
+
+    def slow(self: object, after: object = None) -> Iterator[bytes]:
+        making.set()
+        assert go_on.wait(30)
+        yield b"time\n"
+
+    monkeypatch.setattr("perfmon_widgets.core.csv_log.CsvLog.export_parts", slow)
+    monitor.interval = 0.01
+    with monitor:
+        elsewhere(lambda: wire.ask(panel.export_csv, export="1"))
+        assert making.wait(10)
+        count = len(monitor.history)
+        wait_until(lambda: len(monitor.history) > count + 2)
+        go_on.set()
+        wait_until(lambda: wire.to(panel.export_csv))
+    join_threads("perfmon-export")

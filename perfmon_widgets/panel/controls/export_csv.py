@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import ipywidgets
 import traitlets
 
+from perfmon_widgets.core.parts import gather
 from perfmon_widgets.panel.controls import Control
 from perfmon_widgets.panel.link import Link, script
 
@@ -39,10 +43,10 @@ class ExportButton(anywidget.AnyWidget):
         if "export" in content:
             self.request = str(content["export"])
 
-    def send_file(self, request: str, data: bytes) -> None:
-        """Send the file to the browser, where the view that made the request saves it."""
+    def send_file(self, request: str, parts: Sequence[bytes]) -> None:
+        """Send the parts of the file to the browser, where the view that made the request saves it."""
         name = f"perfmon-{datetime.now():%Y%m%d-%H%M%S}.csv"
-        self.send({"export": request, "name": name}, buffers=[data])
+        self.send({"export": request, "name": name}, buffers=[*parts])
 
     def __repr__(self) -> str:
         return "<ExportButton>"
@@ -51,6 +55,23 @@ class ExportButton(anywidget.AnyWidget):
 def export_csv(monitor: Monitor, link: Link) -> Control:
     """Return a button that sends the rows of the window, as a log would hold them."""
     button = ExportButton(link=link)
-    return Control(
-        "Export CSV", button, "request", lambda request: button.send_file(request, monitor.log.export())
-    )
+    name = "Export CSV"
+    one_at_a_time = threading.Lock()
+
+    def export(request: str) -> None:
+        """Make and send the file on a thread of its own: a long window takes seconds."""
+
+        def work() -> None:
+            try:
+                with one_at_a_time:
+                    button.send_file(request, gather(monitor.log.export_parts()))
+            except Exception as error:  # noqa: BLE001 - listed in ``monitor.errors``
+                monitor.call_soon(partial(_raise, error), name)
+
+        threading.Thread(target=work, name="perfmon-export", daemon=True).start()
+
+    return Control(name, button, "request", export)
+
+
+def _raise(error: Exception) -> None:
+    raise error
