@@ -108,6 +108,9 @@ function hideSnapshot(link, hidden) {
  * Report the views of this page to the kernel: when the first is added, when the last is removed or the page
  * is closed, and once in a heartbeat, since the kernel takes a silent page for one that has gone.
  *
+ * A hidden page has none: what is sent to it would count as activity, for which a server spares an idle kernel. But
+ * without a control channel its next report would wait for the running cell, so there it is taken for visible.
+ *
  * @param {WidgetModel} link
  * @param {WidgetManager | undefined} manager
  * @param {() => void} connect called before each message
@@ -119,6 +122,7 @@ function reportViews(link, manager, connect) {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let leaving;
 
+  const seen = () => (document.hidden && hasControlChannel(manager) ? 0 : state.views);
   const report = (/** @type {number} */ views) => {
     connect();
     if (!link.comm_live) return;
@@ -127,12 +131,12 @@ function reportViews(link, manager, connect) {
   };
   const count = () => {
     clearTimeout(leaving);
-    if (state.views > 0) {
-      hideSnapshot(link, true);
-      if (reported.views === 0) report(state.views);
+    if (state.views > 0) hideSnapshot(link, true);
+    if (seen() > 0) {
+      if (reported.views === 0) report(seen());
     } else {
       leaving = setTimeout(() => {
-        hideSnapshot(link, false);
+        hideSnapshot(link, state.views > 0);
         if (reported.views > 0) report(0);
       }, GONE_AFTER);
     }
@@ -141,11 +145,12 @@ function reportViews(link, manager, connect) {
     if (reported.views > 0) report(0);
   };
   const beat = () => {
-    if (state.views > 0 && Date.now() - reported.at >= 1000 * link.get("heartbeat")) report(state.views);
+    if (seen() > 0 && Date.now() - reported.at >= 1000 * link.get("heartbeat")) report(seen());
   };
 
   count();
   link.on("perfmon:views", count);
+  document.addEventListener("visibilitychange", count);
   window.addEventListener("pagehide", goodbye);
   window.addEventListener("pageshow", count); // a page that comes back from the browser's history
   const clock = setInterval(beat, 1000);
@@ -154,6 +159,7 @@ function reportViews(link, manager, connect) {
     clearTimeout(leaving);
     hideSnapshot(link, false);
     link.off("perfmon:views", count);
+    document.removeEventListener("visibilitychange", count);
     window.removeEventListener("pagehide", goodbye);
     window.removeEventListener("pageshow", count);
   };

@@ -144,8 +144,9 @@ def start_server(
     python: Path = THIS_PYTHON,
     *,
     extensions: tuple[str, ...] = (),
+    options: tuple[str, ...] = (),
 ) -> Iterator[Server]:
-    """A Server that keeps all it writes in `folder`, with these server extensions and the usual ones.
+    """A Server that keeps all it writes in `folder`, with those server extensions and options added.
 
     Raises RuntimeError, with the log, when the server does not come up within a minute.
     """
@@ -169,7 +170,7 @@ def start_server(
     server.write_settings()
     with server.log.open("wb") as log:
         process = subprocess.Popen(
-            _command(server, python),
+            [*_command(server, python), *options],
             env=_environment(folders, python),
             cwd=folder,
             stdout=log,
