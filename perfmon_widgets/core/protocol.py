@@ -53,12 +53,16 @@ class Monitor(Protocol):
 
     def call_soon(self, action: Callable[[], object], name: str = "") -> None: ...  # noqa: D102
 
-    def findings(self) -> list[Finding]: ...  # noqa: D102
-
     def newest_spans(self, most: int) -> list[Span]: ...  # noqa: D102
 
 
 _MEMBERS = {"interval", "window", *(name for name in vars(Monitor) if not name.startswith("_"))}
+
+
+def findings_of(monitor: Monitor) -> list[Finding]:
+    """What holds the work up; nothing for a monitor without the method ``findings``, which is optional."""
+    find = getattr(monitor, "findings", None)
+    return [] if find is None else list(find())
 
 
 def check_monitor(monitor: object) -> None:

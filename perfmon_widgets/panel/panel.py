@@ -26,13 +26,14 @@ from perfmon_widgets.panel.link import Link
 from perfmon_widgets.panel.parts import parts_of
 from perfmon_widgets.panel.sections import Sections
 from perfmon_widgets.panel.snapshot import Snapshot
+from perfmon_widgets.panel.verdict import Verdict
 from perfmon_widgets.panel.viewers import Viewers
 from perfmon_widgets.views.gauges import in_lines
 from perfmon_widgets.views.text import format_value
 
 
 class PerformancePanel(ipywidgets.VBox):
-    """Gauges, controls and an accordion of charts, live while the kernel is busy.
+    """Gauges, a line of plain words, controls and an accordion of charts, live while the kernel is busy.
 
     Its parts are ordinary widgets that can be arranged in another way: ``gauges`` (HBox), ``advanced``
     (Accordion; with all sections closed the panel is in its basic view), ``log_to_csv`` (Checkbox) and
@@ -54,6 +55,7 @@ class PerformancePanel(ipywidgets.VBox):
         self._viewers = Viewers()
         self._link = Link(heartbeat=self._viewers.heartbeat)
         self.gauges = Gauges(self.monitor, self._link)
+        self._verdict = Verdict(self.monitor)
         self.advanced = Sections(self.monitor, self._link, widest(self.monitor))
         log, export = log_to_csv(self.monitor), export_csv(self.monitor, self._link)
         self.log_to_csv, self.export_csv = log.widget, export.widget
@@ -72,7 +74,7 @@ class PerformancePanel(ipywidgets.VBox):
             [*(control.widget for control in row), *notes],
             layout={"flex_flow": "row wrap", "align_items": "center"},
         )
-        super().__init__([self.gauges, steering, self.advanced, fallback()])
+        super().__init__([self.gauges, steering, self.advanced, self._verdict, fallback()])
         self.add_class("perfmon-panel")
         self._connect()
         replace_former(self)
@@ -105,6 +107,7 @@ class PerformancePanel(ipywidgets.VBox):
             if self._is_over:  # it was closed while this waited for the lock
                 return
             self.gauges.show()
+            self._verdict.show()
             self.advanced.show_recorded()
             if sample is None or self.advanced.is_due(sample):
                 self.advanced.show()
@@ -116,6 +119,7 @@ class PerformancePanel(ipywidgets.VBox):
             if self._is_over:
                 return
             self.gauges.show_state(running)
+            self._verdict.show()
             if not running:
                 self._show_changes()
                 self._snapshot.keep()

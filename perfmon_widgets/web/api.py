@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from perfmon_widgets.core.parts import gather
+from perfmon_widgets.core.protocol import findings_of
 from perfmon_widgets.web import exposition
 from perfmon_widgets.web.request import (
     JSON,
@@ -183,7 +184,7 @@ def _findings(monitor: Monitor, _: Request) -> Response:
             "evidence": finding.evidence,
             "advice": finding.advice,
         }
-        for finding in monitor.findings()
+        for finding in findings_of(monitor)
     ]
     return json_response({"findings": found})
 

@@ -36,6 +36,9 @@ from perfmon_widgets.panel import former
 from perfmon_widgets.panel import panel as panel_module
 from perfmon_widgets.panel.gauge import Gauge
 from perfmon_widgets.panel.snapshot import charts
+from perfmon_widgets.panel.verdict import Verdict
+from perfmon_widgets.views.evidence import Finding
+from perfmon_widgets.views.rules.cpu import NOTHING_RUNS
 
 GIBIBYTE = 2.0**30
 FAST = 0.01
@@ -510,7 +513,7 @@ def states(panel: PerformancePanel) -> str:
 @pytest.mark.parametrize("thread", ["main", "other"])
 def test_a_monitor_that_is_stopped_says_so_at_once_and_keeps_the_numbers(panel, monitor, wire, thread):
     monitor.start()
-    wait_until(lambda: len(monitor.history) == 4)
+    wait_until(lambda: len(monitor.history) == 4 and monitor.latest.time == panel._link.readings["time"])
     before = gauges(panel)
     wire.clear()
     monitor.stop() if thread == "main" else elsewhere(monitor.stop)
@@ -1860,3 +1863,76 @@ def test_a_sample_does_not_wait_for_the_export(panel, monitor, wire, monkeypatch
         go_on.set()
         wait_until(lambda: wire.to(panel.export_csv))
     join_threads("perfmon-export")
+
+
+# -- the line of plain words -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def said(monitor: PerformanceMonitor, monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
+    """What the monitor has to say; it looks as if it ran."""
+    found: list[Finding] = []
+    monkeypatch.setattr(monitor, "findings", lambda: found)
+    monkeypatch.setattr(PerformanceMonitor, "running", True)
+    return found
+
+
+def line(panel: PerformancePanel) -> str:
+    [widget] = [each for each in panel.children if isinstance(each, Verdict)]
+    return re.sub(r"<[^>]*>", "", widget.value)
+
+
+def test_the_line_is_empty_where_there_is_nothing_to_say(panel, monitor, said):
+    monitor.sample()
+    assert line(panel) == ""
+    said.append(Finding("info", NOTHING_RUNS, "for 60 s", "wait"))
+    panel._verdict._due = 0.0
+    monitor.sample()
+    assert line(panel) == ""
+
+
+def test_the_line_says_what_is_most_pressing(panel, monitor, said, wire):
+    said += [
+        Finding("critical", "RAM is nearly full", "15 of 16 GiB in use", "free <some>"),
+        Finding("info", "All CPUs are busy", "99% busy", "wait"),
+    ]
+    panel._verdict._due = 0.0
+    monitor.sample()
+    assert line(panel) == "RAM is nearly full: 15 of 16 GiB in use"
+    assert 'title="free &lt;some&gt;"' in panel._verdict.value
+    assert "perfmon-critical" in panel._verdict.value
+    panel._verdict._due = 0.0
+    wire.clear()
+    monitor.sample()
+    assert wire.count() == once(panel._link)  # what stays as it is is not sent again
+
+
+def test_the_history_is_looked_at_once_a_second_at_most(panel, monitor, said, monkeypatch):
+    looks = []
+    monkeypatch.setattr(monitor, "findings", lambda: looks.append(1) or said)
+    panel._verdict._due = 0.0
+    for _ in range(20):
+        monitor.sample()
+    assert 1 <= len(looks) <= 3
+
+
+def test_of_a_stopped_monitor_the_line_says_nothing(show, machine, wire, monkeypatch):
+    with PerformanceMonitor([machine], interval=NEVER) as monitor:
+        monkeypatch.setattr(
+            monitor, "findings", lambda: [Finding("warning", "Memory is short", "so", "more")]
+        )
+        panel = show(monitor)
+        wait_until(lambda: line(panel) == "Memory is short: so")
+        monitor.stop()
+        assert line(panel) == ""
+
+
+def test_a_monitor_without_findings_has_nothing_to_say(show, monitor, folder):
+    path = monitor.log.start("run.csv")
+    monitor.sample()
+    monitor.log.stop()
+    replay = Replay(path)
+    replay.running = True
+    panel = show(replay)
+    replay.replay()
+    assert line(panel) == ""
