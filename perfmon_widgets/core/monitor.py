@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from perfmon_widgets.core.history import microseconds
 from perfmon_widgets.core.registry import registry
 from perfmon_widgets.core.sampler import TIMEOUT, Sampler
 from perfmon_widgets.core.spans import SPAN, Span, watchers
+from perfmon_widgets.core.steps import Batch, Steps
 from perfmon_widgets.core.stores import Stores
 from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.metrics import Sample
@@ -234,6 +235,19 @@ class PerformanceMonitor(Stores):
         a name that cannot be a column or is another one already, and for more than 100 names.
         """
         self._recorded.record(values, self._measured)
+
+    def steps(self, loader: Iterable[Batch]) -> Steps[Batch]:
+        """``for batch in monitor.steps(loader):`` measures how long the loop waits for its batches.
+
+        Recorded are ``steps_per_second``, ``waiting_percent`` (the share of the loop's time in which it waits
+        for the next batch) and ``samples_per_second`` (NaN where a batch has no length): with each sample
+        what the loops did since the one before. A step costs about a microsecond. Each use of the result
+        in a loop is a pass over the loader; it has the loader's length, as tqdm needs it.
+
+        Raises ValueError if another column has one of these names.
+        """
+        self._recorded.follow(self._meter, self._measured)
+        return Steps(loader, self._meter)
 
     # -- the sampling thread ---------------------------------------------------------------------------
 

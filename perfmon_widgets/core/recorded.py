@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from perfmon_widgets.core.errors import text_of
+from perfmon_widgets.core.steps import Meter
 from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.metrics import RECORDED, Metric, unit_of
 
@@ -29,6 +30,7 @@ class Recorded:
         self.metrics: Sequence[Metric] = ()
         self._new: dict[str, Metric] = {}
         self._values: dict[str, Any] = {}
+        self._meter: Meter | None = None
         self.errors: dict[str, str] = {}
         """Why the last value of a series could not be read, by its name."""
         self.renew_after_fork()
@@ -60,10 +62,24 @@ class Recorded:
             self._new.update(new)
             self._values.update(numbers)
 
+    def follow(self, meter: Meter, taken: frozenset[str]) -> None:
+        """Have the columns of this meter, too; it is read with each reading. Does nothing the second time.
+
+        ``taken`` are the names of the other columns; raises ValueError if the meter's are among them.
+        """
+        if self._meter is not None:
+            return
+        with self._lock:
+            names = {metric.name for metric in meter.metrics}
+            if names & (taken | {metric.name for metric in self.metrics} | self._new.keys()):
+                raise ValueError(f"steps() records {', '.join(sorted(names))}; give your columns other names")
+            self._new.update({metric.name: metric for metric in meter.metrics})
+            self._meter = meter
+
     @property
     def waiting(self) -> bool:
         """Whether there are values for the next reading."""
-        return bool(self._values)
+        return bool(self._values) or (self._meter is not None and self._meter.waiting)
 
     @property
     def new(self) -> tuple[str, ...]:
@@ -79,7 +95,8 @@ class Recorded:
 
     def collect(self) -> Mapping[str, float]:
         """Return the last value of each series that was recorded since the reading before."""
-        if not self._values:
+        meter = self._meter
+        if not self._values and meter is None:
             return {}
         with self._lock:
             # A name that was recorded for the first time a moment ago is a column from the next reading on.
@@ -87,7 +104,11 @@ class Recorded:
             for name in list(self._new):
                 if name in values:
                     self._values[name] = values.pop(name)
-        return {name: self._read(name, value) for name, value in values.items()}
+            is_column = meter is not None and meter.metrics[0].name not in self._new
+        numbers = {name: self._read(name, value) for name, value in values.items()}
+        if meter is not None and is_column:
+            numbers.update(meter.collect())
+        return numbers
 
     def _read(self, name: str, value: Any) -> float:
         """Return the number of a value; NaN, with the reason in ``errors``, if it has none."""

@@ -16,6 +16,7 @@ from perfmon_widgets.core.recorded import Recorded
 from perfmon_widgets.core.sources import Sources
 from perfmon_widgets.core.span_log import SpanLog
 from perfmon_widgets.core.spans import CELL, MARK, SPAN, Span, Spans, frame
+from perfmon_widgets.core.steps import Meter
 from perfmon_widgets.metrics import Metric, Sample
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Stores:
 
     def __init__(self, collectors: Sequence[Collector], window: float) -> None:
         self._recorded = Recorded()
+        self._meter = Meter()
         self._errors = Errors()
         self._sources = Sources([*collectors, self._recorded], self._errors)
         self._columns = tuple(metric.name for metric in self.metrics)

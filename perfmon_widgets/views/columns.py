@@ -32,6 +32,8 @@ _GROUPS_OF_WORDS = {
     "network": ("network_",),
     "process": ("process_",),
 }
+# The sources of what the user records: see core/recorded.py and core/steps.py.
+_RECORDING = ("record()", "steps()")
 _PART = re.compile(r"(^|/)core\d+$")
 
 
@@ -78,8 +80,7 @@ def metrics_of(names: Sequence[str], values: NDArray[np.float64], attrs: Mapping
     for name, column in zip(names, values.T, strict=True):
         declared = attrs.get(name, {})
         group, source = group_of(name), declared.get("source", "")
-        # The source of every recorded series: see core/recorded.py.
-        if source == "record()" or ("help" not in declared and not group and _is_sparse(column)):
+        if source in _RECORDING or ("help" not in declared and not group and _is_sparse(column)):
             group = RECORDED
         unit = declared["unit"] if declared else unit_of(name)
         role = "limit" if "limit_" in name else ""

@@ -1,0 +1,210 @@
+"""Steps: passes on the batches of a loader, and measures how long the loop waits for each.
+
+A loop alternates between two states: it waits for the next batch, or it works on one. Steps only notes when
+the state changes. The sampling thread reads from that, with each sample, what happened since the one before.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from perfmon_widgets.clocks import time
+from perfmon_widgets.forks import renew_after_fork
+from perfmon_widgets.metrics import RECORDED, Metric
+
+Batch = TypeVar("Batch")
+
+METRICS = (
+    Metric(
+        name="steps_per_second",
+        unit="steps_per_second",
+        group=RECORDED,
+        label="steps",
+        help="Batches that loops over monitor.steps() took, per second in which such a loop ran.",
+        source="steps()",
+    ),
+    Metric(
+        name="waiting_percent",
+        unit="percent",
+        group=RECORDED,
+        limit=100.0,
+        label="waiting for data",
+        help="Share of the time of loops over monitor.steps() in which they waited for the next batch.",
+        source="steps()",
+    ),
+    Metric(
+        name="samples_per_second",
+        unit="samples_per_second",
+        group=RECORDED,
+        label="samples",
+        help="Samples in the batches that loops over monitor.steps() took, per second in which such a loop"
+        " ran; only where a batch has a length.",
+        source="steps()",
+    ),
+)
+
+# Less time, in seconds, is counted with the next sample: a share of it would say nothing.
+_LEAST = 0.001
+
+
+class _Sums(NamedTuple):
+    """What loops did in some time."""
+
+    seconds: float = 0.0
+    waited: float = 0.0
+    """The seconds of these in which they waited."""
+    steps: int = 0
+    samples: float = 0.0
+    """NaN where a batch has no length."""
+
+    def plus(self, other: _Sums, sign: int = 1) -> _Sums:
+        return _Sums(
+            self.seconds + sign * other.seconds,
+            self.waited + sign * other.waited,
+            self.steps + sign * other.steps,
+            self.samples + sign * other.samples,
+        )
+
+
+class _Loop:
+    """One pass over a loader."""
+
+    __slots__ = ("counted", "started", "state")
+
+    def __init__(self, now: float) -> None:
+        self.started = now
+        self.counted = _Sums()
+        """What has been read of it already."""
+        # Steps, samples, seconds waited, and since when it waits (NaN while it works). It is replaced as a
+        # whole, so that the sampling thread never sees half of a change.
+        self.state = (0, 0.0, 0.0, now)
+
+    def rest(self, now: float) -> _Sums:
+        """Return what it did since the last call."""
+        steps, samples, waited, since = self.state
+        if since <= now:
+            waited += now - since
+        sums = _Sums(now - self.started, waited, steps, samples)
+        new, self.counted = sums.plus(self.counted, -1), sums
+        return new
+
+
+class Meter:
+    """Adds up what the loops of one monitor do between two samples. Safe to use from any thread."""
+
+    metrics = METRICS
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.errors: dict[str, str] = {}
+        """Why a number is missing, by column."""
+        self._read_at = -math.inf
+        self.renew_after_fork()
+        renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        """In a forked child: a new lock, and no loops, since those are the parent's."""
+        # Reentrant: a loop may be dropped, and so be ended, while this thread reads the others.
+        self._lock = threading.RLock()
+        self._loops: set[_Loop] = set()
+        self._ended = _Sums()  # what loops that have ended did since the last reading
+
+    def begin(self) -> _Loop:
+        """Return a new loop, which waits for its first batch."""
+        loop = _Loop(self.clock())
+        with self._lock:
+            self._loops.add(loop)
+        return loop
+
+    def end(self, loop: _Loop) -> None:
+        """Count what is left of a loop, for the next reading."""
+        with self._lock:
+            if loop in self._loops:
+                self._loops.remove(loop)
+                self._ended = self._ended.plus(loop.rest(self.clock()))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something for the next reading."""
+        return bool(self._loops) or self._ended.seconds >= _LEAST
+
+    def collect(self) -> Mapping[str, float]:
+        """Return the rates since the reading before; nothing if no loop ran."""
+        with self._lock:
+            now = self.clock()
+            sums, self._ended = self._ended, _Sums()
+            for loop in tuple(self._loops):
+                sums = sums.plus(loop.rest(now))
+            if sums.seconds < _LEAST:
+                self._ended = sums
+                return {}
+            # Loops that run at the same time share that time.
+            seconds = max(min(sums.seconds, now - self._read_at), _LEAST)
+            self._read_at = now
+        self.errors = {METRICS[2].name: "the batches have no length"} if math.isnan(sums.samples) else {}
+        waiting = 100 * sums.waited / sums.seconds
+        numbers = sums.steps / seconds, min(max(waiting, 0.0), 100.0), sums.samples / seconds
+        return {metric.name: number for metric, number in zip(METRICS, numbers, strict=True)}
+
+
+class Steps(Generic[Batch]):
+    """The batches of a loader. Each pass over this is a pass over the loader; ``len()`` is the loader's."""
+
+    def __init__(self, loader: Iterable[Batch], meter: Meter) -> None:
+        self._loader = loader
+        self._meter = meter
+
+    def __len__(self) -> int:
+        sized: Any = self._loader  # raises TypeError if the loader does
+        return len(sized)
+
+    def __iter__(self) -> Iterator[Batch]:
+        # Written for speed: a step costs about a microsecond, and a loop may make thousands a second.
+        clock, loop = self._meter.clock, self._meter.begin()
+        steps, samples, waited, since = loop.state
+        kind: type | None = None
+        count: Callable[[Any], float] = _unknown
+        try:
+            for batch in self._loader:
+                waited += clock() - since
+                steps += 1
+                try:
+                    if type(batch) is not kind:
+                        kind, count = type(batch), _counter(batch)
+                    samples += count(batch)
+                except Exception:  # noqa: BLE001 - code of the batch's class
+                    samples = math.nan
+                loop.state = steps, samples, waited, math.nan
+                yield batch
+                since = clock()
+                loop.state = steps, samples, waited, since
+        finally:
+            self._meter.end(loop)
+
+
+def _counter(batch: object) -> Callable[[Any], float]:
+    """Return what counts the samples in batches of this type.
+
+    A list, a tuple or a mapping is taken for the parts of a batch, such as inputs and labels, if its first
+    part has a length; then that is the number of samples.
+    """
+    if isinstance(batch, Mapping):
+        return lambda mapping: len(next(iter(mapping.values())))
+    if isinstance(batch, (list, tuple)) and batch and _has_length(batch[0]):
+        return lambda parts: len(parts[0])
+    return len if _has_length(batch) else _unknown
+
+
+def _has_length(value: object) -> bool:
+    try:
+        sized: Any = value
+        return not isinstance(value, (str, bytes)) and len(sized) >= 0
+    except TypeError:
+        return False
+
+
+def _unknown(_: object) -> float:
+    return math.nan
