@@ -33,7 +33,7 @@ _CORE = re.compile(r"core\d+/cpu_percent")
 _GPU = re.compile(r"gpu\d*")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Finding:
     """Something that holds the work up; ``str()`` is one sentence."""
 
@@ -53,6 +53,9 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.line}; {self.advice}."
+
+    def __repr__(self) -> str:
+        return f"<Finding {self.severity}: {self}>"
 
 
 class Rule(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 
 from perfmon_widgets.metrics import Metric
 from perfmon_widgets.views.evidence import SEVERITIES, Evidence, Finding
-from perfmon_widgets.views.rules import cpu, disk, gpu, memory
+from perfmon_widgets.views.rules import cpu, data, disk, gpu, memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,8 +23,9 @@ RULES = (
     memory.MACHINE_FULL,
     disk.FULL_SOON,
     memory.MEMORY_SHORT,
-    gpu.WAITS_FOR_BATCHES,
-    gpu.WAITS_FOR_CPU,
+    data.WAITS_FOR_BUSY_CPUS,
+    data.WAITS_FOR_BATCHES,
+    data.WAITS_FOR_CPU,
     disk.WAITS,
     gpu.LAGS,
     cpu.THROTTLED,
@@ -32,7 +33,7 @@ RULES = (
     cpu.LATE,
     gpu.MEMORY_FULL,
     disk.FULL,
-    gpu.WAITS_A_LITTLE,
+    data.WAITS_A_LITTLE,
     cpu.BUSY_BY_THIS_KERNEL,
     cpu.ONE_OF_MANY,
     gpu.HELD_IDLE,

@@ -93,6 +93,12 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"waiting_percent": 4.9},
     ),
     (
+        "GPU 0 waits for data: 43% of its time the loop waits for the next batch, and the GPU is "
+        "busy 52% of the time; no CPU is free",
+        {"waiting_percent": 43.0, GPU: 52.0, "process_cpu_percent": 95.0},
+        {GPU: 85.0},
+    ),
+    (
         "The loop waits for data now and then: 12% of its time it waits for the next batch",
         {"waiting_percent": 12.0},
         {"waiting_percent": 4.9},
@@ -201,6 +207,7 @@ def test_a_finding_is_one_sentence():
     finding = Finding("info", "All CPUs are busy", "99% busy", "use more")
     assert str(finding) == "All CPUs are busy: 99% busy; use more."
     assert finding.line == "All CPUs are busy: 99% busy"
+    assert repr([finding]) == "[<Finding info: All CPUs are busy: 99% busy; use more.>]"
 
 
 def test_a_call_that_holds_the_interpreter_lock_is_seen_by_the_missing_samples():
@@ -254,6 +261,15 @@ def test_what_steps_measures_replaces_the_guess():
     measured = history | {"waiting_percent": 30.0}
     assert [finding.what for finding in found(measured)] == ["GPU 0 waits for data"]
     assert found(history | {"waiting_percent": 1.0}) == []
+
+
+def test_more_workers_are_advised_only_where_cpus_are_free():
+    history = {"waiting_percent": 43.0, GPU: 52.0}
+    [free] = found(history | {"process_cpu_percent": 94.0})
+    [busy] = found(history | {"process_cpu_percent": 95.0})
+    assert free.what == busy.what == "GPU 0 waits for data"
+    assert free.advice.startswith("use more workers in the loader")
+    assert busy.advice.startswith("use no more workers than CPUs")
 
 
 def test_a_short_peak_is_no_finding():

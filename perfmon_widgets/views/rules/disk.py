@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from perfmon_widgets.views.evidence import Evidence, Rule
-from perfmon_widgets.views.rules.gpu import IDLE, ONE_CPU, is_measured, pauses
+from perfmon_widgets.views.rules.data import ONE_CPU, is_measured, pauses
+from perfmon_widgets.views.rules.gpu import IDLE
 from perfmon_widgets.views.rules.memory import full_soon
 from perfmon_widgets.views.text import format_used, format_value
 
