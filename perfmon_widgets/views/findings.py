@@ -26,7 +26,8 @@ RULES = (
     data.WAITS_FOR_BUSY_CPUS,
     data.WAITS_FOR_BATCHES,
     data.WAITS_FOR_CPU,
-    disk.WAITS,
+    disk.WAITS_FOR_DISK,
+    disk.WAITS_FOR_NETWORK,
     gpu.LAGS,
     cpu.THROTTLED,
     cpu.BUSY_BY_OTHERS,
@@ -36,6 +37,7 @@ RULES = (
     data.WAITS_A_LITTLE,
     cpu.BUSY_BY_THIS_KERNEL,
     cpu.ONE_OF_MANY,
+    gpu.HELD_BACK,
     gpu.HELD_IDLE,
     cpu.IDLE,
 )

@@ -120,9 +120,25 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"process_read_bytes_per_second": 49e6},
     ),
     (
-        "This kernel waits for the disk: this kernel reads 350 MB/s and keeps 0.4 of 8 CPUs busy",
+        "This kernel waits for the disk: it reads 350 MB/s and keeps 0.4 of 8 CPUs busy",
         {"process_cpu_percent": 5.0, "process_read_bytes_per_second": 350e6, **CORES},
         {"process_cpu_percent": 50.0},
+    ),
+    (
+        "This kernel waits for the network: it receives 60 MB/s and keeps 0.4 of 8 CPUs busy",
+        {"process_cpu_percent": 5.0, "network_received_bytes_per_second": 60e6, **CORES},
+        {"network_received_bytes_per_second": 49e6},
+    ),
+    (
+        "GPU 0 waits for the network: it is busy 40% of the time, while this kernel receives 60 MB/s "
+        "and keeps 0.4 of 8 CPUs busy",
+        {GPU: 40.0, "process_cpu_percent": 5.0, "network_received_bytes_per_second": 60e6, **CORES},
+        {GPU: 50.0},
+    ),
+    (
+        "GPU 0 runs at a lower clock than it could: 80% of the time the power limit or heat holds it back",
+        {GPU: 98.0, "gpu0/throttled_percent": 80.0},
+        {"gpu0/throttled_percent": 49.0},
     ),
     (
         "GPU 2 lags behind: it is busy 36% of the time, the other 3 are 95%",
@@ -261,6 +277,12 @@ def test_what_steps_measures_replaces_the_guess():
     measured = history | {"waiting_percent": 30.0}
     assert [finding.what for finding in found(measured)] == ["GPU 0 waits for data"]
     assert found(history | {"waiting_percent": 1.0}) == []
+
+
+def test_gpu_memory_that_others_hold_is_no_finding():
+    history = {GPU: 0.0, **HELD}
+    assert len(found(history | {"gpu0/process_memory_bytes": 20 * GIB}, seconds=400.0)) == 1
+    assert found(history | {"gpu0/process_memory_bytes": 2 * GIB}, seconds=400.0) == []
 
 
 def test_more_workers_are_advised_only_where_cpus_are_free():

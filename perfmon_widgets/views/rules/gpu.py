@@ -58,10 +58,35 @@ def _held_idle(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """A GPU has computed nothing for five minutes, and a tenth of its memory or more is taken."""
     for place, label in evidence.gpus.items():
         idle = evidence.peak(f"{place}/utilization_percent", _HELD_FOR) < 1
-        if idle and evidence.newest(f"{place}/memory_percent") >= _HELD:
+        if (
+            idle
+            and evidence.newest(f"{place}/memory_percent") >= _HELD
+            and not _is_held_by_others(evidence, place)
+        ):
             yield (
                 f"{label} is idle but its memory is held",
                 f"{_memory(evidence, place)}, and nothing was computed for {_HELD_FOR / 60:.0f} min",
+            )
+
+
+def _is_held_by_others(evidence: Evidence, place: str) -> bool:
+    """Whether this kernel is known to have little of what is in use."""
+    own, used = (evidence.newest(f"{place}/{what}") for what in ("process_memory_bytes", "memory_used_bytes"))
+    return own < used / 2
+
+
+# Under full load many GPUs run at their power limit now and then; half of the time is worth a look.
+_HELD_BACK = 50.0
+
+
+def _held_back(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """The power limit, heat or a hardware slowdown holds a GPU's clock back half of the time or more."""
+    for place, label in evidence.gpus.items():
+        share = evidence.mean(f"{place}/throttled_percent")
+        if share >= _HELD_BACK:
+            yield (
+                f"{label} runs at a lower clock than it could",
+                f"{format_value(share, 'percent')} of the time the power limit or heat holds it back",
             )
 
 
@@ -77,4 +102,7 @@ LAGS = Rule("warning", "give each GPU as much work as the others, and look for a
 MEMORY_FULL = Rule("warning", "use smaller batches, or free what is not needed", _memory_full)
 HELD_IDLE = Rule(
     "info", "delete the tensors and the model, or shut the kernel down, if others need it", _held_idle
+)
+HELD_BACK = Rule(
+    "info", "a higher power limit or better cooling makes it faster; the code cannot", _held_back
 )
