@@ -77,7 +77,8 @@ def unload_ipython_extension(shell: object) -> None:
 
 if "IPython.core.interactiveshell" in sys.modules:
     # This process may be IPython: then the cells that it executes are recorded in each running monitor. If it
-    # is a Jupyter kernel, it also answers requests of the Jupyter server from now on. Both are loaded here,
-    # because the core must not import either.
+    # is a Jupyter kernel, it also answers requests of the Jupyter server from now on. All are loaded here,
+    # because the core must not import them.
     importlib.import_module(f"{__name__}.jupyter.cells")
+    importlib.import_module(f"{__name__}.jupyter.guarded_cells")
     importlib.import_module(f"{__name__}.jupyter.requests").answer_requests()

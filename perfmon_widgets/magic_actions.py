@@ -19,6 +19,7 @@ from perfmon_widgets.views.text import align, format_change, format_duration, fo
 if TYPE_CHECKING:
     import pandas as pd
 
+    from perfmon_widgets.core.guard import Guard
     from perfmon_widgets.core.monitor import PerformanceMonitor
     from perfmon_widgets.panel.panel import PerformancePanel
     from perfmon_widgets.views.evidence import Finding
@@ -174,6 +175,22 @@ def switch_log(line: Line) -> Path | None:
     return path
 
 
+def switch_guard(line: Line) -> Guard:
+    """Start the memory guard, or stop it with ``--off``; raises UsageError where it does not work."""
+    guard = line.monitor.guard
+    if line.off:
+        print("memory is not guarded any more" if guard.running else "memory is not guarded")
+        guard.stop()
+        return guard
+    try:
+        guard.start()
+    except RuntimeError as error:
+        raise UsageError(str(error)) from None
+    line.monitor.start()
+    print(guard.state)
+    return guard
+
+
 def serve(line: Line) -> PerformanceServer:
     """Serve the HTTP API from this process; without a name the server becomes ``perfmon_server``."""
     from perfmon_widgets.web import server  # noqa: PLC0415 - the other actions need no tornado
@@ -232,6 +249,12 @@ ACTIONS = {
         Action("cells", show_cells, (), "what each executed cell has cost."),
         Action("why", explain, (), "what the previous process of this Jupyter kernel died of."),
         Action("log", switch_log, ("path", "off", *_PACE), "write every row to a CSV file; --off ends that."),
+        Action(
+            "guard",
+            switch_guard,
+            ("off", *_PACE),
+            "make allocations fail before memory is full, so that the kernel lives; --off ends that.",
+        ),
         Action("serve", serve, _PACE, "answer HTTP requests from this process."),
         Action("why", show_findings, (), "what holds the work up, with evidence and advice."),
     )

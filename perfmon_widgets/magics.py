@@ -55,7 +55,7 @@ class PerfmonMagics(Magics):
     @argument("path", nargs="?", help="The file of the log; by default it is named after date and time.")
     @argument("--interval", type=float, metavar="SECONDS", help="Time between samples; at first 5.")
     @argument("--window", type=float, metavar="SECONDS", help="How long samples are kept; at first 600.")
-    @argument("--off", action="store_true", help="End the log.")
+    @argument("--off", action="store_true", help="End the log, or the memory guard.")
     @argument("-h", "--help", action="store_true", help="Print this text.")
     @argument("-o", "--output", metavar="NAME", help="Assign the result to this variable.")
     @line_magic("perfmon")  # type: ignore[arg-type]
@@ -74,6 +74,7 @@ class PerfmonMagics(Magics):
             %perfmon why
             %perfmon cells -o costs
             %perfmon log run.csv
+            %perfmon guard
             %perfmon serve
         """
         given = vars(_parsed(self.perfmon, line, "%perfmon"))

@@ -12,6 +12,7 @@ from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors import Collector, default_collectors
 from perfmon_widgets.core.actions import Actions
 from perfmon_widgets.core.errors import Subscribers, name_of
+from perfmon_widgets.core.guard import Guard, guard
 from perfmon_widgets.core.history import microseconds
 from perfmon_widgets.core.registry import registry
 from perfmon_widgets.core.sampler import TIMEOUT, Sampler
@@ -164,6 +165,14 @@ class PerformanceMonitor(Stores):
         Adding the same callback again changes nothing. ``remove=True`` removes it.
         """
         self._state_subscribers.change(callback, remove)
+
+    @property
+    def guard(self) -> Guard:
+        """The memory guard of this process, the same for all monitors: ``guard.start()``, ``guard.stop()``.
+
+        An allocation that would fill the memory then raises MemoryError, and the kernel lives. Linux only.
+        """
+        return guard
 
     # -- what the user adds ----------------------------------------------------------------------------
 

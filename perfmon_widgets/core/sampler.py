@@ -197,7 +197,9 @@ class Sampler(threading.Thread):
 
     def _sample(self, after_gap: bool) -> None:
         self._requested = False  # first: a request from now on is for a sample that begins after this one
-        self._take(after_gap)
+        # Where memory is full, an allocation may fail on this thread too. Then this sample is missing.
+        with contextlib.suppress(MemoryError):
+            self._take(after_gap)
 
     def _shorten_switch_interval(self) -> None:
         if sys.getswitchinterval() > _SWITCH_INTERVAL:

@@ -21,6 +21,12 @@ def executing(shell: Any) -> Any:
     return shell.displayhook.exec_result
 
 
+def execution_number(shell: Any) -> int:
+    """Return the execution count of the cell that is being executed, for use before and while it runs."""
+    # IPython 8 increments execution_count after the cell, IPython 9 before the pre_run_cell hooks.
+    return min(int(shell.execution_count), len(shell.history_manager.input_hist_raw))
+
+
 def ends(result: Any, info: Any) -> bool:
     """Return whether ``result``, passed to a post_run_cell hook, ends the execution that ``info`` describes.
 
@@ -134,9 +140,7 @@ class ExecutedCells:
         with log_exceptions():
             if not _counts(info):
                 return
-            # IPython 8 increments execution_count after the cell, IPython 9 before this hook.
-            number = min(self._shell.execution_count, len(self._shell.history_manager.input_hist_raw))
-            cell = RunningCell(info, number, threading.get_ident(), [], time.time())
+            cell = RunningCell(info, execution_number(self._shell), threading.get_ident(), [], time.time())
             with self._lock:
                 self._running[id(info)] = cell
                 monitors = tuple(self._monitors)

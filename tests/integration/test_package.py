@@ -199,7 +199,7 @@ HOMES = {
     "anywidget": ["panel/*.py", "panel/controls/*.py"],
     "traitlets": ["panel/*.py", "panel/controls/*.py"],
     "bqplot": [f"panel/{name}.py" for name in ("axes", "chart", "heat_map", "plot", "shading", "table")],
-    "IPython": ["jupyter/kernel.py", "jupyter/cells.py", "magic*.py"],
+    "IPython": ["jupyter/kernel.py", "jupyter/cells.py", "jupyter/guarded_cells.py", "magic*.py"],
     "tornado": ["web/connections.py", "web/handler.py", "jupyter/server_extension.py"],
     "jupyter_core": ["jupyter/server_extension.py"],
     "jupyter_server": ["jupyter/server_extension.py"],

@@ -1,0 +1,143 @@
+"""The memory guard in IPython: when a cell runs, what becomes of a MemoryError, how a cell is interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import signal
+import threading
+import traceback
+from types import FrameType
+from typing import Any
+
+from IPython.core.getipython import get_ipython
+
+from perfmon_widgets.clocks import time
+from perfmon_widgets.core import guard as core_guard
+from perfmon_widgets.core.guard import Guard
+from perfmon_widgets.core.intervention import STOPPED
+from perfmon_widgets.jupyter.black_box import meaningful_line
+from perfmon_widgets.jupyter.cells import executing, execution_number
+from perfmon_widgets.jupyter.kernel import log_exceptions
+from perfmon_widgets.views.death import Cell
+
+# What is raised where memory is missing: by Python and NumPy, by PyTorch and threads, by system calls.
+_ERRORS = (MemoryError, RuntimeError, OSError)
+# Words of a RuntimeError: of PyTorch's allocator, and of a thread that has no memory for its stack.
+_NO_MEMORY = ("can't allocate memory", "can't start new thread")
+
+
+class GuardedCells:
+    """Hooks of IPython that are registered while the guard runs."""
+
+    def __init__(self, guard: Guard, shell: Any) -> None:
+        self._guard, self._shell = guard, shell
+        self._depth = 0  # cells may be nested
+        self._former: Any = None  # the handler of SIGINT while a cell runs on the main thread
+        self._custom = shell.custom_exceptions, shell.CustomTB
+
+    def register(self) -> None:
+        """Register the hooks, and note the cell that is running."""
+        callbacks = self._shell.events.callbacks
+        # Before all other hooks: those may need memory.
+        callbacks["pre_run_cell"].append(self._before)
+        callbacks["post_run_cell"].insert(0, self._after)
+        self._shell.set_custom_exc(_ERRORS, self._show)
+        self._guard.know_cells()
+        result = executing(self._shell)
+        if result is not None:
+            self._before(result.info)
+
+    def unregister(self) -> None:
+        """Remove the hooks."""
+        for event, hook in (("pre_run_cell", self._before), ("post_run_cell", self._after)):
+            with contextlib.suppress(ValueError):  # another program has cleared all hooks
+                self._shell.events.unregister(event, hook)
+        if self._shell.custom_exceptions == _ERRORS:
+            self._shell.custom_exceptions, self._shell.CustomTB = self._custom
+        self._restore_signal()
+
+    def _before(self, info: Any) -> None:
+        """The pre_run_cell hook."""
+        with log_exceptions():
+            self._depth += 1
+            if self._depth > 1:
+                return
+            interrupt = None
+            if threading.current_thread() is threading.main_thread():
+                self._former = signal.signal(signal.SIGINT, self._interrupted)
+                interrupt = _interrupt
+            line = meaningful_line(str(info.raw_cell))
+            self._guard.cell_began(Cell(execution_number(self._shell), line, time.time()), interrupt)
+
+    def _after(self, _: Any) -> None:
+        """The post_run_cell hook."""
+        self._depth -= 1
+        if self._depth > 0:
+            return
+        self._depth = 0
+        with log_exceptions():
+            self._guard.cell_ended()
+            self._restore_signal()
+
+    def _restore_signal(self) -> None:
+        former, self._former = self._former, None
+        if (
+            former is not None
+            and threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) == self._interrupted
+        ):
+            signal.signal(signal.SIGINT, former)
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        """The handler of SIGINT while a cell runs: raises the guard's error if the guard has sent it."""
+        message, self._guard.pending = self._guard.pending, ""
+        if message:
+            self._guard.open_reserve()
+            raise MemoryError(message)
+        if callable(self._former):
+            self._former(number, frame)
+
+    def _show(self, shell: Any, kind: type, error: BaseException, tb: Any, tb_offset: Any = None) -> None:
+        """Handle an error of a cell: what IPython calls for one of _ERRORS."""
+        self._guard.open_reserve()  # first: there may be no memory for anything else
+        is_refusal = _is_refusal(error)
+        if is_refusal and not str(error).startswith(STOPPED):
+            with log_exceptions():
+                self._guard.refused(error)
+        former, show = self._custom
+        if former and issubclass(kind, former):
+            show(kind, error, tb, tb_offset)
+        else:
+            shell.showtraceback((kind, error, tb), tb_offset=tb_offset, running_compiled_code=True)
+        if is_refusal:
+            # The frames hold the variables of the functions that ran, as long as the traceback is kept.
+            traceback.clear_frames(tb)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether an error says that there was no memory."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
+
+
+def _interrupt() -> None:
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+_hooks: dict[Guard, GuardedCells] = {}
+
+
+def note_guard(guard: Guard, running: bool) -> None:
+    """Register the hooks when the guard starts, remove them when it stops; the core calls this."""
+    if running:
+        shell = get_ipython()
+        if shell is not None:
+            _hooks[guard] = GuardedCells(guard, shell)
+            _hooks[guard].register()
+    elif guard in _hooks:
+        _hooks.pop(guard).unregister()
+
+
+core_guard.watchers.append(note_guard)

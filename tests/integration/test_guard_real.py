@@ -1,0 +1,224 @@
+"""The memory guard in a real Jupyter kernel in a real control group: no pattern of allocation kills it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+from fakes.real_group import RealGroup
+from real_kernel import Kernel
+
+from perfmon_widgets.collectors.linux.oom_kills import count_in
+
+LIMIT = 700_000_000
+
+START = f"""
+import gc, json, resource, subprocess, sys, threading, time
+import numpy as np, pandas as pd, perfmon_widgets
+LIMIT = {LIMIT}
+monitor = perfmon_widgets.PerformanceMonitor(interval=0.5)
+monitor.start()
+monitor.guard.start()
+while monitor.latest is None: pass
+"""
+
+# Each takes all the memory there is, in a variable `kept` where it keeps anything.
+PATTERNS = {
+    "one large array": "kept = np.ones(LIMIT // 8)",
+    "many arrays": "kept = []\nwhile True: kept.append(np.ones(300_000))",
+    "strings": "kept = []\nwhile True: kept.append('x' * 1000 + str(len(kept)))",
+    "small objects": "kept = {}\nfor number in range(10**9): kept[number] = [number] * 10",
+    "concat": "kept = pd.DataFrame(np.ones((1000, 100)))\nwhile True: kept = pd.concat([kept, kept])",
+    "zeros that are filled later": (
+        "first = np.zeros(LIMIT * 56 // 800); kept = np.zeros(LIMIT * 56 // 800)\nfirst[:] = 1; kept[:] = 1"
+    ),
+    "a buffer that grows": "kept = bytearray()\nwhile True: kept += b'x' * 1_000_000",
+    "variables of a function": (
+        "def fill():\n    mine = []\n    while True: mine.append(list(range(1000)))\nfill()"
+    ),
+    "parsed JSON": (
+        "text = '[' + ','.join('{\"a\": %d, \"b\": \"text\"}' % n for n in range(LIMIT // 120)) + ']'\n"
+        "kept = [json.loads(text) for _ in range(20)]"
+    ),
+}
+# Reserved before, and touched after the limit was raised: nothing can be refused then.
+LATE = """
+kept = [np.zeros(LIMIT // 40) for _ in range(3)]
+time.sleep(2.2)
+kept += [np.zeros(LIMIT // 40) for _ in range(3)]
+for array in kept:
+    for start in range(0, len(array), 4096): array[start : start + 4096] = 1
+"""
+GIVE_BACK = "kept = first = mine = text = None; gc.collect()"
+
+
+@pytest.fixture(scope="module")
+def group() -> Iterator[RealGroup]:
+    try:
+        group = RealGroup(f"perfmon-test-{os.getpid()}")
+    except OSError as error:
+        pytest.skip(f"this user may not make control groups here ({error})")
+    try:
+        group.limit_memory(LIMIT)
+        yield group
+    finally:
+        group.remove()
+
+
+@pytest.fixture(scope="module")
+def kernel(group, tmp_path_factory) -> Iterator[Kernel]:
+    """A kernel whose memory is guarded."""
+    kernel = Kernel(tmp_path_factory.mktemp("kernel"))
+    (group.memory / "cgroup.procs").write_text(str(kernel.process))
+    try:
+        kernel.execute(START)
+        yield kernel
+    finally:
+        kernel.shut_down()
+
+
+def cell(kernel: Kernel, code: str) -> tuple[dict, str]:
+    """The reply to a cell, and what it has printed."""
+    request = kernel.start(code)
+    printed = [
+        message["content"]["text"]
+        for message in kernel.messages(request)
+        if message["msg_type"] == "stream" and message["parent_header"].get("msg_id") == request
+    ]
+    return kernel.finish(request), "".join(printed)
+
+
+def kills(group: RealGroup) -> int | None:
+    return count_in(group.memory / ("memory.events" if group.version == 2 else "memory.oom_control"))
+
+
+@pytest.mark.parametrize("pattern", [*PATTERNS.values(), LATE], ids=[*PATTERNS, "reserved before"])
+def test_the_cell_fails_and_the_kernel_goes_on(kernel, group, pattern):
+    before = kernel.run("len(monitor.guard.interventions)")
+    killed = kills(group)
+    reply, _ = cell(kernel, pattern)
+    assert reply["ename"] == "MemoryError"
+    assert any("Error" in line for line in reply["traceback"])
+    # The next cell runs, and deleting gives the memory back.
+    assert cell(kernel, "print('alive')")[1] == "alive\n"
+    kernel.execute(GIVE_BACK)
+    assert kernel.run("monitor.sample().values['ram_used_bytes']") < 0.4 * LIMIT
+    assert kernel.run("len(monitor.guard.interventions)") == before + 1
+    kind, where = kernel.run("(lambda last: (last.kind, last.cell.source))(monitor.guard.interventions[-1])")
+    assert where == pattern.strip().partition("\n")[0]
+    assert kind == ("interrupted" if pattern == LATE else "refused")
+    assert kernel.run("monitor.marks.label.iloc[-1] == str(monitor.guard.interventions[-1])")
+    assert kills(group) == killed
+
+
+def test_an_error_that_the_cell_handles_is_its_own(kernel):
+    before = kernel.run("len(monitor.guard.interventions)")
+    code = "kept = []\ntry:\n    while True: kept.append(np.ones(300_000))\nexcept MemoryError: kept = None"
+    reply, _ = cell(kernel, code)
+    assert reply["status"] == "ok"
+    assert kernel.run("len(monitor.guard.interventions)") == before
+
+
+def test_other_errors_look_as_ever(kernel):
+    before = kernel.run("len(monitor.guard.interventions)")
+    for code, name in (("1 / 0", "ZeroDivisionError"), ("open('none')", "FileNotFoundError")):
+        reply, _ = cell(kernel, code)
+        assert reply["ename"] == name
+    reply, _ = cell(kernel, "def fails():\n    raise RuntimeError('mine')\nfails()")
+    assert (reply["ename"], reply["evalue"]) == ("RuntimeError", "mine")
+    assert "fails()" in "".join(reply["traceback"])
+    assert kernel.run("len(monitor.guard.interventions)") == before
+
+
+def test_a_person_can_interrupt_as_ever(kernel):
+    before = kernel.run("len(monitor.guard.interventions)")
+    request = kernel.start_busy()
+    kernel.interrupt()
+    assert kernel.finish(request)["ename"] == "KeyboardInterrupt"
+    kernel.execute("pass")
+    assert kernel.run("len(monitor.guard.interventions)") == before
+
+
+def test_thread_pools_start_and_run(kernel):
+    kernel.execute(
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "with ThreadPoolExecutor(24) as pool: list(pool.map(time.sleep, [0.2] * 24))"
+    )
+
+
+def test_reading_files_is_no_lack_of_memory(kernel, group, tmp_path):
+    file = tmp_path / "large"
+    file.write_bytes(bytes(2 * LIMIT))
+    before = kernel.run("len(monitor.guard.interventions)")
+    kernel.execute(
+        f"for _ in range(3):\n    with open({str(file)!r}, 'rb') as file:\n"
+        "        while file.read(1_000_000): pass\nkept = np.ones(LIMIT // 20)"
+    )
+    kernel.execute(GIVE_BACK)
+    assert kernel.run("len(monitor.guard.interventions)") == before
+
+
+def test_children_are_not_limited(kernel):
+    """Also those that other programs start: their limit is given back within a second or two."""
+    code = (
+        "import resource, time\nfor _ in range(200):\n"
+        "    if resource.getrlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY: print('free'); break\n"
+        "    time.sleep(0.05)"
+    )
+    kernel.execute(f"code = {code!r}")
+    for command in (
+        "[sys.executable, '-c', code]",
+        "['sh', '-c', sys.executable + ' -c \"$0\"; true', code]",
+    ):
+        assert kernel.run(f"subprocess.run({command}, capture_output=True, text=True).stdout") == "free\n"
+    assert kernel.run("resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY")
+
+
+def test_stop_gives_back_what_was_there(kernel):
+    kernel.execute("monitor.guard.stop()")
+    assert kernel.run("resource.getrlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY")
+    assert kernel.run("get_ipython().custom_exceptions") == ()
+    assert not kernel.run("[each.name for each in threading.enumerate() if each.name == 'perfmon-guard']")
+    kernel.execute("monitor.guard.start()")
+    assert kernel.run("monitor.guard.running")
+
+
+def test_the_magic_switches_it(kernel):
+    kernel.execute("%load_ext perfmon_widgets")
+    _, printed = cell(kernel, "%perfmon guard --off")
+    assert printed == "memory is not guarded any more\n"
+    assert not kernel.run("monitor.guard.running")
+    _, printed = cell(kernel, "%perfmon guard -o guard")
+    assert printed == "allocations beyond 92% of 668 MiB of RAM fail, and the kernel lives\n"
+    assert kernel.run("guard is monitor.guard and guard.running")
+
+
+SCRIPT = """
+import sys, time
+from perfmon_widgets import PerformanceMonitor
+guard = PerformanceMonitor().guard
+guard.start(0.8)
+print(guard.running, flush=True)
+try:
+    kept = []
+    while True: kept.append(bytes(1_000_000))
+except MemoryError:
+    print(len(kept), flush=True)
+kept = None
+guard.stop()
+"""
+
+
+def test_a_script_gets_the_error_too(group):
+    """Without IPython nobody says when a cell runs: the share always holds."""
+    with group.running(SCRIPT) as program:
+        lines = [program.stdout.readline().strip() for _ in range(2)]
+        assert lines[0] == "True"
+        assert 0.5 * LIMIT < int(lines[1] or 0) * 1e6 < 0.8 * LIMIT
+        deadline = time.monotonic() + 20
+        while program.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert program.returncode == 0
