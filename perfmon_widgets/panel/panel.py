@@ -7,18 +7,22 @@ from typing import Any
 
 import ipywidgets
 
+from perfmon_widgets.core.guard import guard
 from perfmon_widgets.core.protocol import Monitor, check_monitor
 from perfmon_widgets.core.shared import default_monitor
 from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.jupyter import kernel
+from perfmon_widgets.jupyter.black_box import last_death
 from perfmon_widgets.jupyter.requests import hear_widgets_while_busy
 from perfmon_widgets.metrics import Sample
 from perfmon_widgets.panel.actions import Actions
 from perfmon_widgets.panel.controls import Control
 from perfmon_widgets.panel.controls.export_csv import export_csv
+from perfmon_widgets.panel.controls.guard_memory import guard_memory
 from perfmon_widgets.panel.controls.interval import interval
 from perfmon_widgets.panel.controls.log_to_csv import log_to_csv
 from perfmon_widgets.panel.controls.window import widest, window
+from perfmon_widgets.panel.death_line import death_line
 from perfmon_widgets.panel.fallback import fallback
 from perfmon_widgets.panel.former import replace_former
 from perfmon_widgets.panel.gauges import Gauges
@@ -36,8 +40,9 @@ class PerformancePanel(ipywidgets.VBox):
     """Gauges, a line of plain words, controls and an accordion of charts, live while the kernel is busy.
 
     Its parts are ordinary widgets that can be arranged in another way: ``gauges`` (HBox), ``advanced``
-    (Accordion; with all sections closed the panel is in its basic view), ``log_to_csv`` (Checkbox) and
-    ``export_csv``. Running a cell again closes the panels that the same cell made before.
+    (Accordion; with all sections closed the panel is in its basic view), ``log_to_csv`` and ``guard_memory``
+    (Checkboxes) and ``export_csv``. In a Jupyter kernel that has died before, a line says what of. Running a
+    cell again closes the panels that the same cell made before.
 
     Args:
         monitor: a PerformanceMonitor, or an object with the same members; the panel does not start it. By
@@ -58,9 +63,11 @@ class PerformancePanel(ipywidgets.VBox):
         self._verdict = Verdict(self.monitor)
         self.advanced = Sections(self.monitor, self._link, widest(self.monitor))
         log, export = log_to_csv(self.monitor), export_csv(self.monitor, self._link)
-        self.log_to_csv, self.export_csv = log.widget, export.widget
+        guarding = guard_memory(guard)
+        self.log_to_csv, self.guard_memory, self.export_csv = log.widget, guarding.widget, export.widget
         # Left to right.
-        row = (log, window(self.monitor, self.advanced.set_window), interval(self.monitor), export)
+        chart_window = window(self.monitor, self.advanced.set_window)
+        row = (log, guarding, chart_window, interval(self.monitor), export)
         self._controls = (*row, Control("open section", self.advanced, "selected_index"))
         self._actions = Actions(self.monitor, self._controls, self._show_changes)
         self._snapshot = Snapshot(
@@ -74,7 +81,8 @@ class PerformancePanel(ipywidgets.VBox):
             [*(control.widget for control in row), *notes],
             layout={"flex_flow": "row wrap", "align_items": "center"},
         )
-        super().__init__([self.gauges, steering, self.advanced, self._verdict, fallback()])
+        lines = *death_line(last_death()), self._verdict
+        super().__init__([self.gauges, steering, *lines, self.advanced, fallback()])
         self.add_class("perfmon-panel")
         self._connect()
         replace_former(self)

@@ -134,6 +134,8 @@ def test_the_report_is_there_when_a_monitor_starts_and_stays_the_same(kernel):
     first = kernel.run(REPORT)
     assert first is not None
     assert kernel.run(REPORT) == first
+    line = "perfmon_widgets.PerformancePanel(monitor).children[1].value"
+    assert kernel.run(f"str(death).replace('`', '') in {line}.replace('`', '')")
 
 
 def test_a_death_without_a_running_cell_names_none(kernel):

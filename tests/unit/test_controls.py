@@ -13,13 +13,17 @@ from fakes.threads import join_threads
 
 from perfmon_widgets import PerformanceMonitor
 from perfmon_widgets.core.csv_log import CsvLog
+from perfmon_widgets.core.intervention import Intervention
 from perfmon_widgets.panel import panel
 from perfmon_widgets.panel.controls.export_csv import ExportButton, export_csv
+from perfmon_widgets.panel.controls.guard_memory import guard_memory
 from perfmon_widgets.panel.controls.interval import interval as interval_control
 from perfmon_widgets.panel.controls.interval import offer
 from perfmon_widgets.panel.controls.log_to_csv import log_to_csv, state_of
 from perfmon_widgets.panel.controls.window import widest, window
+from perfmon_widgets.panel.death_line import death_line
 from perfmon_widgets.panel.link import Link
+from perfmon_widgets.views.death import Cell, Death
 
 
 @pytest.fixture
@@ -113,6 +117,86 @@ def test_the_checkbox_switches_the_log_and_shows_it(folder):
     assert not monitor.log.running
     assert control.widget.value is False
     assert [path.name for path in folder.glob("*.csv")] == [monitor.log.path.name]
+
+
+# -- the memory guard --------------------------------------------------------------------------------------
+
+
+class FakeGuard:
+    """A guard that only notes whether it is on."""
+
+    def __init__(self, unavailable: str = "", fails: str = "") -> None:
+        self.unavailable, self.fails = unavailable, fails
+        self.running, self.error, self.state = False, "", "allocations beyond 92% fail"
+        self.interventions: list[Intervention] = []
+
+    def start(self) -> None:
+        if self.fails:
+            raise RuntimeError(self.fails)
+        self.running = True
+
+    def stop(self) -> None:
+        self.running = False
+
+
+def test_the_guard_is_off_until_it_is_switched_on():
+    guard = FakeGuard()
+    control = guard_memory(guard)
+    control.show()
+    assert (control.widget.value, control.widget.disabled, control.note.value) == (False, False, "")
+    control.act(True)
+    control.show()
+    assert guard.running
+    assert control.widget.value is True
+    assert "allocations beyond 92% fail" in control.note.value
+    control.act(False)
+    control.show()
+    assert not guard.running
+    assert control.note.value == ""
+
+
+def test_a_guard_that_a_program_has_started_is_shown():
+    guard = FakeGuard()
+    control = guard_memory(guard)
+    guard.start()
+    control.show()
+    assert control.widget.value is True
+
+
+def test_where_memory_cannot_be_guarded_the_checkbox_says_so():
+    control = guard_memory(FakeGuard(unavailable="the memory guard works on Linux only"))
+    control.show()
+    assert control.widget.disabled
+    assert control.widget.tooltip == "the memory guard works on Linux only"
+    assert "the memory guard works on Linux only" in control.note.value
+
+
+def test_a_guard_that_cannot_be_started_says_why(wire):
+    control = guard_memory(FakeGuard(fails="memory cannot be guarded here: no <file>"))
+    control.widget.value = True
+    control.act(True)
+    control.show()
+    assert control.widget.value is False
+    assert "memory cannot be guarded here: no &lt;file&gt;" in control.note.value
+    assert 'role="alert"' in control.note.value
+
+
+def test_what_the_guard_did_last_is_shown():
+    guard = FakeGuard()
+    control = guard_memory(guard)
+    guard.start()
+    guard.interventions.append(Intervention(0.0, "refused", Cell(3, "a <b>", 0.0), 9e8, 1e9))
+    control.show()
+    assert (
+        "memory guard refused an allocation in cell [3] a &lt;b&gt;: RAM 858 of 954 MiB" in control.note.value
+    )
+
+
+def test_the_death_of_the_former_kernel_is_one_line():
+    assert death_line(None) == []
+    death = Death(0.0, Cell(3, "a <b>", 0.0), "likely", "RAM was full", (), (), {})
+    (line,) = death_line(death)
+    assert "a &lt;b&gt;`: RAM was full.</span>" in line.value
 
 
 # -- the interval ------------------------------------------------------------------------------------------
