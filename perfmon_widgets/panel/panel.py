@@ -81,8 +81,8 @@ class PerformancePanel(ipywidgets.VBox):
             [*(control.widget for control in row), *notes],
             layout={"flex_flow": "row wrap", "align_items": "center"},
         )
-        lines = *death_line(last_death()), self._verdict
-        super().__init__([self.gauges, steering, *lines, self.advanced, fallback()])
+        died = death_line(last_death())
+        super().__init__([self.gauges, *died, steering, self.advanced, self._verdict, fallback()])
         self.add_class("perfmon-panel")
         self._connect()
         replace_former(self)
