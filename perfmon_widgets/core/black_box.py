@@ -40,6 +40,11 @@ NEEDED = "ram_used_bytes"
 """The column without which a black box says nothing."""
 
 
+def box_beside(connection_file: str | Path) -> Path:
+    """Return the file of the black box of the kernel with this connection file."""
+    return Path(connection_file).with_suffix(SUFFIX)
+
+
 class BlackBox:
     """Writes the black box of this process to a new file that only its owner may read.
 

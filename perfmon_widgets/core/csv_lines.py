@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def row_line(time: np.datetime64, values: Sequence[float], width: int) -> bytes:
+def row_line(time: np.datetime64 | str, values: Sequence[float], width: int) -> bytes:
     """Return one row of ``width`` columns: the time to the microsecond, then each number with all its digits.
 
     A row from before a column was added has empty fields at the end; one that has more is cut.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from perfmon_widgets.core import spans
-from perfmon_widgets.core.black_box import NEEDED, SUFFIX, BlackBox, read_death, writer_of
+from perfmon_widgets.core.black_box import NEEDED, SUFFIX, BlackBox, box_beside, read_death, writer_of
 from perfmon_widgets.core.registry import registry
 from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.jupyter import cells
@@ -27,11 +27,6 @@ def last_death() -> Death | None:
     file with its last samples beside the kernel's connection file, and stays the same in this process.
     """
     return _boxes.last_death()
-
-
-def box_beside(connection_file: str | Path) -> Path:
-    """Return the file of the black box of the kernel with this connection file."""
-    return Path(connection_file).with_suffix(SUFFIX)
 
 
 class _Boxes:

@@ -17,8 +17,9 @@ from jupyter_server.auth import decorator
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
+from perfmon_widgets.core.black_box import box_beside, read_death
 from perfmon_widgets.jupyter.control_channel import ControlChannel
-from perfmon_widgets.web import api, exposition
+from perfmon_widgets.web import api, death, exposition
 from perfmon_widgets.web.request import Refusal, Request, Response, read_query
 
 # The timeout for a kernel's answer, in seconds. A call into C code may hold the GIL of the kernel for long.
@@ -147,10 +148,10 @@ class _Kernels:
         if chosen is not None:
             if chosen not in self._manager.list_kernel_ids():
                 raise Refusal(404, "kernel_id: this server has no such kernel")
-            return await self._ask(self._manager.get_kernel(chosen), request)
+            return await self._ask_also_dead(self._manager.get_kernel(chosen), request)
         ids = self._manager.list_kernel_ids()
         if len(ids) == 1:
-            return await self._ask(self._manager.get_kernel(ids[0]), request)
+            return await self._ask_also_dead(self._manager.get_kernel(ids[0]), request)
         answers = await self.all_answers(_PROBE)
         monitored = [kernel_id for kernel_id, each in answers.items() if each.status == 200]
         if len(monitored) > 1:
@@ -180,6 +181,22 @@ class _Kernels:
         ids = self._manager.list_kernel_ids()
         return dict(zip(ids, await asyncio.gather(*map(ask, ids)), strict=True))
 
+    async def _ask_also_dead(self, kernel: Any, request: Request) -> Response:
+        """Return the response of one kernel, or what the black box of its dead process says.
+
+        Raises Refusal if there is neither.
+        """
+        try:
+            return await self._ask(kernel, request)
+        except Refusal as refusal:
+            # 410: it is dead. 404: it was started again, and no monitor has run in it since.
+            if refusal.status not in (404, 410) or not death.answers(request):
+                raise
+            found = read_death(box_beside(kernel.connection_file), _exit_status(kernel))
+            if found is None:
+                raise
+            return death.answer(found, request)
+
     async def _ask(self, kernel: Any, request: Request) -> Response:
         """Return the response of one kernel; raises Refusal if it does not answer."""
         await _check_alive(kernel)
@@ -205,6 +222,13 @@ class _Kernels:
             self._without_package[kernel] = active
             raise api.no_monitor()
         return response
+
+
+def _exit_status(kernel: Any) -> int | None:
+    """Return the exit status of a kernel's process, negative for a signal; None if it is not known."""
+    process = getattr(getattr(kernel, "provisioner", None), "process", None)
+    status = process.poll() if process is not None else None
+    return status if isinstance(status, int) else None
 
 
 async def _check_alive(kernel: Any) -> None:

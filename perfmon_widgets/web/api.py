@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_CSV = "text/csv; charset=utf-8"
+CSV = "text/csv; charset=utf-8"
+HISTORY = "/api/performance/history"
 
 _TEN_MINUTES = timedelta(minutes=10)
 _EPOCH = datetime(1970, 1, 1)
@@ -75,6 +76,14 @@ def check(request: Request) -> None:
         raise Refusal(415, f"Content-Type: must be {JSON}")
 
 
+def check_format(request: Request) -> str:
+    """Return the format of a history that is asked for, json or csv; raises Refusal for another one."""
+    kind = request.query.get("format", "json")
+    if kind not in ("json", "csv"):
+        raise Refusal(400, "format: must be json or csv")
+    return kind
+
+
 def methods(path: str) -> tuple[str, ...]:
     """Return the methods that a path answers; none for a path that does not exist."""
     return tuple(ROUTES.get(path, ()))
@@ -104,7 +113,7 @@ def too_long() -> Refusal:
 
 def may_take_long(request: Request) -> bool:
     """Whether the answer needs the disk, or time in proportion to the length of the window."""
-    return request.method == "POST" or request.path == _HISTORY
+    return request.method == "POST" or request.path == HISTORY
 
 
 # -- the routes ----------------------------------------------------------------------------------------
@@ -122,15 +131,13 @@ def _current(monitor: Monitor, _: Request) -> Response:
 
 
 def _history(monitor: Monitor, request: Request) -> Response:
-    kind = request.query.get("format", "json")
-    if kind not in ("json", "csv"):
-        raise Refusal(400, "format: must be json or csv")
+    kind = check_format(request)
     since = read_since(request.query)
     times, values = monitor.rows
     if since is None and len(times) and monitor.window > _TEN_MINUTES.total_seconds():
         since = times[-1].item() - _TEN_MINUTES - timedelta(microseconds=1)
     if kind == "csv":
-        return Response(200, _CSV, gather(monitor.log.export_parts(since)))
+        return Response(200, CSV, gather(monitor.log.export_parts(since)))
     if since is not None:
         later = times > since
         times, values = times[later], values[later]
@@ -221,11 +228,9 @@ def _prometheus(monitor: Monitor, _: Request) -> Response:
 
 Function = Callable[["Monitor", Request], Response]
 
-_HISTORY = "/api/performance/history"
-
 ROUTES: dict[str, dict[str, Function]] = {
     "/api/performance/current": {"GET": _current},
-    _HISTORY: {"GET": _history},
+    HISTORY: {"GET": _history},
     "/api/performance/logging": {"GET": _log_state, "POST": _switch_log},
     "/api/performance/metrics": {"GET": _metrics},
     "/api/performance/findings": {"GET": _findings},

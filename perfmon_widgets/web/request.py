@@ -71,13 +71,14 @@ class Refusal(Exception):  # noqa: N818 - it is one
 
     def __init__(self, status: int, message: str, **more: object) -> None:
         super().__init__(message)
-        self._status = status
+        self.status = status
+        """The HTTP status."""
         self._more = more
 
     @property
     def response(self) -> Response:
         """The refusal as a response: ``{"message": …}`` and further fields."""
-        return json_response({"message": str(self), **self._more}, self._status)
+        return json_response({"message": str(self), **self._more}, self.status)
 
 
 def json_response(content: Mapping[str, object], status: int = 200) -> Response:

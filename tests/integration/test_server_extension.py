@@ -278,6 +278,45 @@ async def test_a_killed_kernel_is_told_at_once(
     assert time.monotonic() - started < 15
 
 
+async def test_a_killed_kernel_is_answered_for_from_its_black_box(
+    start_kernel: StartKernel, ask: Any
+) -> None:
+    kernel = await start_kernel(START.replace("3600", "0.1"))
+    before = content(await ask(HISTORY))
+    await kernel.begin("# comment\nwhile True: pass")
+    await asyncio.sleep(0.5)
+    os.kill(kernel.manager.provisioner.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while "death" not in (found := json.loads((await ask(HISTORY, params={"kernel_id": kernel.id})).body)):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+    assert found["death"]["verdict"] == "unlikely"
+    assert found["death"]["cell"]["source"] == "while True: pass"
+    assert found["death"]["time"] == found["time"][-1]
+    assert set(before["time"]) < set(found["time"])
+    assert found["values"]["ram_used_bytes"][-1] > 0
+    # Also after the server has started it again, until a monitor runs there.
+    await kernel._client.wait_for_ready(timeout=60)
+    again = content(await ask(HISTORY, params={"since": found["time"][-2]}))
+    assert again["time"] == found["time"][-1:]
+    table = (await ask(HISTORY, params={"format": "csv"})).body.decode().splitlines()
+    assert table[0] == ",".join(["time", *found["columns"]])
+    assert table[-1].startswith(f"{found['time'][-1]},")
+    content(await ask(HISTORY, params={"format": "xml"}), 400)
+    content(await ask(CURRENT), 404)
+    await kernel.run(START)
+    assert "death" not in content(await ask(HISTORY))
+
+
+async def test_a_kernel_that_was_shut_down_has_no_black_box(
+    start_kernel: StartKernel, ask: Any, jp_serverapp: Any
+) -> None:
+    kernel = await start_kernel()
+    await jp_serverapp.kernel_manager.restart_kernel(kernel.id, now=False)
+    await kernel._client.wait_for_ready(timeout=60)
+    content(await ask(HISTORY), 404)
+
+
 async def test_a_kernel_that_hangs_is_told_in_time(
     start_kernel: StartKernel, ask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

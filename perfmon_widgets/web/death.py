@@ -1,0 +1,77 @@
+"""What is answered for a Jupyter kernel that has died: its last samples, and what it died of."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+from typing import Any
+
+from perfmon_widgets.core.csv_lines import header_line, row_line
+from perfmon_widgets.views.death import CERTAIN, LIKELY, Death
+from perfmon_widgets.web.api import CSV, HISTORY, check_format
+from perfmon_widgets.web.request import Request, Response, json_response, read_since
+
+FINDINGS = "/api/performance/findings"
+
+_EPOCH = datetime(1970, 1, 1)
+_ADVICE = (
+    "Keep less in memory at a time, give the container more, or run `%perfmon guard` first: then the cell "
+    "fails with a MemoryError, and the kernel lives."
+)
+
+
+def answers(request: Request) -> bool:
+    """Return whether a dead kernel's black box has an answer to this request."""
+    return request.method == "GET" and request.path in (HISTORY, FINDINGS)
+
+
+def answer(death: Death, request: Request) -> Response:
+    """Return the response to a request that ``answers`` accepts; raises Refusal for a wrong query.
+
+    It has the form that the answer of a living kernel has, and ``death`` in addition.
+    """
+    if request.path == FINDINGS:
+        return json_response({"findings": [_finding(death)], "death": _death(death)})
+    kind, since = check_format(request), read_since(request.query)
+    moments = [_EPOCH + timedelta(microseconds=round(at * 1e6)) for at in death.times]
+    shown = [number for number, moment in enumerate(moments) if since is None or moment > since]
+    times = [_text(moments[number]) for number in shown]
+    names = [name for name, _, _ in death.columns]
+    if kind == "csv":
+        rows = ([death.series[name][number] for name in names] for number in shown)
+        lines = (
+            row_line(time.removesuffix("Z"), row, len(names)) for time, row in zip(times, rows, strict=True)
+        )
+        return Response(200, CSV, header_line(names) + b"".join(lines))
+    values = {name: [_number(death.series[name][number]) for number in shown] for name in names}
+    return json_response({"columns": names, "time": times, "values": values, "death": _death(death)})
+
+
+def _death(death: Death) -> dict[str, Any]:
+    cell = death.cell
+    return {
+        "time": _text(_EPOCH + timedelta(microseconds=round(death.time * 1e6))),
+        "cell": None if cell is None else {"number": cell.number, "source": cell.source},
+        "verdict": death.verdict,
+        "evidence": death.evidence,
+        "message": str(death),
+    }
+
+
+def _finding(death: Death) -> dict[str, str]:
+    where = "" if death.cell is None else f" in {death.cell}"
+    advice = _ADVICE if death.verdict in (CERTAIN, LIKELY) else "Look into the log of the Jupyter server."
+    return {
+        "severity": "critical",
+        "what": f"the kernel died{where}",
+        "evidence": death.evidence,
+        "advice": advice,
+    }
+
+
+def _text(moment: datetime) -> str:
+    return f"{moment.isoformat(timespec='microseconds')}Z"
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
