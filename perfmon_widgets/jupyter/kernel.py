@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import logging
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from IPython.core.getipython import get_ipython
@@ -40,6 +42,55 @@ def running_cell() -> Cell | None:
         return None
     identity = message["metadata"].get("cellId") or message["content"]["code"]
     return Cell(identity, message["header"]["msg_id"])
+
+
+class Shown(enum.Enum):
+    """In which way an output of a cell shows a widget."""
+
+    DISPLAYED = "displayed"
+    """``display(widget)``: reported just before the output is made."""
+    UPDATED = "updated"
+    """``handle.update(widget)``: an output that there was shows it now."""
+    RESULT = "result"
+    """As the last value of a cell: reported when the cell has ended, also if that value is no widget."""
+
+
+_VIEW = "application/vnd.jupyter.widget-view+json"
+_KINDS = {"display_data": Shown.DISPLAYED, "update_display_data": Shown.UPDATED}
+_listening = threading.local()
+
+
+def view_of(data: Mapping[str, Any]) -> str:
+    """Return the model id of the widget that an output shows; empty if it shows none."""
+    return str(data.get(_VIEW, {}).get("model_id", ""))
+
+
+def on_shown(callback: Callable[[str, Shown], object]) -> None:
+    """Call ``callback(model_id, how)`` when a cell that this thread runs shows a widget; see ``Shown``.
+
+    It is also called when a cell has ended that shows none, with an empty ``model_id``. Adding the same
+    callback again changes nothing. An exception of the callback is logged. Nothing outside a Jupyter kernel.
+    """
+    known = vars(_listening).setdefault("callbacks", set())
+    shell = get_ipython()
+    if not is_jupyter_kernel() or shell is None or callback in known:
+        return
+    known.add(callback)
+
+    def published(message: dict[str, Any]) -> dict[str, Any]:
+        with log_exceptions():
+            how, model = _KINDS.get(message["msg_type"]), view_of(message["content"]["data"])
+            if how is not None and model:
+                callback(model, how)
+        return message
+
+    def ended(result: Any) -> None:
+        value: Any = getattr(result, "result", None)
+        is_widget = hasattr(type(value), "_view_name")
+        callback(value.model_id or "" if is_widget else "", Shown.RESULT)
+
+    shell.display_pub.register_hook(published)  # type: ignore[attr-defined]
+    after_each_cell(ended)
 
 
 _registered: dict[Callable[..., object], Callable[[object], None]] = {}

@@ -99,7 +99,9 @@ function hideSnapshot(link, hidden) {
   else if (!style) {
     const rule = document.createElement("style");
     rule.id = name;
-    rule.textContent = `.${name}, .jp-OutputArea-child:has(.${name}) { display: none !important; }`;
+    // The output that holds the table and nothing else. An Output widget may hold it, and much else.
+    const output = `.jp-OutputArea-child:has(> .jp-OutputArea-output > .${name})`;
+    rule.textContent = `.${name}, ${output} { display: none !important; }`;
     document.head.append(rule);
   }
 }

@@ -23,6 +23,7 @@ from perfmon_widgets.panel.controls.interval import interval
 from perfmon_widgets.panel.controls.log_to_csv import log_to_csv
 from perfmon_widgets.panel.controls.window import widest, window
 from perfmon_widgets.panel.death_line import death_line
+from perfmon_widgets.panel.displayed import notify_displayed
 from perfmon_widgets.panel.fallback import fallback
 from perfmon_widgets.panel.former import replace_former
 from perfmon_widgets.panel.gauges import Gauges
@@ -86,6 +87,7 @@ class PerformancePanel(ipywidgets.VBox):
         self.add_class("perfmon-panel")
         self._connect()
         replace_former(self)
+        notify_displayed(self)
         if monitor is None:
             self.monitor.start()
         self.monitor.on_sample(self._show_sample)  # before the first drawing, so that no sample is missed
@@ -204,11 +206,21 @@ class PerformancePanel(ipywidgets.VBox):
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """Return what any widget does, with a text that is the same each time: notebooks are compared."""
         bundle = super()._repr_mimebundle_(**options)
-        if not kernel.is_jupyter_kernel():
-            bundle["text/plain"] = self.in_lines()
-            return bundle
-        bundle["text/plain"] = "PerformancePanel"
-        self._viewers.shown()
-        self._show_what_is_stored()
-        self._snapshot.show()
+        bundle["text/plain"] = "PerformancePanel" if kernel.is_jupyter_kernel() else self.in_lines()
         return bundle
+
+    def is_shown_by(self, parts: set[ipywidgets.Widget]) -> bool:
+        """Return whether the panel, or a part of it that moves, is among these widgets."""
+        return not parts.isdisjoint({self, self.gauges, self.advanced, *self.gauges.children})
+
+    def displayed(self, how: kernel.Shown, *, alone: bool) -> None:
+        """Note that an output of a cell shows the panel: keep what a notebook stores up to date."""
+        if self._is_over:
+            return
+        self._viewers.shown()
+        if how is kernel.Shown.RESULT:
+            self._viewers.cell_ended()
+        self._show_what_is_stored()
+        if how is not kernel.Shown.UPDATED:
+            place = "" if not alone else "before" if how is kernel.Shown.DISPLAYED else "after"
+            self._snapshot.show(place)

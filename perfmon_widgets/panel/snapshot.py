@@ -36,18 +36,21 @@ _COLORS = {"normal": "#3d8fd1", "warning": "#e08214", "critical": "#d9482b"}
 _REST = 20
 
 # The panel hides the snapshot once it is on the page; until then the animation hides it for a moment. Where
-# the panel cannot be made, JupyterLab shows an error in its place; the last rule hides that error, since the
-# snapshot stands for the panel. An untrusted notebook is shown without these rules and without the error.
+# the panel cannot be made, JupyterLab shows an error in its place; the last rules hide that error, since the
+# snapshot stands for the panel. They are about the output next to the snapshot, and only where that is the
+# panel alone: all else belongs to the user. An untrusted notebook is shown without rules and without error.
 _STYLE = """<style>
 @keyframes perfmon-appear { from, 99% { position: absolute; visibility: hidden; } }
 .perfmon-snapshot { animation: perfmon-appear 1.5s; }
-.jp-OutputArea-child:has(.perfmon-snapshot)
-  + .jp-OutputArea-child:not(:has(.perfmon-panel)):not(:has([data-mime-type])) { display: none; }
+.jp-OutputArea-child:has(> .jp-OutputArea-output > .perfmon-before)
+  + .jp-OutputArea-child:not(:has(.perfmon-panel)):not(:has([data-mime-type])),
+.jp-OutputArea-child:not(:has(.perfmon-panel)):not(:has([data-mime-type])):has(
+  + .jp-OutputArea-child > .jp-OutputArea-output > .perfmon-after) { display: none; }
 </style>"""
 
 
 class Snapshot:
-    """The newest values of a monitor, as an output in front of its panel, shown when no kernel is attached.
+    """The newest values of a monitor, as an output next to its panel, shown when no kernel is attached.
 
     The panel hides it. It is a separate output, because it is updated after cells: the front end replaces
     an output that is updated, and would replace the panel with it.
@@ -74,9 +77,15 @@ class Snapshot:
         self._charts = ""
         self._rests_until = 0.0
         self._is_shown = False
+        self._place = ""
 
-    def show(self) -> None:
-        """Make it an output of the running cell, and update it after each cell from now on."""
+    def show(self, place: str) -> None:
+        """Make it an output of the running cell, and update it after each cell from now on.
+
+        ``place``: whether it stands ``before`` or ``after`` an output that is the panel and nothing else;
+        empty if there is no such output.
+        """
+        self._place = f" perfmon-{place}" if place else ""
         self._put(again=False)
         if not self._is_shown:
             self._is_shown = True
@@ -113,9 +122,8 @@ class Snapshot:
                 monitor.metrics, history, monitor.newest_spans(MAX_STRETCHES), self._opened()
             )
             self._rests_until = time.monotonic() + _REST * (time.thread_time() - began)
-        text = (
-            f'{_STYLE}<div class="perfmon-snapshot {self._name}">{table(found, history)}{self._charts}</div>'
-        )
+        classes = f"perfmon-snapshot {self._name}{self._place}"
+        text = f'{_STYLE}<div class="{classes}">{table(found, history)}{self._charts}</div>'
         kernel.show_html(text, self._name, again=again)
 
 

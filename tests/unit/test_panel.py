@@ -30,6 +30,7 @@ from perfmon_widgets import Metric, PerformanceMonitor, PerformancePanel, clocks
 from perfmon_widgets.collectors.linux.host import METRICS as HOST
 from perfmon_widgets.core.csv_log import CsvLog
 from perfmon_widgets.core.registry import registry
+from perfmon_widgets.jupyter import kernel
 from perfmon_widgets.jupyter.kernel import Cell
 from perfmon_widgets.metrics import Sample, unit_of
 from perfmon_widgets.panel import former
@@ -90,6 +91,22 @@ class Outputs:
     def __init__(self) -> None:
         self.shown: list[tuple[str, str, bool]] = []
         self.after_cell: list[Callable[..., object]] = []
+        self.on_shown: list[Callable[[str, kernel.Shown], object]] = []
+
+    def display(self, widget: ipywidgets.Widget, how: kernel.Shown = kernel.Shown.DISPLAYED) -> None:
+        """Show a widget as an output, as a cell does."""
+        widget._repr_mimebundle_()
+        for callback in self.on_shown:
+            callback(widget.model_id, how)
+
+    def end_cell(self) -> None:
+        """End a cell without a value."""
+        for callback in self.on_shown:
+            callback("", kernel.Shown.RESULT)
+
+    def add_callback(self, callback: Callable[[str, kernel.Shown], object]) -> None:
+        if callback not in self.on_shown:
+            self.on_shown.append(callback)
 
     def show_html(self, text: str, name: str, *, again: bool) -> None:
         self.shown.append((text, name, again))
@@ -105,6 +122,7 @@ def in_kernel(monkeypatch: pytest.MonkeyPatch) -> Outputs:
     monkeypatch.setattr(panel_module.kernel, "is_jupyter_kernel", lambda: True)
     monkeypatch.setattr(panel_module.kernel, "show_html", outputs.show_html)
     monkeypatch.setattr(panel_module.kernel, "after_each_cell", outputs.after_each_cell)
+    monkeypatch.setattr(panel_module.kernel, "on_shown", outputs.add_callback)
     return outputs
 
 
@@ -656,7 +674,7 @@ def test_a_browser_that_only_an_idle_kernel_hears_stays_until_it_says_goodbye(pa
 def test_a_panel_that_is_an_output_is_sent_before_a_browser_was_heard(monitor, wire, in_kernel):
     """Where there is only the shell channel, the browser is heard when the cell has ended."""
     panel = PerformancePanel(monitor)
-    panel._repr_mimebundle_()
+    in_kernel.display(panel)
     wire.clear()
     monitor.sample()
     assert wire.count() == once(panel._link)
@@ -669,17 +687,17 @@ def test_a_panel_that_is_an_output_is_sent_before_a_browser_was_heard(monitor, w
 def test_a_table_of_the_last_values_is_an_output_beside_the_panel(show, monitor, in_kernel):
     panel = show(monitor)
     monitor.sample()
-    panel._repr_mimebundle_()
+    in_kernel.display(panel)
     [(text, name, again)] = in_kernel.shown
     assert not again
     assert name.endswith(panel._link.model_id)
-    assert f'<div class="perfmon-snapshot {name}"><table>' in text
+    assert f'<div class="perfmon-snapshot {name} perfmon-before"><table>' in text
     assert f"<td>{monitor.latest.values['cpu_percent']:.0f}%</td>" in text
 
 
 def test_the_table_is_made_anew_when_a_cell_has_ended(show, monitor, in_kernel):
     panel = show(monitor)
-    panel._repr_mimebundle_()
+    in_kernel.display(panel)
     monitor.sample()
     monitor.sample()
     [after_cell] = in_kernel.after_cell
@@ -694,7 +712,7 @@ def test_the_charts_are_beside_it_with_those_that_are_open_unfolded(show, monito
     panel.advanced.selected_index = [*panel.advanced.titles].index("Memory")
     for _ in range(2):
         monitor.sample()
-    panel._repr_mimebundle_()
+    in_kernel.display(panel)
     [(text, _, _)] = in_kernel.shown
     assert re.findall("<details open><summary>(.*?)<", text) == ["Memory"]
     assert "<details><summary>CPU<" in text
@@ -712,7 +730,7 @@ def test_the_charts_do_not_slow_down_a_notebook_of_quick_cells(show, monitor, in
 
     monkeypatch.setattr("perfmon_widgets.panel.snapshot.charts", draw)
     panel = show(monitor)
-    panel._repr_mimebundle_()
+    in_kernel.display(panel)
     [after_cell] = in_kernel.after_cell
     began, cells = time.monotonic(), 0
     costs.clear()
@@ -731,7 +749,7 @@ def test_the_charts_do_not_slow_down_a_notebook_of_quick_cells(show, monitor, in
 
 def test_the_table_is_made_anew_when_the_monitor_stops_and_when_the_panel_closes(show, monitor, in_kernel):
     panel = show(monitor)
-    panel._repr_mimebundle_()
+    in_kernel.display(panel)
     with monitor:
         wait_until(lambda: monitor.latest is not None)
     assert [again for _, _, again in in_kernel.shown] == [False, True]
@@ -744,7 +762,7 @@ def test_the_table_is_made_anew_when_the_monitor_stops_and_when_the_panel_closes
 def test_the_table_is_made_anew_though_the_clock_was_set_back(show, monitor, in_kernel, monkeypatch):
     panel = show(monitor)
     monitor.sample()
-    panel._repr_mimebundle_()
+    in_kernel.display(panel)
     time_of_day = time.time
     monkeypatch.setattr(clocks.time, "time", lambda: time_of_day() - 3600)
     monitor.sample()
@@ -754,8 +772,8 @@ def test_the_table_is_made_anew_though_the_clock_was_set_back(show, monitor, in_
 
 def test_a_panel_shown_twice_has_one_table_that_is_kept(show, monitor, in_kernel):
     panel = show(monitor)
-    panel._repr_mimebundle_()
-    panel._repr_mimebundle_()
+    in_kernel.display(panel)
+    in_kernel.display(panel)
     assert len(in_kernel.after_cell) == 1
     assert len({name for _, name, _ in in_kernel.shown}) == 1
 
@@ -767,10 +785,98 @@ def test_a_panel_that_was_never_an_output_leaves_none(show, monitor, in_kernel):
     assert in_kernel.shown == []
 
 
+def test_what_only_formats_a_panel_changes_nothing(monitor, wire, in_kernel):
+    """Issue 17: `out.append_display_data(panel)` left a table in the cell that called it."""
+    panel = PerformancePanel(monitor)
+    out = ipywidgets.Output()
+    monitor.sample()
+    wire.clear()
+    panel._repr_mimebundle_()
+    data = panel._repr_mimebundle_()
+    assert in_kernel.shown == in_kernel.after_cell == wire.messages == []
+    out.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
+    in_kernel.display(out)
+    assert len(in_kernel.shown) == 1  # next to the output that shows it
+    panel.close()
+    out.close()
+
+
+def test_an_output_that_is_updated_gets_no_further_table(show, monitor, in_kernel):
+    """Issue 17: 50 times `handle.update(panel)` left 50 tables, of 1.16 MB."""
+    panel = show(monitor)
+    in_kernel.display(panel)
+    for _ in range(50):
+        in_kernel.display(panel, kernel.Shown.UPDATED)
+    assert len(in_kernel.shown) == 1
+    assert len(in_kernel.after_cell) == 1
+
+
+@pytest.mark.parametrize("how", [kernel.Shown.DISPLAYED, kernel.Shown.RESULT])
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        lambda panel: ipywidgets.VBox([ipywidgets.HTML("mine"), panel]),
+        lambda panel: ipywidgets.Tab([panel]),
+        lambda panel: ipywidgets.HBox([ipywidgets.VBox([panel])]),
+        lambda panel: ipywidgets.VBox([panel.advanced, panel.gauges]),
+        lambda panel: panel.gauges,
+        lambda panel: panel.gauges.children[1],
+    ],
+    ids=["VBox", "Tab", "nested", "its parts", "the gauges", "a gauge"],
+)
+def test_what_is_stored_follows_the_widgets_wherever_they_stand(monitor, in_kernel, arrange, how):
+    panel = PerformancePanel(monitor)
+    monitor.sample()
+    box = arrange(panel)
+    in_kernel.display(box, how)
+    assert len(in_kernel.shown) == 1
+    monitor.sample()
+    assert gauges(panel)["CPU"]["value"] == monitor.latest.values["cpu_percent"]
+    in_kernel.after_cell[0]()
+    assert [again for _, _, again in in_kernel.shown] == [False, True]
+    # Its rules are not for the outputs of the user's own widgets.
+    assert not re.search(r'class="[^"]*perfmon-(before|after)', in_kernel.shown[-1][0])
+    panel.close()
+    box.close()
+
+
+@pytest.mark.parametrize(
+    ("how", "place"), [(kernel.Shown.DISPLAYED, "before"), (kernel.Shown.RESULT, "after")]
+)
+def test_the_table_knows_where_the_output_of_its_panel_is(show, monitor, in_kernel, how, place):
+    panel = show(monitor)
+    in_kernel.display(panel, how)
+    monitor.sample()
+    in_kernel.after_cell[0]()
+    for text, name, _ in in_kernel.shown:
+        assert f'<div class="perfmon-snapshot {name} perfmon-{place}">' in text
+
+
+def test_a_panel_that_is_put_into_a_box_later_is_stored_too(monitor, in_kernel):
+    panel, box, other = PerformancePanel(monitor), ipywidgets.VBox(), ipywidgets.VBox([ipywidgets.Label()])
+    in_kernel.display(other)
+    in_kernel.display(box)
+    in_kernel.end_cell()
+    assert in_kernel.shown == []
+    box.children = [panel]
+    in_kernel.end_cell()
+    in_kernel.end_cell()
+    assert len(in_kernel.shown) == 1
+    for widget in (panel, box, other):
+        widget.close()
+
+
+def test_other_widgets_of_the_user_bring_no_table(show, monitor, in_kernel):
+    show(monitor)
+    in_kernel.display(ipywidgets.VBox([ipywidgets.Label("mine")]))
+    in_kernel.display(ipywidgets.Output())
+    assert in_kernel.shown == []
+
+
 def test_widgets_that_are_stored_without_a_browser_have_the_last_values(monitor, wire, in_kernel):
     """As by nbconvert --execute, whose browser never comes."""
     panel = PerformancePanel(monitor)
-    panel._repr_mimebundle_()
+    in_kernel.display(panel)
     panel._viewers.heard("a", 1)
     panel._viewers.heard("a", 0)
     monitor.sample()
@@ -785,7 +891,7 @@ def test_a_panel_that_becomes_an_output_has_the_newest_values(monitor, wire, in_
     panel = PerformancePanel(monitor)
     monitor.sample()
     assert gauges(panel)["CPU"].get("value") is None
-    panel._repr_mimebundle_()
+    in_kernel.display(panel)
     assert gauges(panel)["CPU"]["value"] == monitor.latest.values["cpu_percent"]
     panel.close()
 

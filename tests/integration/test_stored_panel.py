@@ -1,0 +1,62 @@
+"""What a notebook that is executed without a browser stores of a panel, wherever it stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+
+BEGIN = """
+import ipywidgets
+from IPython.display import display
+from perfmon_widgets import PerformanceMonitor, PerformancePanel
+monitor = PerformanceMonitor()
+monitor.sample()
+"""
+# Each shows a panel of its own.
+WAYS = (
+    "panel",
+    "display(panel)",
+    "ipywidgets.VBox([ipywidgets.HTML('mine'), panel])",
+    "display(ipywidgets.Tab([panel]))",
+    "ipywidgets.VBox([panel.gauges, panel.advanced])",
+)
+
+
+def executed(*cells: str) -> Any:
+    """A notebook with the outputs of these cells, and of one before them."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(each) for each in (BEGIN, *cells)])
+    NotebookClient(notebook, kernel_name="python3", timeout=300).execute()
+    return notebook
+
+
+def tables(notebook: Any) -> list[int]:
+    """How many tables of last values each cell has."""
+    return [
+        sum("perfmon-snapshot" in output.get("data", {}).get("text/html", "") for output in cell.outputs)
+        for cell in notebook.cells
+    ]
+
+
+def test_what_is_stored_is_that_of_the_last_moment():
+    shown = [f"panel = PerformancePanel(monitor)\n{way}" for way in WAYS]
+    notebook = executed(*shown, "monitor.sample(); None", "monitor.sample().time")
+    assert tables(notebook) == [0, *[1 for _ in WAYS], 0, 0]
+    newest = float(notebook.cells[-1].outputs[0].data["text/plain"])
+    state = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
+    readings = [model["state"]["readings"] for model in state.values() if "readings" in model["state"]]
+    assert [each["time"] for each in readings] == [newest] * len(WAYS)
+    assert all("value" in each["gauges"]["CPU"] for each in readings)
+
+
+def test_formatting_a_panel_adds_no_output():
+    notebook = executed(
+        "panel = PerformancePanel(monitor)\nhandle = display(panel, display_id=True)",
+        "for _ in range(50): handle.update(panel)",
+        "out = ipywidgets.Output(); out.append_display_data(panel)",
+        "get_ipython().display_formatter.format(panel); None",
+        "out",
+    )
+    assert tables(notebook) == [0, 1, 0, 0, 0, 1]
+    assert [len(cell.outputs) for cell in notebook.cells[2:5]] == [0, 0, 0]
