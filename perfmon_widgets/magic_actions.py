@@ -109,7 +109,7 @@ def show_summary(line: Line) -> pd.DataFrame:
     display(report[~(missing | constant)])
     values = [
         f"{name} {format_value(value, unit)}"
-        for name, unit, value in report[constant][["unit", "now"]].itertuples()
+        for name, unit, value in report[constant][["unit", "max"]].itertuples()
     ]
     for words, names in (("never changed", values), ("without values", list(report.index[missing]))):
         if names:
