@@ -41,7 +41,7 @@ class Chart(bqplot.Figure):
         lines = figure.lines
         self._points = min(_MAX_POINTS, max(_MIN_POINTS, _NUMBERS // (len(lines) + 1)))
         self._x = bqplot.LinearScale(min=-window, max=0.0)
-        self._y = bqplot.LinearScale(min=figure.axis.bottom, max=figure.axis.top)
+        self._y = bqplot.LinearScale()
         self._x_axis, self._y_axis = make_axis(self._x, "bottom"), make_axis(self._y, "left")
         nothing = np.full((len(lines), 2), np.nan, dtype=np.float32)
         self._lines = bqplot.Lines(
@@ -102,7 +102,7 @@ class Chart(bqplot.Figure):
     def _show_axis(self) -> None:
         axis = self.drawn.axis
         with self._y.hold_sync():
-            self._y.min, self._y.max = axis.bottom, axis.top
+            self._y.min, self._y.max = axis.ends
         show_values(self._y_axis, axis)
         self.title = self.drawn.title
 

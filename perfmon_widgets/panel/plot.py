@@ -110,7 +110,8 @@ def _traits(figure: Figure, start: float, end: float, behind: Sequence[Stretch])
     """The traits of the bqplot figure that draws a figure."""
     # Without limits: bqplot places those of a DateScale wrongly in a browser whose time zone is not UTC. It
     # finds them itself, from the points of the lines.
-    scales = {"x": bqplot.DateScale(), "y": bqplot.LinearScale(min=figure.axis.bottom, max=figure.axis.top)}
+    bottom, top = figure.axis.ends
+    scales = {"x": bqplot.DateScale(), "y": bqplot.LinearScale(min=bottom, max=top)}
     axis = make_axis(scales["y"], "left")
     show_values(axis, figure.axis)
     layout = layout_of_figures()

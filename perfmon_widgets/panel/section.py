@@ -17,7 +17,9 @@ from perfmon_widgets.panel.heat_map import HeatMap
 from perfmon_widgets.panel.link import Link
 from perfmon_widgets.panel.shading import PIXELS, Shading
 from perfmon_widgets.panel.table import Table
-from perfmon_widgets.views.figures import rows_of, section
+from perfmon_widgets.views.figures import rows_of, section, shown_seconds
+
+_DRAW_EVERY = 1.0  # seconds at least, since a figure of the first half minute moves by ten pixels a second
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +43,7 @@ class Section(ipywidgets.VBox):
     def __init__(self, group: str, metrics: Sequence[Metric], window: float, link: Link) -> None:
         self._figures = section(group, metrics)
         self._columns = [metric.name for metric in metrics if metric.group == group]
-        self._window = window
+        self._window = self._shown = window
         self._holds_values = group == RECORDED
         self.newest = -math.inf
         """The time of the newest row that is shown, in Unix seconds."""
@@ -55,11 +57,12 @@ class Section(ipywidgets.VBox):
     def show(self, history: pd.DataFrame, errors: Mapping[str, str], spans: Sequence[Span] = ()) -> None:
         """Draw the history up to its newest row: a message per chart, one for the table, one for spans."""
         if self._shading is None:
-            self._shading = Shading(self._window)
+            self._shading = Shading(self._shown)
             self._make_charts(self._shading)
         rows = rows_of(history)
         now = float(rows.times[-1])
         rows = rows.between(now - self._window, now)
+        self._fit(shown_seconds(now - rows.times[0], self._window))
         with self._sent_together():
             self._shading.show(spans, now)
             for chart in self.charts:
@@ -76,10 +79,10 @@ class Section(ipywidgets.VBox):
         """Whether to draw the row of ``now`` (Unix seconds), if the next comes after ``interval`` seconds.
 
         Drawing costs a browser the same, however little the lines move. So a row is skipped if it moves them
-        by less than a pixel and a later row will move them by one soon.
+        by less than a pixel and a later row will move them by one soon, and if one was drawn within a second.
         """
         # Of the rows around the next pixel, this draws the nearest. abs(): the clock may have been set back.
-        return abs(now - self.newest) + interval / 2 > self._window / PIXELS
+        return abs(now - self.newest) + interval / 2 > max(self._shown / PIXELS, _DRAW_EVERY)
 
     @contextmanager
     def _sent_together(self) -> Iterator[None]:
@@ -96,9 +99,9 @@ class Section(ipywidgets.VBox):
 
     def _make_charts(self, shading: Shading) -> None:
         self.charts = tuple(
-            HeatMap(figure, self._window)
+            HeatMap(figure, self._shown)
             if figure.is_map
-            else Chart(figure, self._window, behind=shading.marks)
+            else Chart(figure, self._shown, behind=shading.marks)
             for figure in self._figures
         )
         self.table.point_at(self.charts)
@@ -106,6 +109,12 @@ class Section(ipywidgets.VBox):
     def set_window(self, seconds: float) -> None:
         """Show the last ``seconds`` of the history from the next show() on."""
         self._window = seconds
+
+    def _fit(self, seconds: float) -> None:
+        """Let all figures show the last ``seconds``: a young history does not fill the window."""
+        if seconds == self._shown:
+            return
+        self._shown = seconds
         if self._shading is not None:
             self._shading.set_window(seconds)
         for chart in self.charts:

@@ -35,6 +35,12 @@ _MAX_FIGURES = 24
 _LARGEST = float(np.finfo(np.float32).max)
 # Round numbers for the end of an axis: each divides into four readable steps.
 _ROUND = (1, 2, 4, 6, 8, 10, 20)
+# The seconds that a live figure shows: each is long enough that the axis seldom changes, and at most half as
+# long again as the one before, so that at least two thirds of a figure are filled.
+_SHOWN = (30, 45, 60, 90, 120, 180, 240, 300, 420, 600, 900, 1200, 1800, 2700, 3600, 5400, 7200, 10800, 14400)
+
+# The share of an axis by which a figure is higher than its numbers.
+_BEYOND = 0.04
 
 _NONE: Floats = np.zeros(0)
 
@@ -53,6 +59,12 @@ class Axis(NamedTuple):
     def ticks(self) -> list[float]:
         """The five numbers that stand at the axis, from bottom to top."""
         return [self.bottom + (self.top - self.bottom) * part / 4 for part in range(5)]
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Where the figure ends: a little beyond the numbers, so that a line at 100 % is not its frame."""
+        beyond = _BEYOND * (self.top - self.bottom)
+        return self.bottom - (beyond if self.bottom < 0 else 0.0), self.top + beyond
 
 
 class Line(NamedTuple):
@@ -202,6 +214,14 @@ def chosen(names: Sequence[str], metrics: Sequence[Metric]) -> list[Figure]:
 def by_default(metrics: Sequence[Metric]) -> list[str]:
     """The columns that are drawn where none are chosen: neither limits nor parts."""
     return [metric.name for metric in without_limits(metrics) if not is_part(metric)]
+
+
+def shown_seconds(age: float, window: float) -> float:
+    """How many seconds a live figure shows: as many as there are rows, from half a minute to the window.
+
+    ``age``: the seconds from the oldest row of the window to now.
+    """
+    return next((float(each) for each in _SHOWN if age <= each <= window), window)
 
 
 def fill(

@@ -78,13 +78,13 @@ def _places(
     figure: Figure, start: float, end: float, x: tuple[float, float], y: tuple[float, float]
 ) -> tuple[Place, Place]:
     """Functions from times and values to pixels: ``x`` is left and right, ``y`` bottom and top."""
-    axis, seconds = figure.axis, end - start or 1.0
+    (low, high), seconds = figure.axis.ends, end - start or 1.0
 
     def across(times: NDArray[np.float64]) -> NDArray[np.float64]:
         return x[0] + (x[1] - x[0]) * np.clip((times - start) / seconds, 0.0, 1.0)
 
     def up(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return y[0] + (y[1] - y[0]) * (values - axis.bottom) / (axis.top - axis.bottom)
+        return y[0] + (y[1] - y[0]) * (values - low) / (high - low)
 
     return across, up
 

@@ -13,7 +13,7 @@ import bqplot
 import numpy as np
 import pandas as pd
 import pytest
-from test_chart import NOW
+from test_chart import NOW, vertical
 from test_figures import awkward
 
 from perfmon_widgets import Metric, plot
@@ -74,7 +74,7 @@ def live(group: str, metrics: Sequence[Metric], rows: pd.DataFrame) -> list[Pict
             for line, color, times, values in zip(chart.drawn.lines, lines.colors, x, y, strict=True)
             if (pieces := strokes(times.tolist(), values.tolist()))
         }
-        pictures.append(((lines.scales["y"].min, lines.scales["y"].max), drawn))
+        pictures.append((vertical(chart), drawn))
     return pictures
 
 
@@ -84,7 +84,7 @@ def plotted(rows: pd.DataFrame, columns: Sequence[str]) -> Picture:
     drawn, axis = {}, (0.0, 0.0)
     for mark in figure.marks:
         assert isinstance(mark, bqplot.Lines)
-        axis = mark.scales["y"].min, mark.scales["y"].max
+        axis = vertical(figure)
         times = np.atleast_2d(mark.x).astype("datetime64[ms]").astype(float) / 1e3 - NOW
         for name, color, x, y in zip(mark.labels, mark.colors, times, np.atleast_2d(mark.y), strict=True):
             if pieces := strokes(x.tolist(), y.tolist()):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import bqplot
 import numpy as np
 import pandas as pd
 import pytest
@@ -76,9 +77,14 @@ def drawn(chart: Chart) -> tuple[np.ndarray, np.ndarray]:
     return lines.x, lines.y
 
 
-def vertical(chart: Chart) -> tuple[float, float]:
-    scale = chart.marks[0].scales["y"]
-    return scale.min, scale.max
+def vertical(figure: bqplot.Figure) -> tuple[float, float]:
+    """The numbers at the ends of the vertical axis, beyond which the figure is 4 % higher."""
+    axis = figure.axes[1]
+    ends = axis.tick_values[0], axis.tick_values[-1]
+    beyond = 0.04 * (ends[1] - ends[0])
+    expected = (ends[0] - (beyond if ends[0] < 0 else 0), ends[1] + beyond)
+    assert (axis.scale.min, axis.scale.max) == pytest.approx(expected)
+    return ends
 
 
 def labels(chart: Chart) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fakes.collectors import FakeCollector
+from test_chart import vertical
 from test_report import START, history
 
 from perfmon_widgets import PerformanceMonitor, plot, read_csv, read_spans
@@ -63,7 +64,7 @@ def test_columns_of_one_unit_are_one_figure():
     assert isinstance(lines(figure).scales["x"], bqplot.DateScale)
     # What it is set to is another moment in a browser whose zone is not UTC.
     assert lines(figure).scales["x"].min is lines(figure).scales["x"].max is None
-    assert (lines(figure).scales["y"].min, lines(figure).scales["y"].max) == (0, 100)
+    assert vertical(figure) == (0, 100)
     assert figure.axes[0].label == "2023-11-14 UTC"
     assert figure.title == "2 columns, %"
     assert lines(figure).display_legend
@@ -97,14 +98,13 @@ def test_a_part_of_a_history_is_drawn_as_it_is():
 
 def test_the_axis_ends_at_a_round_number_above_the_largest_value():
     figure = plot(history([0, 5], ram_used_bytes=[2**30, 5 * 2**30]), "ram_used_bytes")
-    assert lines(figure).scales["y"].max == 6
+    assert vertical(figure) == (0, 6)
     over = plot(history([0, 5], a_percent=[90, 150]), "a_percent")
-    assert lines(over).scales["y"].max == 200
+    assert vertical(over) == (0, 200)
 
 
 def test_negative_values_are_seen():
-    scale = lines(plot(history([0, 5], reward=[-3, 1]), "reward")).scales["y"]
-    assert (scale.min, scale.max) == (-4, 4)
+    assert vertical(plot(history([0, 5], reward=[-3, 1]), "reward")) == (-4, 4)
 
 
 def test_a_line_is_broken_where_samples_are_missing():
@@ -289,7 +289,7 @@ def test_the_picture_has_every_line_its_name_and_its_times():
     said = texts(picture)
     assert {"%", "MiB", "a_percent", "b_bytes", "22:13:20 UTC", "22:14:20 UTC", "100", "0"} <= set(said)
     first, second = paths(picture, "#3d8fd1")
-    assert first == second == "M52.0,168.0h0L704.0,33.0"  # from the lower left to the upper right corner
+    assert first == second == "M52.0,168.0h0L704.0,38.2"  # from corner to corner, but for the edge above 100
 
 
 def test_the_picture_breaks_a_line_where_numbers_are_missing():

@@ -13,17 +13,19 @@ import pytest
 from fakes.collectors import metric
 from fakes.comm import Wire
 from hypothesis import given
+from hypothesis import strategies as st
 from test_chart import GIBIBYTE, NOW, figure, history, in_bytes, show, vertical
 from test_statistics import ROWS
 from test_statistics import history as history_of
 
 from perfmon_widgets import Metric
+from perfmon_widgets.core.spans import CELL, Span
 from perfmon_widgets.panel.chart import Chart
 from perfmon_widgets.panel.heat_map import HeatMap
 from perfmon_widgets.panel.link import Link
 from perfmon_widgets.panel.section import Section
 from perfmon_widgets.panel.table import Table
-from perfmon_widgets.views.figures import rows_of
+from perfmon_widgets.views.figures import rows_of, shown_seconds
 from perfmon_widgets.views.report import summary
 from perfmon_widgets.views.text import format_value
 
@@ -192,6 +194,7 @@ def test_a_section_has_a_chart_for_each_unit():
         (1, 600, [0, 2, 4, 6]),  # figures are taken to be 300 pixels wide
         (1, 300, [0, 1, 2, 3, 4, 5, 6]),
         (0.25, 600, [0, 2, 4, 6]),
+        (0.25, 30, [0, 1, 2, 3]),  # but once a second at most
         (1.5, 600, [0, 1.5, 3, 4.5, 6]),
         (5, 600, [0, 5, 10]),
     ],
@@ -201,7 +204,7 @@ def test_rows_that_move_the_lines_by_less_than_a_pixel_are_left_out(interval, wi
     times = []
     for late in np.arange(0, drawn[-1] + interval / 2, interval):
         if shown.is_due(NOW + late, interval):
-            shown.show(history([1 - late, -late], {"a_percent": [1, 2]}), {})
+            shown.show(history([window - late, 1 - late, -late], {"a_percent": [1, 1, 2]}), {})
             times.append(late)
     assert times == drawn
 
@@ -221,8 +224,39 @@ def test_a_clock_that_was_set_back_is_no_reason_to_wait():
 def test_a_window_chosen_before_the_section_was_opened_holds():
     shown = section([metric("a_percent")], 600)
     shown.set_window(300)
-    shown.show(history([400, 5, 0], {"a_percent": [1, 2, 3]}), {})
+    shown.show(history([400, 299, 0], {"a_percent": [1, 2, 3]}), {})
     assert shown.charts[0].marks[0].scales["x"].min == -300
+
+
+def test_the_time_axis_grows_with_the_history_from_half_a_minute_to_the_window():
+    """In its first minutes a run would be a scribble at the right edge of ten minutes."""
+    cores = [metric(f"core{number}/cpu_percent") for number in range(12)]
+    shown = Section("cpu", [metric("cpu_percent"), *cores], 600.0, Link())
+    seen = []
+    for age in (0, 5, 29, 31, 61, 200, 500, 599, 600):
+        ago = [age, 0] if age else [0]
+        rows = history(ago, {each.name: [1] * len(ago) for each in (metric("cpu_percent"), *cores)})
+        span = Span(1, CELL, "train()", NOW - age, NOW - age, None, 7)
+        shown.show(rows, {}, [span])
+        [left] = {chart.marks[0].scales["x"].min for chart in shown.charts}  # of the lines and of the map
+        areas = shown.charts[0].marks[-2].scales["x"]
+        assert areas.max - areas.min == pytest.approx(-left)
+        seen.append(-left)
+    assert seen == [30, 30, 30, 45, 90, 240, 600, 600, 600]
+
+
+def test_the_time_axis_is_the_window_where_that_is_shorter():
+    shown = section([metric("a_percent")], 20)
+    shown.show(history([30, 10, 0], {"a_percent": [1, 2, 3]}), {})
+    assert shown.charts[0].marks[0].scales["x"].min == -20
+
+
+@given(st.floats(0, 1e6), st.floats(1, 1e6))
+def test_a_figure_is_filled_by_its_rows_to_two_thirds_or_shows_half_a_minute(age, window):
+    seconds = shown_seconds(age, window)
+    assert min(30, window) <= seconds <= window
+    assert age >= window or seconds in (window, 30) or age > seconds / 1.51
+    assert seconds >= min(age, window)
 
 
 def test_a_tick_of_a_section_is_one_message_per_chart_and_one_for_the_table(wire):

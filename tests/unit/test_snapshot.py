@@ -77,7 +77,7 @@ def test_how_long_the_lines_are_is_told(first, words):
 
 def test_the_line_goes_from_the_first_sample_to_the_last():
     assert line([10, 5, 0], [0, 50, 100]).startswith("M0.0,27.0")
-    assert line([10, 5, 0], [0, 50, 100]).endswith("L160.0,1.0")
+    assert line([10, 5, 0], [0, 50, 100]).endswith("L160.0,2.0")
 
 
 def test_the_line_is_broken_where_numbers_are_missing():
@@ -104,7 +104,7 @@ def test_a_computer_whose_time_was_set_back_has_lines_all_the_same(ago):
 def test_a_peak_is_seen_however_many_samples_there_are():
     values = np.ones(6000)
     values[3333] = 100
-    assert ",1.0" in line(np.linspace(600, 0, 6000), values)
+    assert ",2.0" in line(np.linspace(600, 0, 6000), values)
 
 
 def test_a_number_that_was_never_known_has_no_line():
