@@ -21,7 +21,7 @@ def layout_of_figures() -> dict[str, Any]:
         "animation_duration": 0,  # an animation costs the browser four times as much
         "padding_x": 0,
         "padding_y": 0,
-        "fig_margin": {"top": 32, "bottom": 22, "left": 40, "right": 20},
+        "fig_margin": {"top": 22, "bottom": 20, "left": 40, "right": 20},
         "background_style": {"fill": "transparent"},
         "title_style": {**_INK, "font-size": "12px"},
         "display_toolbar": False,

@@ -43,10 +43,10 @@ class Chart(bqplot.Figure):
         self._x = bqplot.LinearScale(min=-window, max=0.0)
         self._y = bqplot.LinearScale()
         self._x_axis, self._y_axis = make_axis(self._x, "bottom"), make_axis(self._y, "left")
-        nothing = np.full((len(lines), 2), np.nan, dtype=np.float32)
+        x, y = _with_ends(np.array([-window, 0.0]), np.full((len(lines), 2), np.nan))
         self._lines = bqplot.Lines(
-            x=np.array([-window, 0.0], dtype=np.float32),
-            y=_flat(nothing),
+            x=x,
+            y=y,
             scales={"x": self._x, "y": self._y},
             colors=[line.color for line in lines],
             opacities=[0.0 if line.joined else 0.5 if line.faint else 1.0 for line in lines],
@@ -96,8 +96,9 @@ class Chart(bqplot.Figure):
             with self._joined.hold_sync():
                 self._joined.x, self._joined.y = self._joined_points(now)
         with self._lines.hold_sync():
-            self._lines.x = (times - now).astype(np.float32)
-            self._lines.y = _flat(np.stack([line.values for line in filled.lines]).astype(np.float32))
+            self._lines.x, self._lines.y = _with_ends(
+                times - now, np.stack([line.values for line in filled.lines])
+            )
 
     def _show_axis(self) -> None:
         axis = self.drawn.axis
@@ -119,6 +120,16 @@ class Chart(bqplot.Figure):
         return x, y
 
 
-def _flat(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A row per line; for a single line the row itself, as bqplot requires."""
-    return values if len(values) > 1 else values[0]
+def _with_ends(
+    x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The points of all lines in four bytes, with an invisible last one where the newest value is missing.
+
+    bqplot logs an error in the browser's console, in each drawing, for a line that ends with a missing value.
+    ``y`` has a row per line; what is returned has for a single line the row itself, as bqplot requires.
+    """
+    if not np.isfinite(y[:, -1]).all():
+        x = np.append(x, [-_NOWHERE, -_NOWHERE])
+        y = np.pad(np.pad(y, ((0, 0), (0, 1)), constant_values=np.nan), ((0, 0), (0, 1)))
+    values = y.astype(np.float32)
+    return x.astype(np.float32), values if len(values) > 1 else values[0]

@@ -15,6 +15,8 @@ WARNING, CRITICAL = 75.0, 90.0
 CPU_WARNING = 95.0
 GPU_MEMORY_WARNING, GPU_MEMORY_CRITICAL = 90.0, 97.0
 
+_NO_GPU = "none found on this machine"
+
 
 class Reading(NamedTuple):
     """What one gauge shows of a sample."""
@@ -62,18 +64,23 @@ def readings(
 ) -> dict[str, Reading]:
     """Return the reading of each gauge by its label: the GPUs in use, then CPU, RAM and disk where measured.
 
-    Where no GPU has a number there is one gauge for it that says why. ``errors`` gives, by column or by
-    group, the reason why a number is missing, as ``monitor.errors`` does.
+    Where no GPU has a number there is one gauge for it that says why; where the machine has none, it is the
+    last. ``errors`` gives, by column or by group, the reason why a number is missing, as ``monitor.errors``
+    does.
     """
     row = _Row(metrics, sample, errors)
     shown = _gpus(row)
     if "cpu_percent" in row.metrics:
         own = row.number("process_cpu_percent")
         detail = f"this kernel {format_value(own, 'percent')}" if math.isfinite(own) else ""
-        shown["CPU"] = _reading(row, "cpu_percent", detail, CPU_WARNING)
+        # Busy CPUs are what training wants, unless it is others that keep them busy.
+        is_ours = own >= row.number("cpu_percent") / 2
+        shown["CPU"] = _reading(row, "cpu_percent", detail, math.inf if is_ours else CPU_WARNING)
     for label, name in (("RAM", "ram"), ("Disk", "disk")):
         if f"{name}_percent" in row.metrics:
             shown[label] = _space(row, name, WARNING, CRITICAL)
+    if "GPU" in shown and shown["GPU"].detail == _NO_GPU:
+        shown["GPU"] = shown.pop("GPU")
     return shown
 
 
@@ -137,7 +144,7 @@ def _gpus(row: _Row) -> dict[str, Reading]:
     if shown:
         return shown
     all_names = [name for names in columns.values() for name in names]
-    otherwise = "none in use yet" if columns else "none found on this machine"
+    otherwise = "none in use yet" if columns else _NO_GPU
     return {"GPU": Reading(math.nan, row.reason(all_names, "gpu", otherwise))}
 
 

@@ -52,7 +52,7 @@ def arrange(notebook: Notebook) -> None:
             bar,
         )
     place = notebook.cell(0)
-    place.get_by_label("last").select_option("5 min")
+    place.get_by_label("Show last").select_option("5 min")
     place.locator(".jupyter-widget-Collapse-header").get_by_text("CPU", exact=True).click()
     place.get_by_role("checkbox").click()
     expect(place.locator(".perfmon-log")).to_be_visible()

@@ -46,6 +46,7 @@ def watch():
             now = {
                 "phase": phase,
                 "interval": monitor.interval,
+                "window": panel.advanced._window,
                 "logging": monitor.log.running,
                 "files": sum(".spans" not in one.name for one in pathlib.Path().glob("perfmon-*.csv")),
             }
@@ -77,8 +78,6 @@ for (const kind of ["click", "change"])
 # The number of points of the longest visible line, as bqplot has drawn it.
 POINTS = f"""[...document.querySelectorAll(".bqplot path.line")].filter({IS_A_LINE})
   .reduce((most, path) => Math.max(most, (path.getAttribute("d") ?? "").split(/[ML]/).length - 1), 0)"""
-TICKS = """[...document.querySelectorAll(".bqplot .tick text")].filter(text => text.checkVisibility())
-  .map(text => text.textContent).join(" ")"""
 LOG = "(document.querySelector('.perfmon-log')?.textContent ?? '')"
 
 FOUND: dict[tuple[FrontEnd, str], matrix.Found] = {}
@@ -166,7 +165,7 @@ def steer(notebook: Notebook, place: Locator) -> dict[str, float | None]:
     found["gauges move"] = None
 
     # With samples so far apart, nothing of what follows can have waited for the next one.
-    place.get_by_label("every").select_option("7 s")
+    place.get_by_label("Sample every").select_option("7 s")
     found["interval"] = heard(notebook, interval=7)
 
     place.get_by_role("checkbox").click()
@@ -186,11 +185,10 @@ def steer(notebook: Notebook, place: Locator) -> dict[str, float | None]:
     section(place, "CPU").click()
     found["section opened"] = shown(notebook, f"{POINTS} >= {numbers}")
 
-    before = notebook.evaluate(TICKS)
-    place.get_by_label("last").select_option("5 min")
-    found["chart window"] = shown(notebook, f"{TICKS} !== {json.dumps(before)}")
+    place.get_by_label("Show last").select_option("5 min")
+    found["chart window"] = heard(notebook, window=300)
 
-    place.get_by_label("every").select_option("0.5 s")
+    place.get_by_label("Sample every").select_option("0.5 s")
     heard(notebook, interval=0.5)
     written = len(read_csv(path))
     wait_until(notebook, lambda: rows_shown(place) > written + 1, "as many rows as the file has")

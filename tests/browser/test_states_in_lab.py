@@ -229,12 +229,12 @@ def test_a_change_that_waits_for_the_cell_says_so_and_happens_then(open_notebook
     )
     notebook.run_cell(1)
     wait_until(notebook, notebook.is_busy, "the start of the cell")
-    place.get_by_label("every").select_option("7 s")
+    place.get_by_label("Sample every").select_option("7 s")
     expect(hint).to_have_text("applies when the cell ends", timeout=TIMEOUT * 1000)
     assert notebook.is_busy()
     notebook.wait_idle()
     expect(hint).to_have_text("", timeout=TIMEOUT * 1000)
-    expect(place.get_by_label("every").locator("option:checked")).to_have_text("7 s")
+    expect(place.get_by_label("Sample every").locator("option:checked")).to_have_text("7 s")
 
 
 # -- without a kernel --------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def controls(kernel: Kernel) -> dict[str, str]:
     found = kernel.run("""
 choices = {each.description: each for each in panel.children[1].children if hasattr(each, "options")}
 ids = {"log": panel.log_to_csv, "export": panel.export_csv, "sections": panel.advanced}
-ids |= {"every": choices["every"]}
+ids |= {"every": choices["Sample every"]}
 {name: widget.comm.comm_id for name, widget in ids.items()}
 """)
     assert isinstance(found, dict)

@@ -22,6 +22,7 @@ from perfmon_widgets.panel.heat_map import HeatMap
 from perfmon_widgets.views.figures import Figure, rows_of, section
 from perfmon_widgets.views.palette import DASHES
 
+NAN = math.nan
 NOW = 1_800_000_000.0
 GIBIBYTE = 2**30
 POINTS = 200  # the most that a chart draws, markers of gaps aside
@@ -73,8 +74,10 @@ def show(shown: Chart | HeatMap, history: pd.DataFrame, now: float) -> None:
 
 
 def drawn(chart: Chart) -> tuple[np.ndarray, np.ndarray]:
+    """The points of the lines, without those that lie far outside of the figure."""
     [lines] = chart.marks
-    return lines.x, lines.y
+    near = lines.x > -1e8
+    return lines.x[near], lines.y[..., near]
 
 
 def vertical(figure: bqplot.Figure) -> tuple[float, float]:
@@ -181,8 +184,9 @@ def test_a_number_too_large_for_four_bytes_is_not_drawn_and_the_others_are(large
     show(shown, history([15, 10, 5, 0], {"loss": [3, 5, large, large]}), NOW)
     x, y = np.ravel(shown.marks[-1].x), np.ravel(shown.marks[-1].y)  # of a sparse one what is seen of it
     assert not np.isinf(y).any()
-    assert x[~np.isnan(y)].tolist() == [-15, -10]
-    assert y[~np.isnan(y)].tolist() == [3, 5]
+    seen = ~np.isnan(y) & (x > -1e8)
+    assert x[seen].tolist() == [-15, -10]
+    assert y[seen].tolist() == [3, 5]
     assert vertical(shown) == (0, 6)
 
 
@@ -209,6 +213,18 @@ def test_a_series_without_any_number_is_no_error(unit):
     show(shown, history([10, 5, 0], {f"a_{unit}": [math.nan] * 3}), NOW)
     assert np.isnan(drawn(shown)[1]).all()
     assert vertical(shown)[1] > 0
+
+
+@pytest.mark.parametrize("values", [[1, NAN], [NAN, NAN], [1, 2]])
+def test_every_line_ends_with_a_number_or_bqplot_logs_an_error_at_every_drawing(values):
+    shown = chart_of([metric("a_percent"), metric("b_percent")], "CPU")
+    for draws in (False, True):  # a new chart, and one with rows
+        if draws:
+            show(shown, history([5, 0], {"a_percent": values, "b_percent": [NAN, 5]}), NOW)
+        x, y = shown.marks[0].x, shown.marks[0].y
+        assert np.isfinite(y[:, -1]).all()
+        assert x[-1] in (0, np.float32(-1e9))  # at the right end, or out of sight
+        assert np.isnan(y[:, x < -1e8][:, :-1]).all()  # no line leads to there
 
 
 def test_the_line_is_broken_where_samples_are_missing():

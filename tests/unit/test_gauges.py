@@ -45,11 +45,11 @@ def host(**set_by: str) -> list[Metric]:
 
 
 def test_the_gauges_are_gpu_cpu_ram_and_disk_in_this_order():
-    assert list(read(list(HOST), {})) == ["GPU", "CPU", "RAM", "Disk"]
+    assert list(read(list(HOST), {})) == ["CPU", "RAM", "Disk", "GPU"]
 
 
 def test_what_is_not_measured_has_no_gauge():
-    assert list(read([Metric("cpu_percent", "percent", "cpu", "Busy.")], {})) == ["GPU", "CPU"]
+    assert list(read([Metric("cpu_percent", "percent", "cpu", "Busy.")], {})) == ["CPU", "GPU"]
 
 
 def test_a_monitor_of_other_things_has_only_the_gauge_that_says_there_is_no_gpu():
@@ -58,7 +58,7 @@ def test_a_monitor_of_other_things_has_only_the_gauge_that_says_there_is_no_gpu(
 
 def test_the_gauges_are_the_same_before_the_first_sample():
     shown = readings(list(HOST), None, {})
-    assert list(shown) == ["GPU", "CPU", "RAM", "Disk"]
+    assert list(shown) == ["CPU", "RAM", "Disk", "GPU"]
     assert all(math.isnan(reading.percent) for reading in shown.values())
 
 
@@ -103,7 +103,7 @@ def test_memory_says_who_set_the_limit_if_it_is_not_the_machines(set_by, words):
     [
         ("cpu_percent", 94.9, "normal"),
         ("cpu_percent", 95.0, "warning"),
-        ("cpu_percent", 100.0, "warning"),  # a busy CPU is what one wants
+        ("cpu_percent", 100.0, "warning"),  # but never critical
         ("ram_percent", 74.9, "normal"),
         ("ram_percent", 75.0, "warning"),
         ("ram_percent", 89.9, "warning"),
@@ -132,6 +132,15 @@ def test_file_cache_in_a_container_is_no_danger_and_the_words_say_why(unreclaima
     metrics = [*host(ram_limit_bytes="container"), *OPTIONAL]
     reading = read(metrics, values)["RAM"]
     assert (reading.level, reading.detail, reading.percent) == (level, words, 85.0)
+
+
+@pytest.mark.parametrize(
+    ("own", "level"), [(100, "normal"), (50, "normal"), (49, "warning"), (math.nan, "warning")]
+)
+def test_cpus_that_this_kernel_keeps_busy_are_no_warning(own, level):
+    """It is what training wants; it is a warning if others do."""
+    metrics = [*HOST, Metric("process_cpu_percent", "percent", "process", "Own.")]
+    assert read(metrics, {"cpu_percent": 100.0, "process_cpu_percent": own})["CPU"].level == level
 
 
 # -- what is missing ---------------------------------------------------------------------------------------

@@ -250,7 +250,7 @@ def test_the_parts_are_ordinary_widgets(panel):
 
 
 def test_the_basic_view_is_four_gauges_and_a_closed_accordion(panel):
-    assert [gauge.label for gauge in panel.gauges.children] == ["GPU", "CPU", "RAM", "Disk"]
+    assert [gauge.label for gauge in panel.gauges.children] == ["CPU", "RAM", "Disk", "GPU"]
     assert panel.advanced.selected_index is None
 
 
@@ -323,11 +323,11 @@ def test_any_source_that_fails_is_the_reason_in_the_gauge_of_its_column(show, mi
 def test_the_representation_is_one_line_of_values(panel, machine, monitor):
     machine.values = {"cpu_percent": 9.0, "ram_percent": 22.0, "disk_percent": 50.0}
     monitor.sample()
-    assert repr(panel) == "<PerformancePanel: GPU –, CPU 9%, RAM 22%, Disk 50%>"
+    assert repr(panel) == "<PerformancePanel: CPU 9%, RAM 22%, Disk 50%, GPU –>"
 
 
 def test_the_representation_before_the_first_sample_is_one_line_too(show, monitor):
-    assert repr(show(monitor)) == "<PerformancePanel: GPU –, CPU –, RAM –, Disk –>"
+    assert repr(show(monitor)) == "<PerformancePanel: CPU –, RAM –, Disk –, GPU –>"
 
 
 def test_what_a_notebook_stores_is_the_same_each_time(show, monitor, in_kernel):
@@ -451,7 +451,7 @@ def test_anything_with_the_members_of_a_monitor_can_be_shown(show, monitor, wire
     panel = show(replay)
     assert panel.monitor is replay
     elsewhere(lambda: wire.set(panel.advanced, selected_index=0))
-    elsewhere(lambda: choose(wire, control(panel, "every"), 6.0))
+    elsewhere(lambda: choose(wire, control(panel, "Sample every"), 6.0))
     assert replay.interval == 6.0
     replay.replay()
     assert gauges(panel)["CPU"]["value"] == monitor.latest.values["cpu_percent"]
@@ -902,10 +902,10 @@ def test_in_a_terminal_the_panel_is_aligned_lines_of_values(panel, monitor, mach
     monitor.sample()
     lines = panel._repr_mimebundle_()["text/plain"].splitlines()
     assert [line.split()[:2] for line in lines[:4]] == [
-        ["GPU", "–"],
         ["CPU", "9%"],
         ["RAM", "22%"],
         ["Disk", "50%"],
+        ["GPU", "–"],
     ]
     assert re.fullmatch(r"at \d\d:\d\d:\d\d, the monitor is stopped", lines[-1])
 
@@ -1021,7 +1021,7 @@ def test_an_open_section_has_the_whole_window_at_once(panel, monitor, wire, numb
     section = panel.advanced.children[number]
     rows = len(monitor.history)
     for chart in section.charts:
-        assert chart.marks[0].y.shape[-1] == rows
+        assert np.sum(chart.marks[0].x > -1e8) == rows  # without a point far outside, see chart.py
         assert "y" in wire.to(chart.marks[0])[-1].state
     assert len(section.table.values["cells"]) > 1
 
@@ -1131,17 +1131,14 @@ def test_samples_that_would_move_no_line_are_shown_by_the_gauges_alone(show, mac
 def test_a_series_that_was_recorded_between_two_drawings_is_drawn_at_once(show, machine, wire):
     monitor = PerformanceMonitor([machine], interval=FAST)
     panel = show(monitor)
-    monitor.record(loss=1.0)
-    monitor.start()
-    wait_until(lambda: "Recorded values" in panel.advanced.titles, "a section")
+    with monitor:
+        monitor.record(loss=1.0)
+        wait_until(lambda: "Recorded values" in panel.advanced.titles, "a section")
     panel.advanced.selected_index = [*panel.advanced.titles].index("Recorded values")
     wait_until(lambda: panel.advanced.children[-1].charts, "a chart")
     monitor.record(accuracy=0.5)
-    begun = time.monotonic()
+    monitor.sample()  # the only one, and it moves the lines by less than a pixel
     wait_until(lambda: len(panel.advanced.children[-1].charts) == 2, "another chart")
-    took = time.monotonic() - begun
-    monitor.stop()
-    assert took < 1  # a pixel is two seconds
 
 
 def test_a_longer_interval_shows_what_was_left_out_before(show, machine, wire):
@@ -1149,7 +1146,7 @@ def test_a_longer_interval_shows_what_was_left_out_before(show, machine, wire):
     panel = show(monitor)
     table = open_running(panel)
     before = table.values["time"]
-    choose(wire, control(panel, "every"), 7.0)
+    choose(wire, control(panel, "Sample every"), 7.0)
     wait_until(lambda: table.values["time"] > before, "the rest")
     newest = monitor.latest.time
     monitor.stop()
@@ -1174,9 +1171,9 @@ def test_each_sample_that_is_taken_by_hand_is_drawn(show, machine, wire):
 
 def test_the_window_is_chosen_for_every_section(panel, monitor, wire):
     wire.set(panel.advanced, selected_index=0)
-    choose(wire, control(panel, "last"), 300.0)
+    choose(wire, control(panel, "Show last"), 300.0)
     assert {section._window for section in panel.advanced.children} == {300.0}
-    choose(wire, control(panel, "last"), 600.0)
+    choose(wire, control(panel, "Show last"), 600.0)
     assert {section._window for section in panel.advanced.children} == {600.0}
 
 
@@ -1184,12 +1181,12 @@ def test_a_chosen_window_is_drawn_at_once(panel, wire, monkeypatch):
     wire.set(panel.advanced, selected_index=1)
     windows: list[float] = []
     monkeypatch.setattr(Section, "show", lambda self, *_: windows.append(self._window))
-    choose(wire, control(panel, "last"), 300.0)
+    choose(wire, control(panel, "Show last"), 300.0)
     assert windows == [300.0]
 
 
 def test_the_window_of_the_charts_leaves_the_history_alone(panel, monitor, wire):
-    choose(wire, control(panel, "last"), 300.0)
+    choose(wire, control(panel, "Show last"), 300.0)
     assert monitor.window == 600.0
 
 
@@ -1197,17 +1194,17 @@ def test_the_window_of_the_charts_leaves_the_history_alone(panel, monitor, wire)
 @pytest.mark.parametrize("busy", [False, True])
 def test_the_interval_is_chosen(panel, monitor, wire, seconds, busy):
     def pick() -> None:
-        choose(wire, control(panel, "every"), seconds)
+        choose(wire, control(panel, "Sample every"), seconds)
 
     elsewhere(pick) if busy else pick()
     assert monitor.interval == seconds
-    assert control(panel, "every").value == seconds
+    assert control(panel, "Sample every").value == seconds
 
 
 @pytest.mark.parametrize("seconds", [0.3, 5.0, 6.0, 7.0, 10.0])
 def test_the_interval_of_the_monitor_is_shown(show, seconds):
     panel = show(PerformanceMonitor([FakeCollector("a_percent")], interval=seconds))
-    assert control(panel, "every").value == seconds
+    assert control(panel, "Sample every").value == seconds
     assert panel.monitor.interval == seconds
 
 
@@ -1237,7 +1234,7 @@ def test_an_interval_set_by_a_program_is_shown_at_the_next_tick(show, seconds, b
     panel = show(monitor)
     monitor.interval = seconds
     monitor.sample() if thread == "main" else elsewhere(monitor.sample)
-    assert control(panel, "every").value == seconds
+    assert control(panel, "Sample every").value == seconds
     assert monitor.intervals == [seconds]
 
 
@@ -1308,7 +1305,7 @@ def test_the_thread_that_hears_the_browser_is_not_kept(panel, machine, monitor, 
         assert reading.wait(10)
         elsewhere(lambda: wire.set(panel.advanced, selected_index=0))
         elsewhere(lambda: wire.ask(panel.export_csv, export="1"))
-        choice = control(panel, "every")
+        choice = control(panel, "Sample every")
         elsewhere(lambda: choose(wire, choice, 6.0))
         elsewhere(lambda: wire.set(panel.log_to_csv, value=True))
         assert not monitor.log.running
@@ -1834,7 +1831,7 @@ def test_a_click_that_is_carried_out_after_close_is_no_error(panel, machine, mon
     monitor.start()
     assert reading.wait(10)
     elsewhere(lambda: wire.set(panel.advanced, selected_index=0))
-    elsewhere(lambda: choose(wire, control(panel, "every"), 6.0))
+    elsewhere(lambda: choose(wire, control(panel, "Sample every"), 6.0))
     panel.close()
     wire.clear()
     go_on.set()

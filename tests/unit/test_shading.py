@@ -311,7 +311,7 @@ def test_points_of_a_sparse_series_are_joined_over_the_rows_without_a_value():
     assert joined(chart) == [[(-20, 4), (-10, 2), (0, 1)], [(-15, 3)]]
     assert chart.marks[1].marker == "circle"
     # The table reads the values under the mouse from the first: there are none between the points.
-    assert np.asarray(chart.marks[0].y)[0].tolist() == pytest.approx([4, NAN, 2, NAN, 1], nan_ok=True)
+    assert np.asarray(chart.marks[0].y)[0][:5].tolist() == pytest.approx([4, NAN, 2, NAN, 1], nan_ok=True)
     assert set(chart.marks[0].opacities) == {0}
 
 

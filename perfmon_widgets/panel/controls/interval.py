@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import ipywidgets
@@ -12,15 +11,15 @@ from perfmon_widgets.panel.controls import Control
 if TYPE_CHECKING:
     from perfmon_widgets.core.protocol import Monitor
 
-_SECONDS = (5.0, 6.0, 7.0)
+_SECONDS = (1.0, 2.0, 5.0, 6.0, 7.0, 10.0)
 
 
 def interval(monitor: Monitor) -> Control:
-    """Return a choice of 5, 6 or 7 seconds, and of what the monitor has if that is another interval."""
+    """Return a choice of usual intervals, and of the one that the monitor has if that is another."""
     choice = ipywidgets.Dropdown(
-        description="every",
+        description="Sample every",
         tooltip="How often a sample is taken",
-        options=_options(sorted({*_SECONDS, monitor.interval})),
+        options=_options(monitor.interval),
         value=monitor.interval,
         style={"description_width": "auto"},
         layout={"width": "auto", "margin": "2px 6px"},
@@ -34,15 +33,14 @@ def interval(monitor: Monitor) -> Control:
 
 
 def offer(choice: ipywidgets.Dropdown, seconds: float) -> None:
-    """Choose an interval, and add it to the options if it is not among them."""
-    known = [each for _, each in choice.options]
-    if seconds in known:
+    """Choose an interval; one that is not usual is an option as long as it is chosen."""
+    if choice.value == seconds:
+        return
+    # ipywidgets selects the first of new options. A browser gets only the choice after that.
+    with choice.hold_sync():
+        choice.options = _options(seconds)
         choice.value = seconds
-    else:
-        # ipywidgets selects the first of the new options, so the interval must come first. In any other order
-        # the choice would change twice, and the first change would set a wrong interval.
-        choice.options = _options([seconds, *known])
 
 
-def _options(seconds: Iterable[float]) -> list[tuple[str, float]]:
-    return [(f"{each:g} s", each) for each in seconds]
+def _options(chosen: float) -> list[tuple[str, float]]:
+    return [(f"{each:g} s", each) for each in sorted({*_SECONDS, chosen})]

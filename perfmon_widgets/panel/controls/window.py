@@ -12,13 +12,13 @@ from perfmon_widgets.panel.controls import Control
 if TYPE_CHECKING:
     from perfmon_widgets.core.protocol import Monitor
 
-_SECONDS = (300.0, 600.0)
+_SECONDS = (60.0, 300.0, 600.0)
 
 
 def window(monitor: Monitor, set_window: Callable[[float], object]) -> Control:
-    """Return a choice of 5 or 10 minutes, at most the monitor's window; calls ``set_window`` with seconds."""
+    """Return a choice of 1, 5 or 10 minutes, as far as the monitor keeps them; it calls ``set_window``."""
     choice = ipywidgets.Dropdown(
-        description="last",
+        description="Show last",
         tooltip="How much of the history the charts show",
         options=[(f"{each / 60:g} min" if each >= 60 else f"{each:g} s", each) for each in _offered(monitor)],
         value=widest(monitor),
