@@ -238,6 +238,37 @@ def test_this_process_is_not_guessed_about_when_cuda_reports_its_contexts(
     assert used.pci == "0000:01:00.0"
 
 
+@pytest.mark.parametrize("framework", ["torch", "jax", "tensorflow", "cupy"])
+def test_a_framework_that_has_only_counted_the_gpus_uses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, framework: str
+) -> None:
+    """``torch.cuda.is_available()`` opens every GPU. Where the driver can say who uses one, it is asked."""
+    now = 1000.0
+    monkeypatch.setattr(in_use.time, "monotonic", lambda: now)
+    monkeypatch.setattr(in_use.time, "thread_time", lambda: 0.0)
+    asked: list[int] = []
+    answers: dict[int, bool | None] = {0: None, 1: False}
+
+    def listed(index: int, process: int) -> bool | None:
+        assert process == ME
+        asked.append(index)
+        return answers[index]
+
+    fakes.process(tmp_path, ME, opened=UVM | {5: "/dev/nvidia0", 6: "/dev/nvidia1"})
+    modules: dict[str, Any] = {framework: SimpleNamespace()}
+    search = Search(ALIKE, proc=tmp_path, library=lambda: None, modules=modules, listed=listed)
+    assert search.look() == []
+    answers[1] = True
+    now += 6
+    assert search.look() == []
+    assert asked == [0, 1]  # the answers cost milliseconds
+    now += 60
+    assert [used.index for used in search.look()] == [1]
+    modules.clear()
+    now += 6
+    assert [used.index for used in search.look()] == [0, 1]
+
+
 def test_this_process_only_watches_gpus_without_the_memory_of_cuda(tmp_path: Path) -> None:
     """NVML opens the GPUs too, here and in other packages."""
     fakes.process(tmp_path, ME, opened={3: "/dev/nvidiactl", 5: "/dev/nvidia0", 6: "/dev/nvidia1"})

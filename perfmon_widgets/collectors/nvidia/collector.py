@@ -99,7 +99,9 @@ class NvidiaCollector:
             self.close()
         if search is not None or gpus is None:
             numbering = self._numbering
-            found = Search(numbering.known, root=root, proc=proc, numbered=numbering.ask, denied=self._denied)
+            found = Search(
+                numbering.known, root=root, proc=proc, numbered=numbering.ask, listed=self._is_listed
+            )
             self._search = search or found.look
         else:
             self._search = list  # named GPUs are read without a search
@@ -193,13 +195,13 @@ class NvidiaCollector:
             self._tree = with_descendants(self._root or own_number(self._proc), self._proc)
         return self._tree
 
-    def _denied(self, index: int, process: int) -> bool:
-        """Return whether NVML's lists of processes say that this one does not use that GPU.
+    def _is_listed(self, index: int, process: int) -> bool | None:
+        """Return whether NVML lists a process as a user of that GPU; None if it cannot say.
 
         The lists cost milliseconds. They are read once in a search, and not of a GPU that is read already.
         """
         if self._unrelated or any(one.index == index and one.used for one in self._devices):
-            return False
+            return None
         if index not in self._users:
             try:
                 handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
@@ -207,7 +209,7 @@ class NvidiaCollector:
             except (self._nvml.NVMLError, Missing):
                 self._users[index] = None  # no such list: WSL, some virtual GPUs
         users = self._users[index]
-        return users is not None and process not in users
+        return None if users is None else process in users
 
     def _describe(self) -> None:
         self._metrics = tuple(metric for device in self._devices for metric in device.metrics())

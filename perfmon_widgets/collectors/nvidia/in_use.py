@@ -30,6 +30,11 @@ _OWN_EVERY = 2.0
 # NVML opens only the first kind. CUDA opens the second too, for its memory. In WSL both open only the third.
 _DEVICE_FILE = re.compile(r"/dev/(?:nvidia(\d+|-uvm)|(dxg))$")
 
+# The frameworks that work in primary contexts.
+_FRAMEWORKS = ("torch", "jax", "tensorflow", "cupy", "numba.cuda")
+# Seconds after which the driver is asked again about this process, while one of them is imported.
+_ASK_EVERY = 60.0
+
 _OWN = "this process has it open"
 _CHILD = "a child process has it open"
 
@@ -64,8 +69,8 @@ class Search:
     For another process (``root``) there are only guesses: it is searched from outside, like a child.
 
     ``gpus`` are in the order of their numbers. ``numbered`` asks the driver for the same list: it is called
-    when a process uses a GPU, and ``gpus`` does not say which device file belongs to which number. ``denied``
-    asks the driver whether it knows for certain that a process (its number in /proc) does not use a GPU.
+    when a process uses a GPU, and ``gpus`` does not say which device file belongs to which number. ``listed``
+    asks it whether a GPU (its number) has a process (its number in /proc) as a user; None if it cannot say.
     """
 
     def __init__(
@@ -77,11 +82,11 @@ class Search:
         library: Callable[[], ctypes.CDLL | None] = mapped_library,
         modules: Mapping[str, Any] = sys.modules,
         numbered: Callable[[], Sequence[Gpu]] | None = None,
-        denied: Callable[[int, int], bool] = lambda index, process: False,
+        listed: Callable[[int, int], bool | None] = lambda index, process: None,
     ) -> None:
         self._gpus = gpus
         self._numbered = numbered
-        self._denied = denied
+        self._listed = listed
         self._root = root
         self._proc = proc
         self._find_library = library
@@ -91,6 +96,7 @@ class Search:
         self._own_due = 0.0
         self._opened_by_tree: list[Used] = []
         self._searching_tree = Allowance(_TREE_EVERY)
+        self._asking_beside_framework = Allowance(_ASK_EVERY)
 
     def look(self) -> list[Used]:
         """Return the GPUs in use now, exact findings first; takes microseconds unless a search is due."""
@@ -147,7 +153,7 @@ class Search:
         CUDA reports: those that make their own (PyCUDA), and those that use OpenCL or Vulkan.
         """
         opened = self._opened(process)
-        if process != own or not self._own:
+        if process != own or self._is_doubtful():
             # A forked child inherits the open files of its parent, whether it uses them or not. A process
             # that has opened GPUs without CUDA only monitors them, as wandb and this package do.
             devices = {device for _, device in opened - inherited}
@@ -157,6 +163,24 @@ class Search:
                 yield from self._likely(None, process, own)
         for child in children(process, self._proc):
             yield from self._used_by_tree(child, own, opened)
+
+    def _is_doubtful(self) -> bool:
+        """Return whether this process may use GPUs of which CUDA reports nothing.
+
+        A framework opens all GPUs when it only counts them, and works in contexts that CUDA reports. So while
+        one is imported the driver decides, and is rarely asked: its answers cost milliseconds.
+        """
+        if self._own:
+            return False
+        if not self._has_framework():
+            return True
+        if not self._asking_beside_framework.due():
+            return False
+        with self._asking_beside_framework:
+            return True
+
+    def _has_framework(self) -> bool:
+        return not self._modules.keys().isdisjoint(_FRAMEWORKS)
 
     def _likely(self, minors: set[int] | None, process: int, own: int) -> Iterator[Used]:
         """Yield the GPUs that a process with these device files open (None: the one of all) may use.
@@ -170,14 +194,17 @@ class Search:
             settings.get("CUDA_VISIBLE_DEVICES"), self._gpus, settings.get("CUDA_DEVICE_ORDER", "")
         )
         how = _OWN if process == own else _CHILD
+        must_be_listed = process == own and self._has_framework()
         if visible.slice:
             yield Used(how, certain=False, uuid=visible.slice)
             return
         for index, gpu in enumerate(self._gpus):
             opened = minors is None or gpu.minor in minors or (gpu.minor < 0 and len(self._gpus) == 1)
             seen = index in visible.indices or not visible.certain
-            if opened and seen and not self._denied(index, process):
-                yield Used(how, certain=False, index=index)
+            if opened and seen:
+                listed = self._listed(index, process)
+                if listed or (listed is None and not must_be_listed):
+                    yield Used(how, certain=False, index=index)
 
     def _has_cuda(self, process: int) -> bool:
         """Return whether a process has loaded CUDA; also if that cannot be read."""
