@@ -55,7 +55,9 @@ class Metric:
     Or empty.
     """
     set_by: str = ""
-    """For a limit below the machine's own: what set it, such as ``container`` or ``JupyterHub``."""
+    """For a limit that is not simply the machine's own: what set it, such as ``container`` or ``JupyterHub``,
+    or what it means. It stands in brackets behind an amount.
+    """
     label: str = ""
     """The name for people: ``RAM in use``, ``core 0``, ``GPU 1 power``; by default made from the column's."""
 

@@ -242,7 +242,7 @@ def test_a_machine_that_may_be_no_more_than_the_view_from_a_container_is_called_
     group(mount, memory_max="max", cgroup_events="populated 1")
     source, set_by = described(machine)
     assert source == f"{machine.proc}/meminfo; limits of the groups above {mount} cannot be seen"
-    assert set_by == "machine; own limit not visible"
+    assert set_by == "machine; own limit hidden"
     sources = {metric.name: metric.source for metric in HostCollector(machine.proc, machine.sys).metrics}
     assert sources["cpu_percent"].endswith(f"hidden: limits of the groups above {mount} cannot be seen")
 

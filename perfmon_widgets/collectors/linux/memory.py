@@ -49,8 +49,9 @@ METRICS = (
         group="memory",
         label="RAM limit",
         role="limit",
-        help="The tightest limit on memory: the machine's size, or that of a control group.",
-        source="/proc/meminfo, MemTotal; with a limit, memory.max of the control group",
+        help="The tightest limit on memory: the machine's size, that of a control group, or the point from"
+        " which a group is slowed down.",
+        source="/proc/meminfo, MemTotal; with a limit, memory.max or memory.high of the control group",
     ),
     Metric(
         name="swap_percent",
@@ -129,7 +130,7 @@ _PRESSURE = Metric(
 )
 OPTIONAL_METRICS = (_UNRECLAIMABLE, *_HOST, _PRESSURE)
 # What set the limit where that of a container may be hidden.
-_UNSEEN = "machine; own limit not visible"
+_UNSEEN = "machine; own limit hidden"
 
 
 class Memory:
