@@ -106,6 +106,18 @@ def test_it_does_not_matter_which_of_its_disks_is_mounted(two_disks, clock):
     assert rates(made, clock) == (10 * SECTOR / 2, 0.0)
 
 
+def test_an_encrypted_disk_is_found_by_its_name_where_dev_does_not_show_it(two_disks, clock):
+    mounted(two_disks, "btrfs", "/dev/mapper/secret")
+    known_by_name(two_disks, **{"dm-0": "253:0", "dm-1": "253:1"})
+    for name, mapped in (("dm-0", "other"), ("dm-1", "secret")):
+        two_disks.write(f"sys/class/block/{name}/dm/name", f"{mapped}\n")
+    traffic(two_disks, d253_0=(0, 0), d253_1=(0, 0))
+    made = made_of(two_disks)
+    made.collect()
+    traffic(two_disks, d253_0=(99, 99), d253_1=(2, 4))
+    assert rates(made, clock) == (2 * SECTOR / 2, 4 * SECTOR / 2)
+
+
 def test_a_disk_that_is_added_counts_within_ten_seconds_without_its_past(two_disks, clock):
     made = made_of(two_disks)
     made.collect()

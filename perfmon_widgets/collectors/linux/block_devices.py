@@ -59,8 +59,13 @@ def _number_of(source: str, sys: Path) -> str:
     try:
         return _text_of(Path(source).stat().st_rdev)
     except OSError:
-        # The /dev of a container lacks the disks of the machine, but /sys has them.
-        number = text_if_there(sys / "class" / "block" / Path(source).name / "dev")
+        # The /dev of a container lacks the disks of the machine, but /sys has them. There a logical volume,
+        # or an encrypted disk, has a number for its name.
+        name, folder = Path(source).name, sys / "class" / "block"
+        for mapped in folder.glob("dm-*"):
+            if text_if_there(mapped / "dm" / "name") == name:
+                name = mapped.name
+        number = text_if_there(folder / name / "dev")
         if not number:
             raise
         return number
