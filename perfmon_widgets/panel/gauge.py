@@ -22,8 +22,7 @@ class Gauge(anywidget.AnyWidget):
     grey when, by the browser's clock, three intervals have passed without new readings.
     """
 
-    _esm = script("shared.js", "gauge.js")
-    _css = script("gauge.css")
+    _esm = script("shared.js", "gauge_loader.js")
 
     label = traitlets.Unicode(help="What is measured, in a word.").tag(sync=True)
     link = traitlets.Instance(Link, help="Where the readings come from.").tag(

@@ -23,6 +23,7 @@ class Gauges(ipywidgets.HBox):
         self._monitor = monitor
         self._link = link
         self._by_label: dict[str, Gauge] = {}  # all there ever were: a GPU may be used again
+        self._layout_of_each = ipywidgets.Layout(width="auto")
         super().__init__(
             layout={
                 "display": "grid",  # rows below one another stay in line
@@ -41,7 +42,7 @@ class Gauges(ipywidgets.HBox):
         found = self.readings()
         for label in found:
             if label not in self._by_label:
-                self._by_label[label] = Gauge(label=label, link=self._link, layout={"width": "auto"})
+                self._by_label[label] = Gauge(label=label, link=self._link, layout=self._layout_of_each)
         if sample is None:
             why = "starting…" if running else "monitor is stopped"
             gauges: dict[str, Any] = {label: {"detail": why} for label in found}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,20 @@ import ipywidgets
 import traitlets
 
 _FOLDER = Path(__file__).parent
+# /* … */, and // … on a line of its own.
+_COMMENT = re.compile(r"/\*.*?\*/|^[ \t]*//.*?$", re.DOTALL | re.MULTILINE)
 
 
 def script(*names: str) -> str:
     """Return the text of a widget's JavaScript module or style sheet, put together from files of this folder.
 
+    Without comments and indentation: a saved notebook holds the text of each widget.
     It is text, not a path: anywidget keeps every instance alive that it has a path for, to reload the file
     when it changes.
     """
-    return "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in names)
+    text = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in names)
+    lines = _COMMENT.sub("", text).splitlines()
+    return "\n".join(line.strip() for line in lines if line.strip())
 
 
 class Link(anywidget.AnyWidget):
@@ -30,6 +36,7 @@ class Link(anywidget.AnyWidget):
     """
 
     _esm = script("shared.js", "link.js")
+    _css = script("gauge.css")
 
     own = traitlets.Unicode(help="The name of this model, by which it finds itself in the browser.").tag(
         sync=True
@@ -38,6 +45,9 @@ class Link(anywidget.AnyWidget):
     controls = traitlets.List(
         traitlets.Instance(ipywidgets.Widget), help="The widgets to be heard while a cell runs."
     ).tag(sync=True, **ipywidgets.widget_serialization)
+    gauge = traitlets.Unicode(
+        script("shared.js", "gauge.js"), help="The module of all gauges, which a notebook then stores once."
+    ).tag(sync=True)
     heartbeat = traitlets.Float(help="Seconds after which a page says again that it shows the panel.").tag(
         sync=True
     )

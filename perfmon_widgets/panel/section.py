@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 import numpy as np
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 class Section(ipywidgets.VBox):
     """The charts of one group's metrics above a table of now, mean and peak.
 
-    The charts are made when the section is shown for the first time: a chart that is drawn while it is hidden
-    has no size, and a notebook is opened faster without them. Behind the lines of all charts lie the cells,
-    spans and marks.
+    Both are made when the section is shown for the first time: a chart that is drawn while it is hidden has
+    no size, and a notebook is opened faster and stored smaller without them. Behind the lines of all charts
+    lie the cells, spans and marks.
 
     Args:
         group: the group that is shown.
@@ -40,19 +41,27 @@ class Section(ipywidgets.VBox):
         link: the link of the panel.
     """
 
-    def __init__(self, group: str, metrics: Sequence[Metric], window: float, link: Link) -> None:
+    children: tuple[ipywidgets.Widget, ...]  # ipywidgets has no types
+
+    def __init__(
+        self, group: str, metrics: Sequence[Metric], window: float, link: Link, **traits: Any
+    ) -> None:
         self._figures = section(group, metrics)
-        self._columns = [metric.name for metric in metrics if metric.group == group]
         self._window = self._shown = window
         self._holds_values = group == RECORDED
         self.newest = -math.inf
         """The time of the newest row that is shown, in Unix seconds."""
         self._shading: Shading | None = None
         self.charts: tuple[Chart | HeatMap, ...] = ()
-        self._row = ipywidgets.HBox(layout={"flex_flow": "row wrap", "overflow": "hidden"})
-        self.table = Table([metric for metric in metrics if metric.group == group], link)
-        super().__init__([self._row, self.table])
+        self._metrics = [metric for metric in metrics if metric.group == group]
+        self._link = link
+        super().__init__(**traits)
         self.add_class("perfmon-section")
+
+    @cached_property
+    def table(self) -> Table:
+        """The legend of the charts; as they are, made when the section is shown for the first time."""
+        return Table(self._metrics, self._link)
 
     def show(self, history: pd.DataFrame, errors: Mapping[str, str], spans: Sequence[Span] = ()) -> None:
         """Draw the history up to its newest row: a message per chart, one for the table, one for spans."""
@@ -67,11 +76,12 @@ class Section(ipywidgets.VBox):
             self._shading.show(spans, now)
             for chart in self.charts:
                 chart.show(rows, now)
-            values = rows.of(self._columns)
+            values = rows.of([metric.name for metric in self._metrics])
             newest = _last_values(values) if self._holds_values else values[-1]
             self.table.show(values, rows.seconds, newest, now, errors)
-        if not self._row.children:  # after there is something to draw
-            self._row.children = self.charts
+        if not self.children:  # after there is something to draw
+            row = ipywidgets.HBox(self.charts, layout={"flex_flow": "row wrap", "overflow": "hidden"})
+            self.children = (row, self.table)
         if len(history) > 1:  # else there is no line yet
             self.newest = now
 

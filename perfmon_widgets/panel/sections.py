@@ -35,6 +35,7 @@ class Sections(ipywidgets.Accordion):
         self._window = window
         self._window_is_new = False  # since the open section was drawn
         self._groups = groups(monitor.metrics)
+        self._layout_of_each = ipywidgets.Layout()
         self._sections = {name: self._section(name) for name in self._groups}
         super().__init__(
             children=tuple(self._sections.values()),
@@ -44,7 +45,8 @@ class Sections(ipywidgets.Accordion):
         self.add_class("perfmon-advanced")
 
     def _section(self, group: str) -> Section:
-        return Section(group, self._monitor.metrics, self._window, self._link)
+        layout = self._layout_of_each  # one for all: a notebook stores each
+        return Section(group, self._monitor.metrics, self._window, self._link, layout=layout)
 
     @property
     def open_group(self) -> str | None:
@@ -93,7 +95,7 @@ class Sections(ipywidgets.Accordion):
             self.children = tuple(self._sections.values())
             self.titles = [title_of(name) for name in self._groups]
         if former is not None:
-            for widget in parts_of(former) - parts_of(self):
+            for widget in parts_of(former) - parts_of(self, self._link):
                 widget.close()
 
     def set_window(self, seconds: float) -> None:

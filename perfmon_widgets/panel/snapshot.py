@@ -28,7 +28,8 @@ from perfmon_widgets.views.text import format_value
 if TYPE_CHECKING:
     import pandas as pd
 
-_POINTS, _POINTS_OF_A_CHART = 80, 150
+# More would be seen, but each point of a line takes 14 bytes of the notebook, every time it is saved.
+_POINTS, _POINTS_OF_A_CHART = 40, 60
 _RADIUS = 11  # pixels of a ring
 _COLORS = {"normal": "#3d8fd1", "warning": "#e08214", "critical": "#d9482b"}
 # After drawing the charts took t seconds, they are not drawn again for this many times t: they must not slow

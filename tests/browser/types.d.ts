@@ -64,6 +64,8 @@ interface KernelFuture {
 
 /** What a page knows about a panel. */
 interface PageState {
+  /** The module gauge.js, once a gauge has asked for it. */
+  gauge?: Promise<any>;
   /** A name of the page that it made up itself. */
   page: string;
   /** How many views it has of any part of the panel. */

@@ -326,7 +326,9 @@ def test_scripts_and_styles_are_files_of_the_package_and_need_no_network():
     for path in paths:
         text = path.read_text()
         assert "http" not in text.replace("http://www.w3.org/2000/svg", ""), path
-        assert "import(" not in text, path
+        assert "import(" not in text.replace("import(address)", ""), path
+        if "import(address)" in text:  # that of a text which came with the link
+            assert 'const address = URL.createObjectURL(new Blob([link.get("gauge")]' in text
 
 
 def test_the_button_has_a_representation_that_is_the_same_each_time():

@@ -36,6 +36,7 @@ from perfmon_widgets.metrics import Sample, unit_of
 from perfmon_widgets.panel import former
 from perfmon_widgets.panel import panel as panel_module
 from perfmon_widgets.panel.gauge import Gauge
+from perfmon_widgets.panel.link import script
 from perfmon_widgets.panel.section import Section
 from perfmon_widgets.panel.snapshot import charts
 from perfmon_widgets.panel.verdict import Verdict
@@ -895,6 +896,31 @@ def test_a_panel_that_becomes_an_output_has_the_newest_values(monitor, wire, in_
     in_kernel.display(panel)
     assert gauges(panel)["CPU"]["value"] == monitor.latest.values["cpu_percent"]
     panel.close()
+
+
+def test_a_notebook_stores_the_scripts_of_the_panel_once(show, monitor, wire):
+    """Issue 17: of 200 kB of a notebook with one panel, 109 kB were scripts stored ten times over."""
+    panel = show(monitor)
+    monitor.sample()
+    stored = [widget.get_state() for widget in parts(panel)] + [panel._link.get_state()]
+    scripts = [state[name] for state in stored for name in ("_esm", "_css", "gauge") if name in state]
+    assert sum(map(len, scripts)) < 25_000
+    long = [line for script in scripts for line in script.splitlines() if len(line) > 60]
+    assert len(long) - len(set(long)) < 30  # the few lines that find the link
+
+
+def test_scripts_are_sent_without_comments_and_indentation():
+    text = script("shared.js", "gauge.js") + script("panel.css", "gauge.css")
+    assert not re.search(r"/\*|\*/|^\s*//|^\s|^$", text.rstrip("\n"), re.MULTILINE)
+    assert "export default { render };" in text
+    assert "http://www.w3.org/2000/svg" in script("table.js")
+
+
+def test_a_section_that_was_never_opened_is_stored_as_nothing(panel, monitor, wire):
+    monitor.sample()
+    assert [len(section.children) for section in panel.advanced.children] == [0] * len(SECTIONS)
+    wire.set(panel.advanced, selected_index=1)
+    assert [len(section.children) for section in panel.advanced.children].count(2) == 1
 
 
 def test_in_a_terminal_the_panel_is_aligned_lines_of_values(panel, monitor, machine):
