@@ -86,7 +86,8 @@ class Table(anywidget.AnyWidget):
 
         ``values`` has the shape (rows, metrics); ``seconds`` says how many seconds each row stands for.
         """
-        numbers = np.column_stack([now, statistics.mean(values, seconds), statistics.maximum(values)])
+        peaks = statistics.with_peaks(statistics.maximum(values), [metric.name for metric in self._metrics])
+        numbers = np.column_stack([now, statistics.mean(values, seconds), peaks])
         cells = [
             [format_value(value, metric.unit) for value in row]
             for metric, row in zip(self._metrics, numbers.tolist(), strict=True)

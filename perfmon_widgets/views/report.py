@@ -43,7 +43,7 @@ def summary(history: pd.DataFrame, since: datetime | float | None = None) -> Rep
             newest,
             statistics.mean(values, seconds),
             statistics.minimum(values),
-            statistics.maximum(values),
+            statistics.with_peaks(statistics.maximum(values), list(history.columns)),
             statistics.percentile_95(values, seconds),
         ]
     )
@@ -103,6 +103,8 @@ def span_costs(
     table = np.full((len(starts), len(units), len(PER_SPAN)), np.nan)
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
         table[number] = statistics.span_statistics(times, seconds, values, start, end)
+    most = PER_SPAN.index("max")
+    table[..., most] = statistics.with_peaks(table[..., most], list(units))
     columns = pd.MultiIndex.from_product([list(units), PER_SPAN], names=[METRIC, "statistic"])
     costs: Report = Report(table.reshape(len(starts), len(columns)), index=index, columns=columns)
     costs.attrs["units"] = dict(units)

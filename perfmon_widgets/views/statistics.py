@@ -13,6 +13,7 @@ for rates and shares, which the collectors measure over just that time, and clos
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,9 @@ from perfmon_widgets.metrics import Sample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+PEAKS = {"process_ram_bytes": "process_ram_peak_bytes"}
+"""For a column the one with its highest values between samples: its maximum is the higher of the two."""
 
 RIGHT_AFTER = 0.02
 """Seconds after the end of a span within which the next row still belongs to it.
@@ -83,6 +87,16 @@ def maximum(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The largest value of each column."""
     largest = np.max(np.where(np.isfinite(values), values, -np.inf), axis=0, initial=-np.inf)
     return np.where(np.isneginf(largest), np.nan, largest)
+
+
+def with_peaks(maxima: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.float64]:
+    """The maximum of each of these columns, also between samples where that is known (``PEAKS``)."""
+    raised: NDArray[np.float64] = maxima.copy()
+    for name, peak in PEAKS.items():
+        if name in names and peak in names:
+            at = names.index(name)
+            raised[..., at] = np.fmax(maxima[..., at], maxima[..., names.index(peak)])
+    return raised
 
 
 def percentile_95(values: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -217,8 +231,10 @@ class Totals:
         return self._columns.get(column, _MISSING).mean
 
     def peak(self, column: str) -> float:
-        """Its largest value after the first sample; NaN if it has none."""
-        return self._columns.get(column, _MISSING).largest
+        """Its largest value after the first sample, also between samples (``PEAKS``); NaN if it has none."""
+        largest = self._columns.get(column, _MISSING).largest
+        between = self._columns.get(PEAKS.get(column, ""), _MISSING).largest
+        return between if between > largest else largest
 
     def integral(self, column: str) -> float:
         """What a rate per second adds up to; NaN if it has no value."""

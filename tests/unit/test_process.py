@@ -60,12 +60,13 @@ def sleeping_fork(function: Callable[[], object]) -> Iterator[int]:
         os.close(writer)
 
 
-def test_it_is_a_collector_of_four_numbers():
+def test_it_is_a_collector_of_five_numbers():
     made = ProcessCollector()
     assert isinstance(made, Collector)
     assert [metric.name for metric in made.metrics] == [
         "process_cpu_percent",
         "process_ram_bytes",
+        "process_ram_peak_bytes",
         "process_read_bytes_per_second",
         "process_write_bytes_per_second",
     ]

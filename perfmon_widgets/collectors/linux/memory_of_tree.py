@@ -37,6 +37,8 @@ class MemoryOfTree:
         self._root, self._folder = root, folder
         self._sizes = SystemFile(folder / "statm")
         self._huge = HugePages(folder)
+        self.resident = 0.0
+        """Resident bytes of the root in the last reading."""
         self._holdings: dict[int, Holding] = {}
         self._trunk: Holding | None = None  # of the root
         self._surveying = Allowance(shares=20)
@@ -44,7 +46,8 @@ class MemoryOfTree:
     def read(self, members: Mapping[int, Member]) -> float:
         """Return the bytes that all hold together, with the descendants as they were last read."""
         size, resident, shared, _ = self._sizes.read().split(None, 3)
-        held = float(int(resident) * PAGE) + self._huge.read(size)
+        self.resident = float(int(resident) * PAGE)
+        held = self.resident + self._huge.read(size)
         if not members:
             self._holdings.clear()
             self._trunk = None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from perfmon_widgets.collectors.linux.jupyterhub import capacity
 from perfmon_widgets.collectors.linux.limits import Allowed, Limits
+from perfmon_widgets.collectors.linux.peak import Peak
 from perfmon_widgets.collectors.linux.processes import PROC, own_number
 from perfmon_widgets.collectors.linux.traffic import Traffic
 from perfmon_widgets.collectors.linux.tree import Tree
@@ -34,6 +35,14 @@ METRICS = (
         role="headline",
         help="Memory of this process and its descendants; pages that they share count once.",
         source="/proc/self/statm, HugetlbPages in status; /proc/<child>/stat, statm and samples of pagemap",
+    ),
+    Metric(
+        name="process_ram_peak_bytes",
+        unit="bytes",
+        group="process",
+        label="peak RAM of this process",
+        help="The most memory since the sample before; also between the two, if it is the most so far.",
+        source="getrusage or VmHWM in /proc/<pid>/status for this process; its descendants as sampled",
     ),
     Metric(
         name="process_read_bytes_per_second",
@@ -80,12 +89,17 @@ class ProcessCollector:
         self._forked = False
         root = own_number(self._proc) if self._other is None else self._other
         self._tree = Tree(root, self._proc)
+        self._peak: Peak | None = None
         self._traffic: Traffic | None = None
         self._uncounted: dict[str, str] = {}
         try:
             self._traffic = Traffic(self._tree)
         except OSError as error:
             self._uncounted = dict.fromkeys(_TRAFFIC, f"the OS kernel does not count this ({error})")
+        try:
+            self._peak = Peak(self._tree.folder, is_this_process=self._tree.is_this_process)
+        except OSError as error:
+            self._uncounted["process_ram_peak_bytes"] = f"the OS kernel does not count this ({error})"
         self.errors = dict(self._uncounted)
         self._backlog = Backlog()
         self._refresh(self._limits.now())
@@ -120,9 +134,13 @@ class ProcessCollector:
         self.errors = dict(self._uncounted)
         share = self._backlog.percent(busy, self._tree.passed, self._capacity)
         values = {"process_cpu_percent": share, "process_ram_bytes": memory}
+        if self._peak is not None:
+            resident = self._tree.memory.resident
+            values["process_ram_peak_bytes"] = memory + self._peak.read(resident) - resident
         if not memory:  # another process that has ended, and whose parent has not yet waited for it
-            values["process_ram_bytes"] = math.nan
-            self.errors["process_ram_bytes"] = _ENDED
+            for name in ("process_ram_bytes", "process_ram_peak_bytes"):
+                values[name] = math.nan
+                self.errors[name] = _ENDED
         values.update(self._read_traffic())
         return values
 

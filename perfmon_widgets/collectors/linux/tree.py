@@ -41,10 +41,10 @@ class Tree:
 
     def __init__(self, root: int, proc: Path = PROC) -> None:
         self._root, self._proc = root, proc
-        self._is_this_process = root == own_number(proc)
-        self.folder = proc / ("self" if self._is_this_process else str(root))
-        self._statistics = None if self._is_this_process else SystemFile(self.folder / "stat")
-        self._memory = MemoryOfTree(root, self.folder)
+        self.is_this_process = root == own_number(proc)
+        self.folder = proc / ("self" if self.is_this_process else str(root))
+        self._statistics = None if self.is_this_process else SystemFile(self.folder / "stat")
+        self.memory = MemoryOfTree(root, self.folder)
         self.members: dict[int, Member] = {}
         """The descendants by their number in /proc, parents before their children; not to be changed."""
         self.passed = math.nan
@@ -85,7 +85,7 @@ class Tree:
         # What was assumed too high is taken from the next readings.
         self._used = max(self._used, self._own() + others)
         self.passed, self._at = now - self._at, now
-        return self._rate.update(self._used, now), self._memory.read(self.members)
+        return self._rate.update(self._used, now), self.memory.read(self.members)
 
     def waited_for(self) -> int:
         """Return the CPU time of the descendants that the root has waited for, in µs."""
