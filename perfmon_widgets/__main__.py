@@ -7,6 +7,7 @@ import contextlib
 import math
 import os
 import shlex
+import signal
 import sys
 import textwrap
 import threading
@@ -86,9 +87,12 @@ def _run(words: Sequence[str], csv: str | None, interval: float) -> int:
     # Before the other imports, since some of them start threads: a process with threads must not fork.
     command = Command(words)
     from perfmon_widgets.collectors import default_collectors  # noqa: PLC0415
+    from perfmon_widgets.collectors.linux.oom_kills import OomKills  # noqa: PLC0415
     from perfmon_widgets.core.monitor import PerformanceMonitor  # noqa: PLC0415
     from perfmon_widgets.views.statistics import Totals  # noqa: PLC0415
 
+    kills = OomKills()
+    kills_before = kills.read()
     monitor = PerformanceMonitor(default_collectors(root=command.pid), interval=interval)
     totals = Totals()
     monitor.on_sample(totals.add)
@@ -111,12 +115,14 @@ def _run(words: Sequence[str], csv: str | None, interval: float) -> int:
         _say(error.strerror)
         return _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_RUN
     command.wait()
-    took = time.monotonic() - started
+    ended, took = time.time(), time.monotonic() - started
     if totals.count < 2 or time.monotonic() - totals.newest > _TOO_SOON:
         monitor.sample()
     monitor.stop()
     result = command.result()
-    lines = [_first_line(words, took, result), *_table(totals, monitor.metrics), *_about_log(monitor)]
+    rise = kills.read() - kills_before
+    why = _why_killed(result, monitor, ended, rise, of_machine=kills.of_machine)
+    lines = [_first_line(words, took, result), *why, *_table(totals, monitor.metrics), *_about_log(monitor)]
     _say("\n".join(lines))
     return result.exit_code
 
@@ -133,6 +139,30 @@ def _first_line(words: Sequence[str], took: float, result: Result) -> str:
         f"{name} ended with exit code {result.exit_code} after {format_duration(took)}: "
         f"{format_duration(result.cpu_seconds)} of CPU time{ram}"
     )
+
+
+def _why_killed(
+    result: Result, monitor: PerformanceMonitor, ended: float, rise: float, *, of_machine: bool
+) -> list[str]:
+    """Return a line that says what killed the command; nothing if it ended by itself, or by Ctrl+C.
+
+    ``ended`` is when it did, in Unix seconds: later samples do not show its memory. ``rise``: by how much the
+    count of OOM kills has risen meanwhile. A shell that runs the command for us ends by itself, with the exit
+    code 137, when the command is killed.
+    """
+    from perfmon_widgets.views.death import Evidence, judge  # noqa: PLC0415 - not before the fork
+
+    killed = result.exit_code == 128 + signal.SIGKILL
+    if result.signal == signal.SIGINT or not (result.signal or (killed and rise > 0)):
+        return []
+    moments, values = monitor.rows
+    times = [microseconds / 1e6 for microseconds in moments.astype(int).tolist()]
+    times = [at for at in times if at < ended] or times
+    columns = [column.tolist()[: len(times)] for column in values.T]
+    series = {metric.name: column for metric, column in zip(monitor.metrics, columns, strict=False)}
+    status = -(result.signal or signal.SIGKILL)
+    evidence = Evidence.of(times, series, rise, of_machine=of_machine, exit_status=status)
+    return [f"why: {judge(evidence, None, (), times, series).evidence}"]
 
 
 def _table(totals: Totals, metrics: Sequence[Metric]) -> list[str]:

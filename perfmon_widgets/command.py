@@ -33,6 +33,8 @@ class Result(NamedTuple):
 
     exit_code: int
     """Its own, or 128 plus the number of the signal that ended it."""
+    signal: int
+    """The number of the signal that ended it; 0 if it ended by itself."""
     cpu_seconds: float
     """CPU time of all together."""
     ram_bytes: float
@@ -135,6 +137,7 @@ class Command:
         ram_bytes = used.ru_maxrss * 1024.0
         return Result(
             code if code >= 0 else 128 - code,
+            max(-code, 0),
             used.ru_utime + used.ru_stime,
             ram_bytes if ram_bytes > self._copied else math.nan,
         )

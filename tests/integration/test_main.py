@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from fakes.clocks import Clocks
+from fakes.real_group import RealGroup
 
 from perfmon_widgets import read_csv
 from perfmon_widgets.__main__ import _table
@@ -535,3 +537,62 @@ def _wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+# -- why it was killed -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("KILL", "no OOM kill was counted: somebody killed it (SIGKILL, signal 9)"),
+        ("SEGV", "no OOM kill was counted: compiled code crashed (SIGSEGV, signal 11)"),
+        ("TERM", "no OOM kill was counted: somebody killed it (SIGTERM, signal 15)"),
+    ],
+)
+def test_a_command_that_is_killed_is_explained(name, words):
+    (line,) = [
+        line
+        for line in run("--", "sh", "-c", f"kill -{name} $$").stderr.splitlines()
+        if line.startswith("why: ")
+    ]
+    assert line.endswith(words)
+    assert line.startswith("why: RAM ")
+
+
+@pytest.mark.parametrize("code", ["exit 3", "exit 137", "kill -INT $$"])
+def test_a_command_that_ends_by_itself_or_by_ctrl_c_needs_no_explanation(code):
+    assert "why: " not in run("--", "sh", "-c", code).stderr
+
+
+# It runs in a control group; what `run` says goes to standard output.
+IN_GROUP = """
+import os, runpy, sys
+os.dup2(1, 2)
+sys.argv = ["perfmon_widgets", "run", "--interval", "0.1", "--", *sys.argv[1:]]
+runpy.run_module("perfmon_widgets", run_name="__main__")
+"""
+FILL = "import time\nkept = []\nwhile True: kept.append(b'x' * 4_000_000), time.sleep(0.01)"
+
+
+@pytest.mark.parametrize("shell", [False, True])
+def test_a_command_that_runs_out_of_memory_is_explained(shell):
+    """Also behind a shell, which ends by itself then, with the exit code 137."""
+    try:
+        group = RealGroup(f"perfmon-test-{os.getpid()}")
+    except OSError as error:
+        pytest.skip(f"this user may not make control groups here ({error})")
+    command = [sys.executable, "-c", FILL]
+    if shell:
+        command = ["sh", "-c", f"{shlex.join(command)}; exit $?"]
+    try:
+        group.limit_memory(256 * MIB)
+        with group.running(IN_GROUP, *command) as program:
+            said = program.stdout.read()
+    finally:
+        group.remove()
+    assert "ended with exit code 137 after" in said
+    (line,) = [line for line in said.splitlines() if line.startswith("why: ")]
+    assert line.startswith("why: RAM ")
+    assert "of 256 MiB, +" in line
+    assert line.endswith("the OS kernel's count of OOM kills rose: killed for want of memory")
