@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from perfmon_widgets.clocks import time
 
@@ -13,13 +13,12 @@ _SIZE = 2**20
 _WORK, _PAUSE = 5e-4, 1e-4
 
 
-def gather(parts: Iterable[bytes]) -> list[bytes]:
-    """Return the parts, joined to about a megabyte each. Takes a fifth longer than without the pauses.
+def paced(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the parts, joined to about a megabyte each. Takes a fifth longer than without the pauses.
 
     Each part should take less than a millisecond to make. They are not joined to one: a single call that
     copies 150 MB would hold up every other thread for as long as that takes.
     """
-    gathered: list[bytes] = []
     waiting: list[bytes] = []
     size = 0
     worked = time.perf_counter()
@@ -27,11 +26,11 @@ def gather(parts: Iterable[bytes]) -> list[bytes]:
         waiting.append(part)
         size += len(part)
         if size >= _SIZE:
-            gathered.append(b"".join(waiting))
+            yield b"".join(waiting)
             waiting.clear()
             size = 0
         if time.perf_counter() - worked > _WORK:
             time.sleep(_PAUSE)
             worked = time.perf_counter()
-    gathered.append(b"".join(waiting))
-    return gathered
+    if waiting:
+        yield b"".join(waiting)

@@ -21,6 +21,8 @@ class _Question(NamedTuple):
     answer: asyncio.Future[Response | None]
     probe: asyncio.TimerHandle
     """Sends the second request; cancelled when the kernel confirms that it has received the first."""
+    parts: list[bytes]
+    """What has come of a long body."""
 
 
 class ControlChannel:
@@ -37,21 +39,21 @@ class ControlChannel:
     async def ask(self, request: Request, timeout: float) -> Response | None:
         """Return the kernel's response; None if the kernel does not know this kind of request.
 
-        Raises ConnectionError, with the reason, if the kernel has no address or does not answer within
-        ``timeout`` seconds.
+        Raises ConnectionError, with the reason, if the kernel has no address, or sends neither an answer nor
+        a part of one within ``timeout`` seconds.
         """
         kernel: Any = self._kernel()
         self._connect(kernel)
-        content = {**request._asdict(), "query": dict(request.query), "body": None, "parts": True}
-        message = kernel.session.msg("perfmon_request", content)
+        content = {**request._asdict(), "query": dict(request.query), "body": None}
+        message = kernel.session.msg("perfmon_request", content, metadata={"parts": True})
         message["buffers"] = [request.body]
         identity = message["header"]["msg_id"]
         loop = asyncio.get_running_loop()
-        question = _Question(loop.create_future(), loop.call_later(_PROBE_AFTER, self._probe, identity))
+        question = _Question(loop.create_future(), loop.call_later(_PROBE_AFTER, self._probe, identity), [])
         self._questions[identity] = question
         try:
             kernel.session.send(self._stream, message)
-            return await asyncio.wait_for(question.answer, timeout)
+            return await _answered(question, timeout)
         except asyncio.TimeoutError:
             if not question.probe.cancelled():
                 # The connection may be broken. Requests that wait in it must not be sent later.
@@ -97,9 +99,11 @@ class ControlChannel:
             return
         if reply["msg_type"] == "perfmon_reply":
             content = reply["content"]
-            parts = [bytes(buffer) for buffer in reply["buffers"]]
-            body = parts[0] if len(parts) == 1 else parts
+            body = bytes(reply["buffers"][0]) or question.parts or b""
             question.answer.set_result(Response(content["status"], content["content_type"], body))
+        elif reply["msg_type"] == "perfmon_part":
+            question.probe.cancel()
+            question.parts.append(bytes(reply["buffers"][0]))
         elif reply["msg_type"] == "perfmon_heard":
             question.probe.cancel()
         elif not question.probe.cancelled():
@@ -122,3 +126,16 @@ class ControlChannel:
     def _close_unused(self) -> None:
         if not self._questions:
             self._close()
+
+
+async def _answered(question: _Question, timeout: float) -> Response | None:
+    """Return the answer; raises TimeoutError after so many seconds in which no part of it has come."""
+    while True:
+        before = len(question.parts)
+        try:
+            # Shielded, since the answer must not be cancelled while its parts are coming.
+            return await asyncio.wait_for(asyncio.shield(question.answer), timeout)
+        except asyncio.TimeoutError:
+            if len(question.parts) == before:
+                question.answer.cancel()
+                raise

@@ -41,7 +41,8 @@ def answer_requests() -> None:
 
     The content of a request has the fields of ``web.request.Request``; its first buffer is the body. The
     answer is a ``perfmon_reply``: its content has the status and the content type, its buffer is the body. If
-    the request has ``"parts": true``, a long body comes in several buffers, which are to be joined.
+    the metadata of the request has ``"parts": true``, the parts of a long body come before that, each in a
+    ``perfmon_part``.
     Before an answer that may take long comes a ``perfmon_heard``, so that the client can distinguish a slow
     answer from a kernel that does not know this kind of request.
     """
@@ -120,9 +121,10 @@ class _Requests:
 
         def reply(response: Response) -> None:
             content = {"status": response.status, "content_type": response.content_type}
-            # Servers of older versions read one buffer.
-            parts = response.parts if message["content"].get("parts") is True else [response.body]
-            self._send("perfmon_reply", content, identity, message, *parts)
+            self._send("perfmon_reply", content, identity, message, response.body)
+
+        def send(part: bytes) -> None:
+            self._stream.io_loop.add_callback(self._send, "perfmon_part", {}, identity, message, part)
 
         request = _request(message)
         if request is None:
@@ -133,7 +135,10 @@ class _Requests:
             self._send("perfmon_heard", {}, identity, message)
             self._background = self._background or Background()
             self._background.answer(
-                _monitor(), request, lambda response: self._stream.io_loop.add_callback(reply, response)
+                _monitor(),
+                request,
+                lambda response: self._stream.io_loop.add_callback(reply, response),
+                send if _takes_parts(message) else None,
             )
 
     def _send(
@@ -167,6 +172,12 @@ def _request(message: dict[str, Any]) -> Request | None:
     method, path, content_type = texts
     body = bytes(message["buffers"][0]) if message["buffers"] else b""
     return Request(method, path, query, body, content_type)
+
+
+def _takes_parts(message: dict[str, Any]) -> bool:
+    """Whether the client takes a long body in parts; servers of older versions expect one body."""
+    metadata = message["metadata"]
+    return isinstance(metadata, dict) and metadata.get("parts") is True
 
 
 def _monitor() -> Monitor | None:

@@ -81,11 +81,12 @@ class _Handler(APIHandler):
         except Refusal as refusal:
             response = refusal.response
         self._head(path, response)
-        if len(response.parts) == 1:
-            self.finish(response.body, set_content_type=response.content_type)
+        if isinstance(response.content, bytes):
+            self.finish(response.content, set_content_type=response.content_type)
             return
-        self.set_header("Content-Length", str(response.length))
-        for part in response.parts:
+        parts = [*response.parts]
+        self.set_header("Content-Length", str(sum(map(len, parts))))
+        for part in parts:
             self.write(part)
             await self.flush()  # waits for a client that reads slowly
         self.finish(set_content_type=response.content_type)

@@ -27,8 +27,17 @@ class Background:
         self._reading = threading.Lock()
         self._writing = threading.Lock()
 
-    def answer(self, monitor: Monitor | None, request: Request, reply: Callable[[Response], object]) -> None:
+    def answer(
+        self,
+        monitor: Monitor | None,
+        request: Request,
+        reply: Callable[[Response], object],
+        send: Callable[[bytes], object] | None = None,
+    ) -> None:
         """Return at once; call ``reply`` with the response later, on another thread.
+
+        With ``send``, that is called with each part of a long body as soon as the part is made, and the
+        response has an empty body then.
 
         It is 503 if the request before has taken too long, or if no thread can be started.
         """
@@ -37,7 +46,7 @@ class Background:
         def work() -> None:
             if lock.acquire(timeout=_TIMEOUT):
                 try:
-                    response = api.answer(monitor, request)
+                    response = _made(monitor, request, send)
                 finally:
                     lock.release()
             else:
@@ -48,6 +57,21 @@ class Background:
             threading.Thread(target=work, name="perfmon-request", daemon=True).start()
         except RuntimeError:
             reply(_busy("no thread can be started"))
+
+
+def _made(monitor: Monitor | None, request: Request, send: Callable[[bytes], object] | None) -> Response:
+    """Return the response with all parts of its body made, or sent."""
+    response = api.answer(monitor, request)
+    if isinstance(response.content, bytes):
+        return response
+    try:
+        if send is None:
+            return response._replace(content=[*response.parts])
+        for part in response.parts:
+            send(part)
+    except Exception:  # noqa: BLE001 - api.failed() logs it
+        return api.failed(request)
+    return response._replace(content=b"")
 
 
 def _busy(reason: str) -> Response:

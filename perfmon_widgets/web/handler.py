@@ -131,21 +131,26 @@ class _Handler(httputil.HTTPMessageDelegate):
         self._answered = True
         if self._stream.closed():
             return
-        if requests.unsent and requests.unsent + response.length > _MAX_UNSENT:
+        parts = [*response.parts]
+        size = sum(map(len, parts))
+        if requests.unsent and requests.unsent + size > _MAX_UNSENT:
             response = Refusal(503, "busy: earlier responses are still being read; try again later").response
+            parts = [response.body]
+            size = len(parts[0])
         if 400 <= response.status < 500:
             requests.refusals.add(f"status {response.status}")
         headers = httputil.HTTPHeaders(_HEADERS | api.headers(self._request.path, response))
-        headers["Content-Length"] = str(response.length)
+        headers["Content-Length"] = str(size)
         if response.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         reason = http.HTTPStatus(response.status).phrase
         start_line = httputil.ResponseStartLine("HTTP/1.1", response.status, reason)
-        parts = [] if self._request.method == "HEAD" else response.parts
+        if self._request.method == "HEAD":
+            parts, size = [], 0
         self._connection.write_headers(start_line, headers)
         for part in parts:
             self._connection.write(part)
-        self._watch(sum(map(len, parts)))
+        self._watch(size)
         self._connection.finish()
 
     def _watch(self, size: int) -> None:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,23 +47,18 @@ class Response(NamedTuple):
 
     status: int
     content_type: str
-    content: bytes | Sequence[bytes]
-    """The body, or the parts of a long one."""
+    content: bytes | Iterable[bytes]
+    """The body; or the parts of a long one, which may be made while they are read, and only once."""
 
     @property
-    def parts(self) -> Sequence[bytes]:
+    def parts(self) -> Iterable[bytes]:
         """The body in parts."""
         return [self.content] if isinstance(self.content, bytes) else self.content
 
     @property
     def body(self) -> bytes:
-        """The whole body; to be avoided for one in parts."""
+        """The whole body; to be avoided for a long one."""
         return self.content if isinstance(self.content, bytes) else b"".join(self.content)
-
-    @property
-    def length(self) -> int:
-        """The bytes of the body."""
-        return sum(map(len, self.parts))
 
 
 class Refusal(Exception):  # noqa: N818 - it is one

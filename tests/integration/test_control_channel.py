@@ -206,3 +206,39 @@ async def test_the_connection_is_kept_for_a_while_and_then_closed(
         await asyncio.sleep(pause)
         assert connection.closed() == bool(pause)
     assert senders[0] == senders[1] != senders[2]
+
+
+async def test_a_long_body_comes_in_parts(kernel: FakeKernel, channel: ControlChannel) -> None:
+    answer = asked(channel)
+    heard = await kernel.hear()
+    assert heard.message["metadata"] == {"parts": True}
+    for part in (b"one ", b"two ", b"three"):
+        await kernel.reply(heard, part, "perfmon_part")
+    await kernel.reply(heard)
+    response = await answer
+    assert (response.status, [*response.parts]) == (200, [b"one ", b"two ", b"three"])
+
+
+async def test_an_error_after_some_parts_replaces_them(kernel: FakeKernel, channel: ControlChannel) -> None:
+    answer = asked(channel)
+    heard = await kernel.hear()
+    await kernel.reply(heard, b"one ", "perfmon_part")
+    await kernel.reply(heard, b"an error")
+    assert (await answer).body == b"an error"
+
+
+async def test_the_timeout_counts_from_the_last_part(kernel: FakeKernel, channel: ControlChannel) -> None:
+    """A long history takes longer than the whole timeout, and used to be refused."""
+    timeout = 2.0  # much longer than a busy machine takes for a part
+    answer = asked(channel, timeout=timeout)
+    heard = await kernel.hear()
+    await kernel.reply(heard, kind="perfmon_heard")
+    for _ in range(6):
+        await asyncio.sleep(timeout / 4)
+        await kernel.reply(heard, b"part", "perfmon_part")
+    await kernel.reply(heard)
+    assert (await answer).body == 6 * b"part"
+    late = asked(channel, timeout=timeout)
+    await kernel.reply(await kernel.hear(), b"part", "perfmon_part")
+    with pytest.raises(ConnectionError, match="no answer within 2 seconds"):
+        await late

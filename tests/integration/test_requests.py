@@ -235,3 +235,33 @@ def test_without_a_panel_a_widget_message_is_the_kernels_own(tmp_path):
     assert set(kernel.replies(last)) == {last}
     kernel.shut_down()
     assert "UNKNOWN CONTROL MESSAGE TYPE: 'comm_msg'" in kernel.errors.read_text()
+
+
+# -- long answers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_a_long_history_comes_in_parts_where_the_client_takes_them(kernel, kind):
+    kernel.execute(
+        "import perfmon_widgets.core.parts, perfmon_widgets.web.api\n"
+        "perfmon_widgets.core.parts._SIZE = 1000\n"
+        "perfmon_widgets.web.api._FEW_VALUES = 0\n"
+        "for _ in range(20): monitor.sample()\n"
+    )
+    content = READ | {"path": "/api/performance/history", "query": {"format": kind}}
+    bodies = []
+    for metadata in (b"{}", b'{"parts": true}', b"[]"):
+        request = kernel.ask_raw("perfmon_request", content, metadata=metadata)
+        parts = []
+        while True:
+            reply = kernel._client.get_control_msg(timeout=20)
+            if reply["parent_header"].get("msg_id") != request:
+                continue
+            if reply["msg_type"] == "perfmon_part":
+                parts.append(bytes(reply["buffers"][0]))
+            if reply["msg_type"] == "perfmon_reply":
+                break
+        assert reply["content"]["status"] == 200
+        assert (len(parts) > 1) == (metadata == b'{"parts": true}')
+        bodies.append(b"".join(parts) + bytes(reply["buffers"][0]))
+    assert len({*bodies}) == 1

@@ -105,10 +105,10 @@ def test_a_history_that_is_made_in_parts_is_the_same(
 ) -> None:
     for _ in range(10):
         monitor.sample()
-    whole = get(monitor, HISTORY)
+    whole = get(monitor, HISTORY).body
     for most in (1, 3, 5, 10):
         monkeypatch.setattr(api, "_VALUES_AT_ONCE", most)
-        assert get(monitor, HISTORY) == whole
+        assert get(monitor, HISTORY).body == whole
 
 
 def test_since_is_what_comes_after(monitor: PerformanceMonitor) -> None:
@@ -621,3 +621,21 @@ def test_findings_are_those_of_the_monitor(monitor, monkeypatch):
         ]
     }
     message(api.answer(monitor, api.Request("POST", FINDINGS, {}, b"{}", "application/json")), 405)
+
+
+def test_a_long_history_is_made_while_it_is_read(
+    monitor: PerformanceMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(10):
+        monitor.sample()
+    for kind in ("json", "csv"):
+        whole = get(monitor, HISTORY, format=kind).content
+        with monkeypatch.context() as patch:
+            patch.setattr(api, "_FEW_VALUES", 0)
+            patch.setattr("perfmon_widgets.core.parts._SIZE", 100)
+            patch.setattr("perfmon_widgets.core.csv_log._LINES_AT_ONCE", 3)
+            long = get(monitor, HISTORY, format=kind)
+            assert not isinstance(long.content, bytes)
+            parts = [*long.parts]
+        assert len(parts) > 1
+        assert b"".join(parts) == whole

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 
-from perfmon_widgets.core.parts import gather
+from perfmon_widgets.core.parts import paced
 
 
 def test_small_parts_are_joined_and_large_ones_are_not():
     parts = [b"%7d\n" % number for number in range(300_000)]
-    gathered = gather(parts)
+    gathered = [*paced(parts)]
     assert b"".join(gathered) == b"".join(parts)
     assert len(gathered) == 3
     assert {len(part) // 2**20 for part in gathered[:-1]} == {1}
 
 
-def test_nothing_is_one_empty_part():
-    assert gather([]) == [b""]
+def test_of_nothing_there_are_no_parts():
+    assert [*paced([])] == []
 
 
 def test_the_work_is_interrupted_by_pauses(monkeypatch):
@@ -30,5 +30,5 @@ def test_the_work_is_interrupted_by_pauses(monkeypatch):
                 pass
             yield b""
 
-    gather(working())
+    assert [*paced(working())] == [b""]
     assert len(pauses) == 10

@@ -12,7 +12,7 @@ import anywidget
 import ipywidgets
 import traitlets
 
-from perfmon_widgets.core.parts import gather
+from perfmon_widgets.core.parts import paced
 from perfmon_widgets.panel.controls import Control
 from perfmon_widgets.panel.link import Link, script
 
@@ -64,7 +64,7 @@ def export_csv(monitor: Monitor, link: Link) -> Control:
         def work() -> None:
             try:
                 with one_at_a_time:
-                    button.send_file(request, gather(monitor.log.export_parts()))
+                    button.send_file(request, [*paced(monitor.log.export_parts())])
             except Exception as error:  # noqa: BLE001 - listed in ``monitor.errors``
                 monitor.call_soon(partial(_raise, error), name)
 
