@@ -198,3 +198,36 @@ def test_a_limit_that_is_changed_is_found_without_a_restart(made, tmp_path):
     seconds = found["after"]["seconds"] - found["first"]["seconds"]
     assert seconds / (found["after"]["clock"] - found["first"]["clock"]) < 0.2
     assert found["values"]["cpu_throttled_percent"] > 20  # so little is used up even on a busy machine
+
+
+FINDINGS = """
+import os, signal, time
+from perfmon_widgets import PerformanceMonitor
+monitor = PerformanceMonitor(interval=0.5)
+monitor.start()
+children = []
+for _ in range(3):
+    child = os.fork()
+    if not child:
+        while True:
+            pass
+    children.append(child)
+time.sleep(16)
+print([finding.what for finding in monitor.findings()], flush=True)
+print(monitor.history["cpu_throttled_percent"].tail(20).mean(), flush=True)
+for child in children:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+monitor.stop()
+"""
+
+
+def test_a_quota_that_slows_the_work_down_is_said(made):
+    made.limit_cpu(0.2)  # so little is used up even on a busy machine
+    code = f"import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n{FINDINGS}"
+    with made.running(code) as program:
+        said, throttled = program.stdout.readline(), float(program.stdout.readline())
+        assert program.wait(30) == 0
+    assert throttled > 25
+    assert "The container's CPU quota slows the work down" in said
+    assert "All CPUs are busy" not in said
