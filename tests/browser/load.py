@@ -28,8 +28,11 @@ class Gpus:
     ]
 
     def collect(self):
-        tops = {each.name: 100 if each.unit == "percent" else 1e9 for each in self.metrics}
-        return {name: random.random() * top for name, top in tops.items()}
+        most = {"percent": 100, "watts": 300}
+        tops = {each.name: most.get(each.unit, 1e9) for each in self.metrics}
+        return {
+            name: top if name.endswith("limit_bytes") else random.random() * top for name, top in tops.items()
+        }
 
 monitor = PerformanceMonitor([*default_collectors(), Gpus()])
 for ago in range(600, 0, -1):
