@@ -92,6 +92,28 @@ def test_a_monitor_without_a_first_sample_is_starting(open_notebook):
     expect(place.get_by_role("meter")).to_have_count(3, timeout=TIMEOUT * 1000)
 
 
+def test_the_line_of_plain_words_takes_space_only_where_there_is_something_to_say(open_notebook):
+    silent = "said = []\nmonitor.findings = lambda: said\n"
+    loop = (
+        "import time\nfrom perfmon_widgets.views.evidence import Finding\n"
+        "said.append(Finding('critical', 'RAM is nearly full', '15 of 16 GiB in use', 'free some'))\n"
+        "time.sleep(6)\nsaid.clear()"
+    )
+    notebook, place = open_panel(open_notebook, loop, before=PANEL + silent)
+    line = place.locator(".perfmon-verdict")
+    expect(line).to_be_hidden()
+    notebook.run_cell(1)
+    expect(line).to_have_text("RAM is nearly full: 15 of 16 GiB in use", timeout=TIMEOUT * 1000)
+    expect(line).to_be_visible()
+    assert line.locator("span").get_attribute("title") == "free some"
+    gauges = place.get_by_role("meter").first.bounding_box()
+    box = line.bounding_box()
+    assert box["height"] < 30
+    assert box["y"] + box["height"] <= gauges["y"] + 1
+    notebook.wait_idle()
+    expect(line).to_be_hidden()
+
+
 def test_a_silent_monitor_is_greyed_and_says_for_how_long_and_that_the_kernel_is_busy(open_notebook):
     notebook, place = open_panel(open_notebook, "go_on.clear()", BUSY, "go_on.set()")
     expect(place.get_by_text(re.compile("no update"))).to_have_count(0)
