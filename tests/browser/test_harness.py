@@ -35,7 +35,7 @@ def test_page_changes_while_the_kernel_is_busy(open_notebook):
     while notebook.is_busy():
         seen.append(int(readout.inner_text()))
         time.sleep(0.1)
-    assert len(set(seen)) > 5
+    assert len(set(seen)) > 2
 
     frames = notebook.websocket_frames
     # The browser opens a comm of its own, without a state.
@@ -46,7 +46,7 @@ def test_page_changes_while_the_kernel_is_busy(open_notebook):
     }
     [slider] = [comm for comm, state in states.items() if state.get("_model_name") == "IntSliderModel"]
     updates = [frame for frame in frames if frame.comm_id == slider and frame.msg_type == "comm_msg"]
-    assert len({frame.content["data"]["state"]["value"] for frame in updates}) > 5
+    assert len({frame.content["data"]["state"]["value"] for frame in updates}) > 2
     assert all(not frame.sent and frame.channel == "iopub" and frame.size > 100 for frame in updates)
     assert all(before < frame.time < time.time() for frame in updates)
     assert [frame.msg_type for frame in frames if frame.sent].count("execute_request") == 2

@@ -13,7 +13,7 @@ monitor = PerformanceMonitor(interval=0.3)
 monitor.start()
 panel = PerformancePanel(monitor)
 panel.advanced.selected_index = panel.advanced.titles.index("Memory")
-panel._window.options = [("20 s", 20.0)]
+panel.advanced.set_window(20.0)
 panel
 """
 # So long that the next cell's name does not lie over that of this one, however soon it comes.
