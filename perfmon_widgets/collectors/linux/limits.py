@@ -107,7 +107,7 @@ class Limits:
         except ProcessLookupError:
             return False
         file = self._proc / str(self._root) / "cgroup"
-        return read_if_there(file) != self._contents[file]
+        return read_if_there(file) != self._contents.get(file)
 
     def _has_changed(self) -> bool:
         return any(content_of(file) != content for file, content in self._contents.items())
