@@ -26,11 +26,13 @@ class Member:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._path = f"{folder}/stat"
-        self._identity = b""
+        self._content = self._identity = b""
         self.ending = True
         self.read()
         if self.ending:
             raise ProcessLookupError(f"{self._path} has ended")
+        self.changed = True
+        """Whether anything was different in the last reading."""
         self.settle()
         self.started = (int(self._identity) + 1) * TICK / 1e6
         """Seconds since boot by which it had started."""
@@ -43,10 +45,14 @@ class Member:
         While its parent takes over its CPU time, ``ending`` is True and the numbers stay as they were.
         """
         try:
-            fields = fields_of(read_once(self._path))
+            content = read_once(self._path)
         except PermissionError:  # it belongs to another user now, and /proc hides it (hidepid)
-            self.ending = not self._identity
+            content = self._content
+        self.changed = content != self._content
+        if not self.changed:  # it has not run, as most workers of a pool most of the time
             return
+        self._content = content
+        fields = fields_of(content)
         if fields[3] == b"-1":  # its parent has its time, and it will be gone in a moment
             raise ProcessLookupError(f"{self._path} has ended")
         if self._identity not in (b"", fields[19]):

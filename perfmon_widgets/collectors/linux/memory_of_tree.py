@@ -41,10 +41,15 @@ class MemoryOfTree:
         """Resident bytes of the root in the last reading."""
         self._holdings: dict[int, Holding] = {}
         self._trunk: Holding | None = None  # of the root
+        self._root_sizes = b"", b""
+        self._beyond_root = 0.0
         self._surveying = Allowance(shares=20)
 
-    def read(self, members: Mapping[int, Member]) -> float:
-        """Return the bytes that all hold together, with the descendants as they were last read."""
+    def read(self, members: Mapping[int, Member], *, is_new: bool = True) -> float:
+        """Return the bytes that all hold together, with the descendants as they were last read.
+
+        ``is_new`` says whether they have been read since the last call.
+        """
         size, resident, shared, _ = self._sizes.read().split(None, 3)
         self.resident = float(int(resident) * PAGE)
         held = self.resident + self._huge.read(size)
@@ -52,8 +57,12 @@ class MemoryOfTree:
             self._holdings.clear()
             self._trunk = None
             return held
-        self._update(members, int(resident) * PAGE, int(shared) * PAGE)
-        return held + self._anonymous() + self._shared()
+        sizes = resident, shared
+        if is_new or sizes != self._root_sizes or members.keys() != self._holdings.keys():
+            self._root_sizes = sizes
+            self._update(members, int(resident) * PAGE, int(shared) * PAGE)
+            self._beyond_root = self._anonymous() + self._shared()
+        return held + self._beyond_root
 
     def _update(self, members: Mapping[int, Member], resident: int, shared: int) -> None:
         """Follow the sizes of all processes, and survey those that need it."""
@@ -74,6 +83,8 @@ class MemoryOfTree:
                 if member.forked:
                     self._begin(holding, member, before)
             else:
+                if not member.changed:
+                    continue
                 if holding.forked and not member.forked:  # it has executed a program
                     holding.leave()
                 holding.update(int(member.resident), member.faults)

@@ -37,8 +37,7 @@ class Traffic:
         # Counts of those that nobody has waited for, less those from before the first reading.
         self._lost = (0, 0)
         self._most = (0, 0)  # the largest sums so far
-        # 64 descendants can be read 5 times a second.
-        self._reading = Allowance(shares=3)
+        self._reading = Allowance()
 
     def read(self) -> tuple[float, float]:
         """Return bytes per second read and written since the last reading, NaN in the first.

@@ -50,8 +50,8 @@ class Tree:
         self.passed = math.nan
         """Seconds on the monotonic clock between the last two readings."""
         self._newcomers = Newcomers(root, proc)
-        # 64 processes can be read 5 times a second.
-        self._reading = Allowance(shares=5)
+        # So 64 processes can be read 5 times a second.
+        self._reading = Allowance(shares=4)
         self._rate = Rate()
         self._at = math.nan
         self._used = 0.0  # CPU seconds of all; never decreases
@@ -72,12 +72,14 @@ class Tree:
         the root has ended.
         """
         self._find()
+        is_new = False
         if not self.members:
             self._waited_for = self.waited_for()
             others = self._others = (self._waited_for + self._unclaimed) / 1e6
             now = self._others_read_at = time.monotonic()
         else:
             if self._reading.affordable():
+                is_new = True
                 with self._reading:
                     self._read_others()
             now = time.monotonic()
@@ -85,7 +87,7 @@ class Tree:
         # What was assumed too high is taken from the next readings.
         self._used = max(self._used, self._own() + others)
         self.passed, self._at = now - self._at, now
-        return self._rate.update(self._used, now), self.memory.read(self.members)
+        return self._rate.update(self._used, now), self.memory.read(self.members, is_new=is_new)
 
     def waited_for(self) -> int:
         """Return the CPU time of the descendants that the root has waited for, in µs."""
