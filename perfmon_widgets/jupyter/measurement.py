@@ -78,7 +78,7 @@ class Measurement:
             self.seconds = time.perf_counter() - self._clock
             ended = _cpu_seconds() - self._cpu
             have_row(self._monitor, since=time.time())
-            counted = self._totals.integral("process_cpu_percent") / 100 * capacity()
+            counted = self._totals.mean("process_cpu_percent") / 100 * capacity() * self.seconds
             self.cpu_seconds = ended if math.isnan(counted) else counted
         finally:
             self._give_back()

@@ -109,7 +109,7 @@ def test_the_cpu_seconds_are_those_of_the_share_whoever_used_them():
         time.sleep(0.5)  # this process uses nothing
         monitor.sample()
         made.end()
-    assert made.cpu_seconds == pytest.approx(made.seconds * capacity() / 2, rel=0.2)
+    assert made.cpu_seconds == pytest.approx(made.seconds * capacity() / 2)
 
 
 def test_where_no_row_has_a_share_the_cpu_seconds_are_those_of_this_process():
