@@ -54,16 +54,21 @@ class MemoryLimit:
         return "slows down from here" if self.file == _MEMORY_HIGH else "container"
 
     @property
+    def used_file(self) -> Path:
+        """The file that holds how much memory the group uses, caches included."""
+        return self.directory / _MEMORY_USED[2 - self.version]
+
+    @property
     def usage_source(self) -> str:
         """The files that usage is read from, in words."""
-        return f"{self.directory / _MEMORY_USED[2 - self.version]} less inactive_file in memory.stat"
+        return f"{self.used_file} less inactive_file in memory.stat"
 
     @property
     def unreclaimable_source(self) -> str:
         """The files that its part without file cache is read from, in words."""
         keys = _INACTIVE_FILE[2 - self.version], *_RECLAIMABLE[2 - self.version]
         names = ", ".join(key.decode().strip() for key in keys)
-        return f"{self.directory / _MEMORY_USED[2 - self.version]} less {names} in memory.stat"
+        return f"{self.used_file} less {names} in memory.stat"
 
     def usage(self) -> WorkingSet:
         """Open the files from which the usage of this group is read; raises OSError if that fails."""
