@@ -31,7 +31,7 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def spin(seconds: float) -> None:
-    """Use CPU time for so long, by a clock that nothing replaces."""
+    """Use CPU time for so long, by a clock that nothing replaces. It ticks a hundred times a second."""
     until = os.times().elapsed + seconds
     while os.times().elapsed < until:
         pass
@@ -49,9 +49,9 @@ def test_rates_rows_and_durations_are_right_while_the_time_is_frozen(frozen):
     assert not math.isnan(share)
     # A share of all CPUs that may be used; how many these are is measured elsewhere.
     assert 0.5 * 100 * cpu / elapsed / (os.cpu_count() or 1) <= share <= 2 * 100 * cpu / elapsed
-    assert 0.3 <= monitor.spans["duration_seconds"].iloc[0] <= 2 * elapsed
+    assert 0.28 <= monitor.spans["duration_seconds"].iloc[0] <= 2 * elapsed
     first, second = monitor.history.index
-    assert 0.3 <= (second - first).total_seconds() <= 2 * elapsed
+    assert 0.28 <= (second - first).total_seconds() <= 2 * elapsed
     monitor.stop()
 
 
