@@ -28,8 +28,8 @@ _DEFAULT_INTERVAL = 0.2
 _MAX_AGE = 0.01
 # Seconds to wait for a row that the sampling thread is about to take.
 _TIMEOUT = 0.02
-# Seconds of samples that can show what held the cell up.
-_LEAST = 2.0
+# Seconds of samples that it takes to say what held the cell up.
+_LEAST = 3.0
 # The most points of a line in the picture.
 _MAX_POINTS = 400
 

@@ -25,7 +25,8 @@ DEADLINE = 60.0
 # What is shown after a cell that was measured, as far as it is the same each time.
 COST = re.compile(
     r"[\d.:]+(?: .?s)? · CPU [\d.]+ .?s \(([\d.]+%|–) of what it may use\)"
-    r" · RAM peak ([\d.]+ [MG]iB) \(([+−][\d.]+ [KMG]?i?B)\) · read [\d.]+ \w*B · wrote [\d.]+ \w*B\n"
+    r" · RAM peak ([\d.]+ [MG]iB) \(([+−][\d.]+ [KMG]?i?B)\) · read [\d.]+ \w*B · wrote [\d.]+ \w*B"
+    r"(?: · [^\n]+)?\n"  # what held it up, on a busy machine that other programs use, too
 )
 
 
