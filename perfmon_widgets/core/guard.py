@@ -48,8 +48,9 @@ _LITTLE = 0.02
 _RAISE_EVERY = 1.0
 # Memory is touched at this many bytes a second at most, so that what is left lasts this long at least.
 _SPEED = 8e9
-# After an intervention, free memory is given back after each cell until this share is occupied at most.
-_HALF = 0.5
+# After an intervention, and a cell that had nearly filled the memory, free memory is given back after each
+# cell until this share is occupied at most.
+_NEARLY_FULL, _HALF = 0.8, 0.5
 _SHORTEST, _LONGEST = 0.02, 1.0
 _TIMEOUT = 5.0
 
@@ -315,7 +316,8 @@ class Guard:
         if parts is None:
             return
         parts.limit.lift()
-        tight, self._tight = self._tight, False
+        size = parts.memory.read()[1]
+        tight, self._tight = self._tight or self._peak > _NEARLY_FULL * size, False
         self.cell, self._open, self._floor, self.pending, self._interrupt = None, False, 0.0, "", None
         if tight:
             # What was deleted lies in the allocator's heap, which would keep it for small objects.

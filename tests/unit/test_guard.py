@@ -245,6 +245,19 @@ def test_freed_memory_is_given_back_after_an_intervention_until_half_is_free(ste
     assert [cell(900), cell(900), cell(100), cell(100)] == [2, 3, 4, 4]
 
 
+def test_freed_memory_is_given_back_after_a_cell_that_handled_its_error_itself(stepped, parts):
+    stepped.know_cells()
+    stepped.cell_began(CELL, None)
+    parts.memory.occupied = 850 * MB
+    stepped.step()
+    parts.memory.occupied = 100 * MB
+    stepped.cell_ended()
+    assert parts.heap.given_back == 1
+    stepped.cell_began(CELL, None)
+    stepped.cell_ended()
+    assert parts.heap.given_back == 1
+
+
 def test_the_less_is_left_the_sooner_the_next_step(stepped, parts):
     pauses = []
     for occupied in (0, 600, 900, 919):
