@@ -182,6 +182,7 @@ HOMES = {
         *(
             "views/report.py",
             "views/death.py",
+            "views/table.py",
             "views/figures.py",
             "core/history.py",
             "core/csv_read.py",
