@@ -74,7 +74,7 @@ class ProcessCollector:
     """
 
     def __init__(self, proc: Path = PROC, root: int | None = None, *, limits: Limits | None = None) -> None:
-        self._limits = limits or Limits(proc)
+        self._limits = limits or Limits(proc, root)
         self._proc = proc
         self._other = root
         self._open()
