@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from perfmon_widgets.core.guard import Guard
     from perfmon_widgets.core.monitor import PerformanceMonitor
     from perfmon_widgets.panel.panel import PerformancePanel
+    from perfmon_widgets.views.death import Death
     from perfmon_widgets.views.evidence import Finding
     from perfmon_widgets.web.server import PerformanceServer
 
@@ -117,18 +118,6 @@ def show_summary(line: Line) -> pd.DataFrame:
     return report
 
 
-def show_findings(line: Line) -> list[Finding]:
-    """Print what holds the work up, a sentence each, and return it as a list."""
-    found = line.monitor.findings()
-    for finding in found:
-        print(finding)
-    if not found and line.monitor.latest is None:
-        print("there are no samples yet; %perfmon start begins to take some")
-    elif not found:
-        print("nothing holds the work up, as far as the samples show")
-    return found
-
-
 def show_cells(line: Line) -> pd.DataFrame:
     """Show the headline of each cell that has ended, return ``by_cell()``.
 
@@ -208,17 +197,20 @@ def serve(line: Line) -> PerformanceServer:
     return kept.server
 
 
-def explain(line: Line) -> list[object]:
-    """Show why: what the previous process of this kernel died of."""
+def explain(line: Line) -> list[Death | Finding]:
+    """Show what the last process of this kernel died of, and what holds the work up; return both in a list."""
     from perfmon_widgets.jupyter.black_box import last_death  # noqa: PLC0415 - the other actions do without
 
-    death = last_death()
-    reasons: list[object] = [] if death is None else [death]
-    for reason in reasons:
-        display(reason) if is_jupyter_kernel() else print(reason)
-    if not reasons:
-        print("the previous process of this kernel left no report of a death")
-    return reasons
+    death, found = last_death(), line.monitor.findings()
+    if death is not None:
+        display(death) if is_jupyter_kernel() else print(death)
+    for finding in found:
+        print(finding)
+    if death is None and not found:
+        has_samples = line.monitor.latest is not None
+        nothing = "nothing holds the work up, as far as the samples show"
+        print(nothing if has_samples else "there are no samples yet; %perfmon start begins to take some")
+    return [*([] if death is None else [death]), *found]
 
 
 class Action(NamedTuple):
@@ -247,7 +239,7 @@ ACTIONS = {
             "mean, minimum, maximum and 95th percentile of every column that changed in the window.",
         ),
         Action("cells", show_cells, (), "what each executed cell has cost."),
-        Action("why", explain, (), "what the previous process of this Jupyter kernel died of."),
+        Action("why", explain, (), "what the last kernel died of, and what holds the work up, with advice."),
         Action("log", switch_log, ("path", "off", *_PACE), "write every row to a CSV file; --off ends that."),
         Action(
             "guard",
@@ -256,7 +248,6 @@ ACTIONS = {
             "make allocations fail before memory is full, so that the kernel lives; --off ends that.",
         ),
         Action("serve", serve, _PACE, "answer HTTP requests from this process."),
-        Action("why", show_findings, (), "what holds the work up, with evidence and advice."),
     )
 }
 """What ``%perfmon`` can do, by the word that follows it; without a word it is ``panel``."""

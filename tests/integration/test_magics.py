@@ -136,7 +136,7 @@ def test_start_and_stop_and_the_settings(kernel):
     ("line", "error"),
     [
         ("%perfmon strat", "invalid choice: 'strat'"),
-        ("%perfmon strat", "'start', 'stop', 'summary', 'cells', 'log', 'serve', 'why'"),
+        ("%perfmon strat", "'start', 'stop', 'summary', 'cells', 'why', 'log', 'guard', 'serve'"),
         ("%perfmon start --interval 0", "interval must be a number of seconds greater than 0, not 0.0"),
         ("%perfmon start --interval 1 --window -2", "window must be a number of seconds greater than 0"),
         ("%perfmon start --interval soon", "invalid float value: 'soon'"),
