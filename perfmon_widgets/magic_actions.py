@@ -198,7 +198,7 @@ def serve(line: Line) -> PerformanceServer:
 
 
 def explain(line: Line) -> list[Death | Finding]:
-    """Show what the last process of this kernel died of, and what holds the work up; return both in a list."""
+    """Show what the last kernel died of, and what holds the work up; return both as a list."""
     from perfmon_widgets.jupyter.black_box import last_death  # noqa: PLC0415 - the other actions do without
 
     death, found = last_death(), line.monitor.findings()
