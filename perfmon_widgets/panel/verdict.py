@@ -14,8 +14,9 @@ from perfmon_widgets.views.findings import pressing
 if TYPE_CHECKING:
     from perfmon_widgets.core.protocol import Monitor
 
-# Seconds between two looks at the history, at least: one takes up to a millisecond, and nobody reads faster.
-_EVERY = 1.0
+# Seconds between two looks at the history, at least: one takes up to a millisecond, and the words change with
+# the numbers in them, which is a message to the browser.
+_EVERY = 5.0
 
 
 class Verdict(ipywidgets.HTML):
@@ -28,7 +29,7 @@ class Verdict(ipywidgets.HTML):
         self.add_class("perfmon-verdict")
 
     def show(self) -> None:
-        """Show what the newest rows say, at most once a second; of a monitor that is stopped, nothing."""
+        """Show what the newest rows say, every five seconds at most; of a monitor that is stopped, nothing."""
         if not self._monitor.running:
             self.value, self._due = "", 0.0
             return

@@ -54,7 +54,7 @@ def arrange(notebook: Notebook) -> None:
     place = notebook.cell(0)
     place.get_by_label("Show last").select_option("5 min")
     place.locator(".jupyter-widget-Collapse-header").get_by_text("CPU", exact=True).click()
-    place.get_by_role("checkbox").click()
+    place.get_by_role("checkbox", name="Log to CSV").click()
     expect(place.locator(".perfmon-log")).to_be_visible()
 
 

@@ -167,15 +167,15 @@ def test_two_tabs_are_live_and_agree_while_the_kernel_is_busy(open_notebook, ope
     place, other_place = notebook.cell(0), other.cell(0)
     wait_live(other, other_place)
     run_busy(notebook, 2)
-    other_place.get_by_role("checkbox").click()
+    other_place.get_by_role("checkbox", name="Log to CSV").click()
     for page, tab in ((notebook, place), (other, other_place)):
-        expect(tab.get_by_role("checkbox")).to_be_checked(timeout=TIMEOUT * 1000)
+        expect(tab.get_by_role("checkbox", name="Log to CSV")).to_be_checked(timeout=TIMEOUT * 1000)
         wait_until(page, lambda tab=tab: rows_shown(tab), "the number of rows")
         wait_live(page, tab)
-    place.get_by_role("checkbox").click()
+    place.get_by_role("checkbox", name="Log to CSV").click()
     for tab in (place, other_place):
         expect(tab.locator(".perfmon-log")).to_contain_text("closed", timeout=TIMEOUT * 1000)
-        expect(tab.get_by_role("checkbox")).not_to_be_checked()
+        expect(tab.get_by_role("checkbox", name="Log to CSV")).not_to_be_checked()
     assert len(logs_of(notebook)) == 1
     assert notebook.is_busy()
     assert messages_per_sample(notebook) <= rate + 0.5  # each tab gets the same messages
@@ -194,9 +194,9 @@ def test_a_second_view_of_the_output_is_live_too(open_notebook):
     expect(panels).to_have_count(2, timeout=TIMEOUT * 1000)
     for number in range(2):
         wait_live(notebook, panels.nth(number))
-    panels.nth(1).get_by_role("checkbox").click()
+    panels.nth(1).get_by_role("checkbox", name="Log to CSV").click()
     for number in range(2):
-        expect(panels.nth(number).get_by_role("checkbox")).to_be_checked()
+        expect(panels.nth(number).get_by_role("checkbox", name="Log to CSV")).to_be_checked()
         wait_until(notebook, lambda number=number: rows_shown(panels.nth(number)), "the number of rows")
     assert notebook.is_busy()
     assert messages_per_sample(notebook) <= rate + 1.5  # the rows of the log are one more
@@ -218,14 +218,14 @@ def test_the_panel_is_live_again_after_a_loss_of_the_network(open_notebook, lab_
         notebook.page.add_locator_handler(dialog, lambda: dialog.get_by_role("button").last.click())
         expect(place.locator(".perfmon-stale")).to_have_count(0, timeout=2 * TIMEOUT * 1000)
         wait_live(notebook, place)
-        place.get_by_role("checkbox").click()
+        place.get_by_role("checkbox", name="Log to CSV").click()
         wait_until(notebook, lambda: rows_shown(place), "the number of rows")
         assert notebook.is_busy()
         (notebook.path.parent / "stop").touch()
         notebook.wait_idle()
         after = count(notebook)
         assert (after["threads"], after["widgets"]) == (1, before["widgets"])
-        place.get_by_role("checkbox").click()  # the rows of the log are messages too
+        place.get_by_role("checkbox", name="Log to CSV").click()  # the rows of the log are messages too
         expect(place.locator(".perfmon-log")).to_contain_text("closed", timeout=TIMEOUT * 1000)
         assert messages_per_sample(notebook) <= rate + 0.5
         assert points(notebook, place) >= before["rows"] - 1

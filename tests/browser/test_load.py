@@ -16,12 +16,15 @@ def test_a_tick_is_one_small_message_and_one_per_open_chart(open_notebook):
     notebook.wait_idle()
     gauges = measure(notebook, 4)
     print(gauges)  # with pytest -rP
-    assert gauges.most_messages == 1
-    assert gauges.most_bytes <= 1 * KILOBYTE
+    # All gauges are one message. The line of plain words is another, every five seconds at most.
+    assert gauges.most_messages <= 2
+    assert gauges.messages <= 1.5
+    assert gauges.most_bytes <= 2 * KILOBYTE
+    assert gauges.bytes <= 1.5 * KILOBYTE
     open_section(notebook, "GPU")
     charts = measure(notebook, 4)
     print(charts)
     # Besides the gauges and five charts there are the table below them, and where the window now lies over
     # the cells that ran.
-    assert charts.most_messages <= 8
+    assert charts.most_messages <= 9
     assert charts.most_bytes <= 30 * KILOBYTE

@@ -98,7 +98,7 @@ def grave(notebook: Notebook) -> list[str]:
 @pytest.mark.parametrize("theme", THEMES)
 def test_nothing_keeps_anybody_out(open_notebook, theme):
     notebook, place = open_machine(open_notebook, "monitor.stop()", theme=theme)
-    place.get_by_role("checkbox").click()
+    place.get_by_role("checkbox", name="Log to CSV").click()
     wait_until(notebook, place.locator(".perfmon-log").is_visible, "the log")
     assert grave(notebook) == [], "closed"
     for title in ("GPU", "CPU"):
@@ -241,7 +241,7 @@ def test_the_moment_pointed_at_has_the_values_of_its_sample(open_notebook):
 def test_everything_is_reached_by_keys(open_notebook):
     notebook, place = open_machine(open_notebook)
     page = notebook.page
-    place.get_by_role("checkbox").focus()
+    place.get_by_role("checkbox", name="Log to CSV").focus()
     # Through the controls to the headers of the sections.
     for _ in range(8):
         page.keyboard.press("Tab")

@@ -168,7 +168,7 @@ def steer(notebook: Notebook, place: Locator) -> dict[str, float | None]:
     place.get_by_label("Sample every").select_option("7 s")
     found["interval"] = heard(notebook, interval=7)
 
-    place.get_by_role("checkbox").click()
+    place.get_by_role("checkbox", name="Log to CSV").click()
     found["*Log to CSV* → file"] = heard(notebook, files=1, logging=True)
     [path] = logs_of(notebook)
     assert shown(notebook, f"{LOG}.startsWith('{path.name}: ')") < LIMIT
@@ -207,7 +207,7 @@ def load_again(notebook: Notebook, server: Server) -> None:
     place = notebook.page.locator(".perfmon-panel")
     expect(place.get_by_role("meter")).to_have_count(3, timeout=TIMEOUT * 1000)
     check_gauges(notebook, place)
-    checkbox = place.get_by_role("checkbox")
+    checkbox = place.get_by_role("checkbox", name="Log to CSV")
     was = seen(notebook)["logging"]
     assert was is (server.front_end is not VOILA)
     expect(checkbox).to_be_checked(checked=was)
@@ -235,13 +235,13 @@ def test_live_and_steerable_while_the_kernel_is_busy(request, server, path, kern
 
     next_phase(notebook, "Python", "NumPy")
     check_gauges(notebook, place)
-    place.get_by_role("checkbox").click()
+    place.get_by_role("checkbox", name="Log to CSV").click()
     assert heard(notebook, logging=False) < LIMIT
     assert shown(notebook, f"{LOG}.endsWith(', closed')") < LIMIT
 
     next_phase(notebook, "NumPy", "sleep")
     check_gauges(notebook, place)
-    place.get_by_role("checkbox").click()
+    place.get_by_role("checkbox", name="Log to CSV").click()
     assert heard(notebook, logging=True, files=2) < LIMIT
 
     assert notebook.is_busy()

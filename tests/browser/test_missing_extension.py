@@ -47,7 +47,7 @@ def test_the_panel_says_what_to_install_in_which_environment(bare_server, chromi
     expect(text).to_contain_text("pip install anywidget bqplot")
     expect(text).to_contain_text("Jupyter server")
     # What is drawn by ipywidgets alone is there and works, when the cell has ended.
-    checkbox = place.get_by_role("checkbox")
+    checkbox = place.get_by_role("checkbox", name="Log to CSV")
     expect(checkbox).to_be_visible()
     notebook.wait_idle()
     checkbox.click()

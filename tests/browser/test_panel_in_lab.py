@@ -119,7 +119,7 @@ def test_the_quickstart_notebook_while_its_model_trains(open_notebook, tmp_path)
         return "*" in training.locator(".jp-InputPrompt").inner_text()
 
     # Clicked at once: whatever was never used before must be heard too.
-    place.get_by_role("checkbox").click()
+    place.get_by_role("checkbox", name="Log to CSV").click()
     section(place, "CPU").click()
     path = wait_until(notebook, lambda: log_of(notebook), "the log")
     first = wait_until(notebook, lambda: rows_shown(place), "the number of rows on the page")
@@ -160,7 +160,7 @@ def test_text_can_be_read_in_both_themes(open_notebook):
     seen: dict[str, dict[str, str]] = {}
     for theme in ("light", "dark"):
         notebook, place = open_panel(open_notebook, theme=theme)
-        place.get_by_role("checkbox").click()
+        place.get_by_role("checkbox", name="Log to CSV").click()
         section(place, "CPU").click()
         wait_until(notebook, lambda place=place: any(map(len, lines(place))), "a line")
         parts = {
@@ -193,7 +193,7 @@ def test_a_page_that_is_loaded_again_has_the_panel_live_and_heard(open_notebook)
     place = notebook.cell(0)
     expect(place.get_by_role("meter")).to_have_count(3, timeout=TIMEOUT * 1000)
     run_busy(notebook, 1)
-    place.get_by_role("checkbox").click()
+    place.get_by_role("checkbox", name="Log to CSV").click()
     wait_until(notebook, lambda: log_of(notebook), "the log")
     first = wait_until(notebook, lambda: rows_shown(place), "the number of rows on the page")
     wait_until(notebook, lambda: rows_shown(place) > first + 2, "more rows")
@@ -238,7 +238,7 @@ def test_the_panel_is_compact_and_fits_640_px_and_wraps_below(open_notebook):
     make_panel_wide(notebook, place, 640)
     assert boxes(place, ".perfmon-panel")[0]["height"] <= 150
     section(place, "Memory").click()
-    place.get_by_role("checkbox").click()
+    place.get_by_role("checkbox", name="Log to CSV").click()
     wait_until(notebook, lambda: rows_shown(place), "the number of rows on the page")
     for width, rows in ((640, 1), (420, 2)):
         make_panel_wide(notebook, place, width)

@@ -239,11 +239,11 @@ def test_a_change_that_waits_for_the_cell_says_so_and_happens_then(open_notebook
         "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.sendControlMessage = null"
     )
     hint = place.locator(".perfmon-hint")
-    place.get_by_role("checkbox").click()
+    place.get_by_role("checkbox", name="Log to CSV").click()
     wait_until(notebook, lambda: logs_of(notebook), "the log while no cell runs")
     notebook.page.wait_for_timeout(1500)
     expect(hint).to_have_text("")
-    place.get_by_role("checkbox").click()
+    place.get_by_role("checkbox", name="Log to CSV").click()
     expect(place.locator(".perfmon-log")).to_contain_text("closed", timeout=TIMEOUT * 1000)
     # Without a subshell either, as with ipykernel 6.
     notebook.evaluate(

@@ -33,6 +33,9 @@ def shared(
     data = tmp_path_factory.mktemp("data")
     name = install_kernelspecs(data, pytestconfig.cache)[version]
     kernel = Kernel(tmp_path_factory.mktemp("kernel"), name, data / "kernels")
+    # The first panel of a kernel leaves one hook, which notices where panels are shown.
+    kernel.execute("from perfmon_widgets import PerformanceMonitor, PerformancePanel")
+    kernel.execute("PerformancePanel(PerformanceMonitor([])).close()")
     yield kernel
     kernel.shut_down()
 

@@ -25,7 +25,7 @@ from perfmon_widgets import PerformanceMonitor, PerformanceServer, serve
 from perfmon_widgets.core.registry import registry
 from perfmon_widgets.web import api
 
-CURRENT, HISTORY, LOGGING, METRICS, PROMETHEUS = api.ROUTES
+CURRENT, HISTORY, LOGGING, METRICS, FINDINGS, PROMETHEUS = api.ROUTES
 TOKEN = "a-token-for-tests"
 JSON = {"Content-Type": "application/json"}
 
