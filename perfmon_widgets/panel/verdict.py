@@ -29,7 +29,7 @@ class Verdict(ipywidgets.HTML):
         self.add_class("perfmon-verdict")
 
     def show(self) -> None:
-        """Show what the newest rows say, every five seconds at most; of a monitor that is stopped, nothing."""
+        """Show what the newest rows say, every five seconds at most; nothing of a stopped monitor."""
         if not self._monitor.running:
             self.value, self._due = "", 0.0
             return
