@@ -13,6 +13,8 @@ import pytest
 
 from perfmon_widgets.collectors.linux.host import HostCollector
 
+pytestmark = pytest.mark.kernel_may_lack  # loop devices, and btrfs
+
 MIB = 2**20
 
 
@@ -36,9 +38,9 @@ def disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
     devices: list[str] = []
     mounted = False
     try:
-        devices.extend(loop_device(tmp_path / f"disk{number}") for number in range(2))
-        run("mkfs.btrfs", "-q", "-d", "raid0", "-m", "raid1", *devices)
         try:
+            devices.extend(loop_device(tmp_path / f"disk{number}") for number in range(2))
+            run("mkfs.btrfs", "-q", "-d", "raid0", "-m", "raid1", *devices)
             run("mount", devices[0], mount)
         except subprocess.CalledProcessError as error:
             pytest.skip(f"this OS kernel mounts no btrfs here ({error.stderr})")

@@ -38,6 +38,7 @@ print(json.dumps({"sent": 5000 * len(frame), "least": least, "most": most, "valu
 """
 
 
+@pytest.mark.kernel_may_lack  # virtual Ethernet
 def test_bytes_that_pass_the_interfaces_of_a_namespace_are_counted():
     if shutil.which("ip") is None or os.geteuid() != 0:
         pytest.skip("needs root, and ip of iproute2")
