@@ -243,7 +243,7 @@ def test_everything_is_reached_by_keys(open_notebook):
     page = notebook.page
     place.get_by_role("checkbox", name="Log to CSV").focus()
     # Through the controls to the headers of the sections.
-    for _ in range(8):
+    for _ in range(12):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.classList.contains('jupyter-widget-Collapse-header')"):
             break

@@ -877,7 +877,7 @@ costs = pytest.mark.parametrize(
         ("self/mountinfo", ("disk_read", "disk_write")),
         ("self/net/dev", ("network",)),
         ("self/cgroup", ()),
-        ("self/status", ()),
+        ("self/status", ("process_ram_peak",)),
     ],
 )
 

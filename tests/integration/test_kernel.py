@@ -135,7 +135,7 @@ def watch():
 
 threading.Thread(target=watch, daemon=True).start()
 """)
-    options = kernel.run("[value for _, value in choices['every'].options]")
+    options = kernel.run("[value for _, value in choices['Sample every'].options]")
     request = kernel.start_busy()
     kernel.change("control", controls["every"], index=options.index(6.0))
     wait_until((kernel.folder / "heard.txt").exists, "changing the interval")

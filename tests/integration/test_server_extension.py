@@ -293,7 +293,9 @@ async def test_a_killed_kernel_is_answered_for_from_its_black_box(
     assert found["death"]["verdict"] == "unlikely"
     assert found["death"]["cell"]["source"] == "while True: pass"
     assert found["death"]["time"] == found["time"][-1]
-    assert set(before["time"]) < set(found["time"])
+    # The first sample may have been taken before there was a black box.
+    assert len(set(before["time"]) - set(found["time"])) <= 1
+    assert len(found["time"]) > 2
     assert found["values"]["ram_used_bytes"][-1] > 0
     # Also after the server has started it again, until a monitor runs there.
     await kernel._client.wait_for_ready(timeout=60)
