@@ -55,24 +55,6 @@ async function connected(element) {
   while (!element.isConnected) await new Promise((resolve) => setTimeout(resolve, 100));
 }
 
-// The headers of ipywidgets' accordions react to the mouse only: make them reachable by keys.
-function makeReachable(collapse) {
-  const header = collapse?.querySelector(".jupyter-widget-Collapse-header");
-  if (!header || header.hasAttribute("tabindex")) return;
-  header.setAttribute("tabindex", "0");
-  header.setAttribute("role", "button");
-  const announce = () =>
-    header.setAttribute("aria-expanded", collapse.classList.contains("jupyter-widget-Collapse-open"));
-  announce();
-  new MutationObserver(announce).observe(collapse, { attributeFilter: ["class"] });
-  header.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" && event.key !== " ") return;
-    event.preventDefault();
-    event.stopPropagation(); // JupyterLab would take the key for a command to the cell
-    header.click();
-  });
-}
-
 async function render({ model, el, signal }) {
   const table = element("table", undefined, { class: "perfmon-table" });
   const caption = element("caption");
@@ -218,7 +200,6 @@ async function render({ model, el, signal }) {
   if (link) leave = attend(link);
   await takeFigures();
   connected(el).then(() => {
-    makeReachable(el.closest(".jupyter-widget-Collapse"));
     const root = section();
     root?.addEventListener("pointermove", moved, { signal });
     root?.addEventListener("pointerleave", left, { signal });

@@ -1,4 +1,40 @@
-// The export button, and the hint next to the controls.
+// The export button, and the hint next to the controls. Every panel has one: so this file also makes the sections
+// reachable by keys.
+
+/**
+ * Make the header of a section of an accordion reachable by keys: those of ipywidgets react to the mouse only.
+ *
+ * @param {Element} collapse
+ */
+function makeReachable(collapse) {
+  const header = /** @type {HTMLElement | null} */ (collapse.querySelector(".jupyter-widget-Collapse-header"));
+  if (!header || header.hasAttribute("tabindex")) return;
+  header.setAttribute("tabindex", "0");
+  header.setAttribute("role", "button");
+  const announce = () =>
+    header.setAttribute("aria-expanded", String(collapse.classList.contains("jupyter-widget-Collapse-open")));
+  announce();
+  new MutationObserver(announce).observe(collapse, { attributeFilter: ["class"] });
+  header.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    event.stopPropagation(); // JupyterLab would take the key for a command to the cell
+    header.click();
+  });
+}
+
+/** Make the sections of all panels reachable, those that come later too. A panel is drawn within seconds. */
+async function makeSectionsReachable() {
+  for (let attempt = 0; attempt < 50; attempt++) {
+    for (const accordion of document.querySelectorAll(".perfmon-advanced:not([data-perfmon-keys])")) {
+      accordion.setAttribute("data-perfmon-keys", "");
+      const all = () => accordion.querySelectorAll(":scope > .jupyter-widget-Collapse").forEach(makeReachable);
+      all();
+      new MutationObserver(all).observe(accordion, { childList: true });
+    }
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+}
 
 /** @param {{ model: WidgetModel, el: HTMLElement }} context */
 async function render({ model, el }) {
@@ -33,6 +69,7 @@ async function render({ model, el }) {
     setTimeout(() => URL.revokeObjectURL(address), 60_000);
   };
   button.addEventListener("click", click);
+  makeSectionsReachable();
   model.on("msg:custom", save);
 
   const link = await find(model.widget_manager, model.get("link"));
