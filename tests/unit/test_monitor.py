@@ -892,7 +892,7 @@ def test_a_gap_is_marked_where_the_samples_are_missing_when_the_thread_came_late
         assert monitor.missed >= 3
     frame = monitor.history
     longest = frame.index.to_series().diff().idxmax()
-    assert gaps(frame) == [longest]
+    assert longest in gaps(frame)  # a busy machine may cause others
 
 
 def test_the_count_of_missed_ticks_begins_anew_with_each_start():

@@ -70,4 +70,5 @@ def test_the_rows_add_up_to_the_cpu_time_of_a_random_tree(monkeypatch, seed, sha
         counted += share_of_row / 100 * made._capacity * made._tree.passed
     used = sum(os.times()[:4]) - before
     assert used > 0.3
-    assert counted == pytest.approx(used, rel=0.02, abs=0.03)
+    # The OS kernel gives the times of each of some forty processes in hundredths of a second, rounded down.
+    assert counted == pytest.approx(used, rel=0.02, abs=0.1)
