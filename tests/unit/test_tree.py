@@ -144,6 +144,24 @@ def test_time_that_nobody_in_the_tree_waits_for_is_not_lost(tmp_path):
 
 
 @pytest.mark.usefixtures("look_each_time")
+def test_nothing_is_counted_of_descendants_before_they_are_read_again(tmp_path, monkeypatch):
+    """A guess at what they use meanwhile was never taken back when they had ended by then."""
+    fake = FakeTree(tmp_path)
+    fake.write(60, pages=1000)
+    fake.write(70, pages=900, parent=60, seconds=3)
+    watched = Tree(60, tmp_path)
+    assert cpu_seconds(watched) == 3
+    time.sleep(0.01)
+    fake.write(70, pages=900, parent=60, seconds=5)
+    assert cpu_seconds(watched) == 5
+    used = watched._used
+    monkeypatch.setattr(watched._reading, "affordable", lambda: False)
+    time.sleep(0.01)
+    watched.read()
+    assert watched._used == used
+
+
+@pytest.mark.usefixtures("look_each_time")
 def test_the_time_of_one_that_ends_with_its_parent_moves_to_the_living_ancestor(tmp_path):
     fake = FakeTree(tmp_path)
     fake.write(60, pages=1000)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,14 +58,12 @@ class Tree:
         self._waited_for = 0  # by the root until the last reading of the descendants, in µs
         self._unclaimed = 0  # time of those that ended and that nobody in the tree has waited for, in µs
         self._others = 0.0  # CPU seconds of the descendants, when they were last read
-        self._others_read_at = 0.0  # on the monotonic clock
-        self._others_per_second = 0.0
 
     def read(self) -> tuple[float, float]:
         """Return CPU seconds per second since the last reading (NaN in the first), and memory in bytes.
 
-        Where reading all descendants costs too much, they are read less often. Meanwhile their time is
-        assumed to grow as before, and the next reading corrects it.
+        Where reading all descendants costs too much, they are read less often. What they have used meanwhile
+        comes with the next reading of them: a guess could not be taken back if they ended.
 
         Memory is the resident size of the root, and what its descendants hold beyond that. Raises OSError if
         the root has ended.
@@ -75,17 +72,13 @@ class Tree:
         is_new = False
         if not self.members:
             self._waited_for = self.waited_for()
-            others = self._others = (self._waited_for + self._unclaimed) / 1e6
-            now = self._others_read_at = time.monotonic()
-        else:
-            if self._reading.affordable():
-                is_new = True
-                with self._reading:
-                    self._read_others()
-            now = time.monotonic()
-            others = self._others + self._others_per_second * (now - self._others_read_at)
-        # What was assumed too high is taken from the next readings.
-        self._used = max(self._used, self._own() + others)
+            self._others = (self._waited_for + self._unclaimed) / 1e6
+        elif self._reading.affordable():
+            is_new = True
+            with self._reading:
+                self._read_others()
+        now = time.monotonic()
+        self._used = max(self._used, self._own() + self._others)
         self.passed, self._at = now - self._at, now
         return self._rate.update(self._used, now), self.memory.read(self.members, is_new=is_new)
 
@@ -152,12 +145,8 @@ class Tree:
             if not self._read_members(ended):
                 break
         self._claim(ended, waited_for)
-        now = time.monotonic()
-        others = (waited_for + sum(member.used for member in self.members.values()) + self._unclaimed) / 1e6
-        if not math.isnan(self._at):
-            pace = (others - self._others) / (now - self._others_read_at)
-            self._others_per_second = min(max(pace, 0.0), os.cpu_count() or 1)
-        self._others, self._others_read_at = others, now
+        used = sum(member.used for member in self.members.values())
+        self._others = (waited_for + used + self._unclaimed) / 1e6
 
     def _read_members(self, ended: dict[int, Member]) -> bool:
         """Read each descendant, and move those that have ended to ``ended``; returns whether any has."""
