@@ -12,9 +12,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from perfmon_widgets.collectors.linux.cgroups import groups
 from perfmon_widgets.collectors.linux.processes import PROC
 from perfmon_widgets.collectors.linux.system_file import text_if_there
+
+
+@contextmanager
+def real_group(name: str = "test") -> Iterator[RealGroup]:
+    """A group for a test, which is skipped where this user may make none; gone at the end."""
+    try:
+        group = RealGroup(f"perfmon-{name}-{os.getpid()}")
+    except OSError as error:
+        pytest.skip(f"this user may not make control groups here ({error})")
+    try:
+        yield group
+    finally:
+        group.remove()
 
 
 class RealGroup:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes.real_group import RealGroup
+from fakes.real_group import RealGroup, real_group
 
 MIB = 2**20
 LIMIT = 768 * MIB
@@ -75,16 +74,10 @@ for line in sys.stdin:
 
 @pytest.fixture
 def made() -> Iterator[RealGroup]:
-    try:
-        group = RealGroup(f"perfmon-test-{os.getpid()}")
-    except OSError as error:
-        pytest.skip(f"this user may not make control groups here ({error})")
-    try:
+    with real_group() as group:
         group.limit_memory(LIMIT)
         group.limit_cpu(CPUS)
         yield group
-    finally:
-        group.remove()
 
 
 class Inside:

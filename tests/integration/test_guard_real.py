@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 
 import pytest
-from fakes.real_group import RealGroup
+from fakes.real_group import RealGroup, real_group
 from real_kernel import Kernel
 
 from perfmon_widgets.collectors.linux.oom_kills import count_in
@@ -62,15 +61,9 @@ def long_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def group() -> Iterator[RealGroup]:
-    try:
-        group = RealGroup(f"perfmon-test-{os.getpid()}")
-    except OSError as error:
-        pytest.skip(f"this user may not make control groups here ({error})")
-    try:
+    with real_group() as group:
         group.limit_memory(LIMIT)
         yield group
-    finally:
-        group.remove()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes.real_group import RealGroup
+from fakes.real_group import RealGroup, real_group
 from real_kernel import BUSY, Kernel
 
 from perfmon_widgets.core.black_box import SIZE
@@ -42,15 +42,9 @@ def kernel(tmp_path: Path) -> Iterator[Kernel]:
 
 @pytest.fixture
 def group() -> Iterator[RealGroup]:
-    try:
-        group = RealGroup(f"perfmon-test-{os.getpid()}")
-    except OSError as error:
-        pytest.skip(f"this user may not make control groups here ({error})")
-    try:
+    with real_group() as group:
         group.limit_memory(LIMIT)
         yield group
-    finally:
-        group.remove()
 
 
 def box_of(kernel: Kernel) -> Path:

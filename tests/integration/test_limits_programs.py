@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes.real_group import RealGroup
+from fakes.real_group import RealGroup, real_group
 
 from perfmon_widgets import read_csv
 from perfmon_widgets.collectors.linux.cgroups import groups
@@ -34,14 +34,8 @@ while time.process_time() < 2: pass
 
 @pytest.fixture
 def made() -> Iterator[RealGroup]:
-    try:
-        group = RealGroup(f"perfmon-limits-{os.getpid()}")
-    except OSError as error:
-        pytest.skip(f"this user may not make control groups here ({error})")
-    try:
+    with real_group("limits") as group:
         yield group
-    finally:
-        group.remove()
 
 
 def shown(group: RealGroup, script: str, folder: Path) -> list[str]:

@@ -22,7 +22,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from fakes.clocks import Clocks
-from fakes.real_group import RealGroup
+from fakes.real_group import real_group
 
 from perfmon_widgets import read_csv
 from perfmon_widgets.__main__ import _table
@@ -578,19 +578,13 @@ FILL = "import time\nkept = []\nwhile True: kept.append(b'x' * 4_000_000), time.
 @pytest.mark.parametrize("shell", [False, True])
 def test_a_command_that_runs_out_of_memory_is_explained(shell):
     """Also behind a shell, which ends by itself then, with the exit code 137."""
-    try:
-        group = RealGroup(f"perfmon-test-{os.getpid()}")
-    except OSError as error:
-        pytest.skip(f"this user may not make control groups here ({error})")
     command = [sys.executable, "-c", FILL]
     if shell:
         command = ["sh", "-c", f"{shlex.join(command)}; exit $?"]
-    try:
+    with real_group() as group:
         group.limit_memory(256 * MIB)
         with group.running(IN_GROUP, *command) as program:
             said = program.stdout.read()
-    finally:
-        group.remove()
     assert "ended with exit code 137 after" in said
     (line,) = [line for line in said.splitlines() if line.startswith("why: ")]
     assert line.startswith("why: RAM ")
