@@ -9,6 +9,10 @@ the block, nor between leaving it and releasing the lock. Much of ``threading`` 
 - One inside ``Thread.is_alive`` or ``join`` makes Python 3.10 to 3.12 believe that the thread has ended
   (https://github.com/python/cpython/issues/90882).
 
+In Python 3.12 and later ``with`` has a gap of its own. Where a loop or a comprehension inside the block has a
+condition (``if``, ``while``), the block does not cover the jump back to its start, and an interrupt at that
+jump leaves the lock taken for ever. So such loops stand outside of the block, or in a function that it calls.
+
 So this package asks no thread whether it is alive, and uses the replacements in this file.
 """
 

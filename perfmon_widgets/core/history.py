@@ -71,9 +71,7 @@ class History:
         """
         now = self._clock()
         with self._lock:
-            while self._length and now - self._numbers[self._first, _TAKEN] > self.window:
-                self._length -= 1
-                self._first = (self._first + 1) % len(self._rows)
+            self._drop_old(now)
             if self._length == len(self._rows):
                 self._move(2 * len(self._rows))
             at = (self._first + self._length) % len(self._rows)
@@ -85,6 +83,12 @@ class History:
             if self.count > self._length:
                 self.oldest = self._numbers[self._first, _TAKEN]
             return self.count
+
+    def _drop_old(self, now: float) -> None:
+        """Drop the rows that have left the window. Not in append(): see interrupts.py about loops."""
+        while self._length and now - self._numbers[self._first, _TAKEN] > self.window:
+            self._length -= 1
+            self._first = (self._first + 1) % len(self._rows)
 
     def add_columns(self, columns: Sequence[str]) -> None:
         """Append columns, without those that exist already; existing rows have NaN in them."""

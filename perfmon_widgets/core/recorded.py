@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
+from itertools import filterfalse
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,8 @@ class Recorded:
         numbers = {name: _kept(name, value) for name, value in values.items()}
         with self._lock:
             known = {metric.name for metric in self.metrics} | self._new.keys()
-            new = {name: _metric(name, taken) for name in numbers if name not in known}
+            # No `if` in a loop: see interrupts.py.
+            new = {name: _metric(name, taken) for name in filterfalse(known.__contains__, numbers)}
             if new and len(known) + len(new) > MAX_SERIES:
                 raise ValueError(
                     f"{next(iter(new))!r} cannot be recorded: each series is a column of every row, and "
@@ -90,7 +92,7 @@ class Recorded:
         """Move these names from ``new`` to the metrics."""
         with self._lock:
             metrics = (*self.metrics, *(self._new[name] for name in names))
-            new = {name: metric for name, metric in self._new.items() if name not in names}
+            new = {name: self._new[name] for name in filterfalse(names.__contains__, self._new)}
             self.metrics, self._new = metrics, new  # in one statement: an interrupt leaves both as they were
 
     def collect(self) -> Mapping[str, float]:
@@ -101,9 +103,8 @@ class Recorded:
         with self._lock:
             # A name that was recorded for the first time a moment ago is a column from the next reading on.
             values, self._values = self._values, {}
-            for name in list(self._new):
-                if name in values:
-                    self._values[name] = values.pop(name)
+            for name in self._new.keys() & values.keys():
+                self._values[name] = values.pop(name)
             is_column = meter is not None and meter.metrics[0].name not in self._new
         numbers = {name: self._read(name, value) for name, value in values.items()}
         if meter is not None and is_column:

@@ -196,7 +196,8 @@ class Spans:
         with self._lock:
             self._trim()
             found = [span for kind in kinds for span in list(self._ended[kind])]
-            found += [span for span in list(self._open.values()) if span.kind in kinds]
+            going_on = list(self._open.values())
+        found += [span for span in going_on if span.kind in kinds]
         return sorted(found, key=_number)
 
     def newest(self, most: int) -> list[Span]:

@@ -69,9 +69,12 @@ class _Boxes:
                     self._write_from(monitor)
             elif monitor is self._monitor:
                 self._stop_writing()
-                for other in tuple(registry.monitors):
-                    if other is not monitor and other.running and self._monitor is None:
-                        self._write_from(other)
+                self._write_from_another(monitor)
+
+    def _write_from_another(self, monitor: Any) -> None:
+        for other in tuple(registry.monitors):
+            if other is not monitor and other.running and self._monitor is None:
+                self._write_from(other)
 
     def _write_from(self, monitor: Any) -> None:
         path = _path()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import dis
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType
 
 import pytest
 from fakes.interrupt import Interrupt
 
+import perfmon_widgets
 from perfmon_widgets import interrupts
 from perfmon_widgets.collectors.timeout_thread import NoAnswerError, TimeoutThread
 from perfmon_widgets.interrupts import Event, acquire, start_thread
@@ -140,3 +146,55 @@ def test_an_interrupt_while_a_question_waits_keeps_the_next_from_being_asked_mea
         asked.ask(lambda: 1, DEADLINE)
     answer.set()
     asked.close()
+
+
+# -- loops below a lock ------------------------------------------------------------------------------------
+
+
+def codes(code: CodeType) -> Iterator[CodeType]:
+    """Yield the code of a module or function, and of all that it contains."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from codes(constant)
+
+
+def unprotected(source: str) -> list[int]:
+    """The lines below ``with …lock:`` at which an interrupt would leave the lock taken.
+
+    They are the jumps back of loops that no entry of the exception table covers.
+    """
+    below = {
+        line
+        for block in ast.walk(ast.parse(source))
+        if isinstance(block, ast.With) and any("lock" in ast.unparse(item) for item in block.items)
+        for line in range(block.body[0].lineno, (block.end_lineno or 0) + 1)
+    }
+    return sorted(
+        {
+            instruction.positions.lineno
+            for code in codes(compile(source, "", "exec"))
+            if not code.co_name.startswith("<")  # a generator expression: its caller's block covers it
+            for instruction in dis.get_instructions(code)
+            if instruction.opname == "JUMP_BACKWARD"
+            and instruction.positions.lineno in below
+            and not any(
+                entry.start <= instruction.offset < entry.end for entry in dis._parse_exception_table(code)
+            )
+        }
+    )
+
+
+FILTERED = "def f(lock, them):\n    with lock:\n        return [it for it in them if it]\n"
+
+
+def test_a_loop_with_a_condition_is_unprotected_from_python_3_12_on():
+    if sys.version_info >= (3, 12):
+        assert unprotected(FILTERED) == [3]
+
+
+def test_no_interrupt_leaves_a_lock_taken_in_a_loop():
+    if sys.version_info >= (3, 12):
+        package = Path(perfmon_widgets.__file__).parent
+        found = {path.name: unprotected(path.read_text()) for path in package.rglob("*.py")}
+        assert {name: lines for name, lines in found.items() if lines} == {}
