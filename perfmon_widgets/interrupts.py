@@ -43,7 +43,7 @@ class Event:
                 self._waiting.popleft().release()
 
     def wait(self, seconds: float = -1) -> bool:
-        """Wait for set(), at most so many seconds, by default for ever; returns False after a timeout."""
+        """Wait for set(), at most this many seconds, by default for ever; returns False after a timeout."""
         lock = threading.Lock()
         lock.acquire()
         self._waiting.append(lock)  # before the question, so that a set() right after it is not missed
@@ -51,7 +51,7 @@ class Event:
 
 
 def acquire(lock: threading.Lock, seconds: float, taken: list[bool]) -> None:
-    """Acquire a lock within so many seconds, and append to ``taken`` whether that succeeded.
+    """Acquire a lock within this many seconds, and append to ``taken`` whether that succeeded.
 
     ``with`` cannot wait for a limited time. Between ``if lock.acquire(...):`` and ``try:`` there is a moment
     at which an interrupt leaves the lock taken. There is none here::

@@ -46,7 +46,7 @@ class _Call:
         return self._returned.is_set()
 
     def result(self, seconds: float) -> Any:
-        """Return what the function returns, or raise what it raises; NoAnswerError after so many seconds."""
+        """Return what the function returns, or raise what it raises; NoAnswerError after a timeout."""
         if not self._returned.wait(seconds):
             raise NoAnswerError
         if self._error is not None:

@@ -11,8 +11,8 @@ from perfmon_widgets.collectors.linux.processes import PROC, children, own_numbe
 from perfmon_widgets.collectors.linux.system_file import SystemFile, read_once
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-# The last bits of every limit set here. The OS kernel counts pages, so they change nothing, and they tell our
-# limits from those that the user or the site has set: in this process, and in the children that inherit ours.
+# The last bits of every limit set here. The OS kernel counts pages, so they change nothing. They distinguish
+# our limits from those that the user or the site has set, in this process and in children that inherit ours.
 _MARK = 0x5A7
 
 

@@ -43,7 +43,7 @@ _END = 0.985
 _FLOOR, _FLOOR_SHARE = 24e6, 0.01
 # With less than this share of the limit left, the limit is no longer raised before the cell ends.
 _LITTLE = 0.02
-# The limit is raised once in so many seconds. Memory that is reserved but not touched yet counts as data, but
+# The seconds between two raises of the limit. Memory that is reserved but not touched yet counts as data, but
 # not as occupied: raising at once would permit to reserve more than there is.
 _RAISE_EVERY = 1.0
 # Memory is touched at this many bytes a second at most, so that what is left lasts this long at least.

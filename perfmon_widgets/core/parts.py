@@ -8,8 +8,9 @@ from perfmon_widgets.clocks import time
 
 # Bytes of a part in the result. Small ones would cost a message each, a large one much time in one call.
 _SIZE = 2**20
-# After so many seconds of work comes so long a pause. A thread that computes without one keeps Python's lock
-# for 5 ms whenever another thread wants it; a sample takes the lock some 20 times, and would come too late.
+# The seconds of work before each pause, and those of the pause. A thread that computes without one keeps
+# Python's lock for 5 ms whenever another thread wants it; a sample takes the lock some 20 times, and would
+# come too late.
 _WORK, _PAUSE = 5e-4, 1e-4
 
 

@@ -104,7 +104,7 @@ class SpanLog:
         self._over = True
 
     def _write_within(self, seconds: float, *, last: bool = False) -> bool:
-        """Write what is new, if the lock becomes free within so many seconds; returns whether it did."""
+        """Write what is new, if the lock becomes free within ``seconds``; returns whether it did."""
         taken: list[bool] = []
         try:
             acquire(self._lock, seconds, taken)

@@ -129,7 +129,7 @@ class ControlChannel:
 
 
 async def _answered(question: _Question, timeout: float) -> Response | None:
-    """Return the answer; raises TimeoutError after so many seconds in which no part of it has come."""
+    """Return the answer; raises TimeoutError if no part of it comes for ``timeout`` seconds."""
     while True:
         before = len(question.parts)
         try:

@@ -39,7 +39,7 @@ _CLIMBS = (_Climb(300.0, 900.0, 0.0), _Climb(120.0, 600.0, 0.0), _Climb(30.0, 12
 # single jump is no climb, nor is one that has ended.
 _PARTS, _EVEN = 4, 0.75
 # The level between two parts is a mean over a twentieth of the climb, against noise. For that the amounts are
-# interpolated at this many evenly spaced points in each part, and the level is the mean of so many.
+# interpolated at 20 evenly spaced points in each part, and the level is the mean of 5 of them.
 _POINTS, _POINTS_OF_A_LEVEL = 20, 5
 # By what share of the climb the amount must be above what it was before. Garbage that is collected makes it
 # fall again and again from about the same height.

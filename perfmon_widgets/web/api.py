@@ -154,7 +154,7 @@ def _history(monitor: Monitor, request: Request) -> Response:
 
 
 def _content(parts: Iterator[bytes], values: int) -> bytes | Iterator[bytes]:
-    """Return the text of so many values; one that takes long to make as parts."""
+    """Return the text of this many values; one that takes long to make as parts."""
     return b"".join(parts) if values <= _FEW_VALUES else paced(parts)
 
 

@@ -133,7 +133,7 @@ def _search(point: Path, missing: int, inside: Sequence[str], process: int) -> P
 
 
 def _below(folder: Path, levels: int) -> Iterator[Path]:
-    """Yield the groups that are so many levels below."""
+    """Yield the groups that are ``levels`` levels below."""
     if not levels:
         yield folder
         return

@@ -90,7 +90,7 @@ class Holding:
 
     @property
     def own(self) -> float:
-        """Bytes of anonymous pages that it has in common with nobody."""
+        """Bytes of anonymous pages that only it has."""
         return self.anonymous - self.inherited
 
     @property

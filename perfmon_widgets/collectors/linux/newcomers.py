@@ -1,4 +1,4 @@
-"""Newcomers: the processes that have started since the last look, whoever started them."""
+"""Newcomers: the processes that have started since the last look, also those of other parents."""
 
 from __future__ import annotations
 

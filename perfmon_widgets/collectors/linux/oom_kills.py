@@ -12,7 +12,7 @@ from perfmon_widgets.collectors.linux.system_file import SystemFile, read_if_the
 
 # The counter of one control group: version 2 first, then version 1.
 _OF_GROUP = ("memory.events", "memory.oom_control")
-# The file of the machine's counter is long: it is read at most once in so many seconds.
+# The file of the machine's counter is long: the seconds between two readings, at least.
 _SECONDS = 30.0
 
 

@@ -21,7 +21,7 @@ _READ, _WRITTEN = 9, 11
 class Traffic:
     """Bytes that pass between the disks and a tree of processes; raises OSError if they are not counted.
 
-    The count of a descendant that ends moves to the parent that waits for it. If nobody in the tree does, it
+    The count of a descendant that ends moves to the parent that waits for it. If none of the tree does, it
     stays as it was last read. So the sum over all only grows. Descendants of another user cannot be read, and
     count as 0.
     """
@@ -34,7 +34,7 @@ class Traffic:
         self._rates = Rate(), Rate()
         self._newest = math.nan, math.nan
         self._known: dict[int, tuple[Member, tuple[int, int]]] = {}
-        # Counts of those that nobody has waited for, less those from before the first reading.
+        # Counts of those that none of the tree has waited for, less those from before the first reading.
         self._lost = (0, 0)
         self._most = (0, 0)  # the largest sums so far
         self._reading = Allowance()

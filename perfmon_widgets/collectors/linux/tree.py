@@ -33,9 +33,9 @@ class Tree:
     own: the session of the root, if the root leads one as a notebook's kernel does, or of a descendant.
 
     CPU time is conserved. A process's time consists of its own and of that of the children that it has waited
-    for, so the time of one that ends moves to its parent, and the sum over the tree stays. What nobody in the
-    tree has waited for is added to that sum: a process that outlived its parent, or whose parent ignores
-    SIGCHLD.
+    for, so the time of one that ends moves to its parent, and the sum over the tree stays. What no process
+    of the tree has waited for is added to that sum: the time of one that outlived its parent, or whose parent
+    ignores SIGCHLD.
     """
 
     def __init__(self, root: int, proc: Path = PROC) -> None:
@@ -56,7 +56,7 @@ class Tree:
         self._used = 0.0  # CPU seconds of all; never decreases
         self._began = time.clock_gettime(time.CLOCK_BOOTTIME)
         self._waited_for = 0  # by the root until the last reading of the descendants, in µs
-        self._unclaimed = 0  # time of those that ended and that nobody in the tree has waited for, in µs
+        self._unclaimed = 0  # µs of those that ended and that no process of the tree has waited for
         self._others = 0.0  # CPU seconds of the descendants, when they were last read
 
     def read(self) -> tuple[float, float]:

@@ -68,7 +68,7 @@ def _one_of_many(evidence: Evidence) -> Iterator[tuple[str, str]]:
         )
 
 
-# In so many seconds so large a share of the time must be missing between samples, in at least two pieces.
+# Within these seconds this share of the time must be missing between samples, in at least two pieces.
 _LATE_IN, _LATE_SHARE, _LATE_TIMES = 60.0, 0.2, 2
 
 
@@ -90,7 +90,7 @@ def _late(evidence: Evidence) -> Iterator[tuple[str, str]]:
         )
 
 
-# Over so many seconds; the panel itself uses up to 4 % of a CPU, and reads nothing.
+# Over these seconds; the panel itself uses up to 4 % of a CPU, and reads nothing.
 _IDLE_FOR, _IDLE_CPUS, _IDLE_PERCENT, _IDLE_BYTES = 60.0, 0.1, 2.0, 1e5
 
 

@@ -49,7 +49,7 @@ def _disk_full_soon(evidence: Evidence) -> Iterator[tuple[str, str]]:
     return full_soon(evidence, "disk", "Disk")
 
 
-# What a checkpoint may take at once is not known. Below this nobody can do much with the rest.
+# What a checkpoint may take at once is not known. From here on the rest is of little use.
 _DISK_FULL = 98.0
 
 

@@ -48,7 +48,7 @@ def _memory_full(evidence: Evidence) -> Iterator[tuple[str, str]]:
             yield f"{label} memory is nearly full", _memory(evidence, place)
 
 
-# Long enough that nobody waits for a step: the usual timeouts of notebooks' kernels begin at some minutes.
+# Longer than one step of a training takes: the usual timeouts of notebooks' kernels begin at some minutes.
 _HELD_FOR = 300.0
 # Less is what a CUDA context alone takes, of a small GPU.
 _HELD = 10.0
