@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fakes.clocks import Clocks
 from fakes.collectors import FakeMachine
 
 from perfmon_widgets.collectors.linux import disk
@@ -18,18 +19,9 @@ SECTOR = 512
 READ, WRITTEN = "disk_read_bytes_per_second", "disk_write_bytes_per_second"
 
 
-class Clock:
-    """Stands in for the module ``time``, cranked by hand."""
-
-    now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    made = Clocks()
     monkeypatch.setattr(disk, "time", made)
     return made
 
@@ -67,8 +59,8 @@ def btrfs(machine: FakeMachine, uuid: str, **devices: str) -> None:
         machine.write(f"sys/fs/btrfs/{uuid}/devices/{name}/dev", f"{number}\n")
 
 
-def rates(made: Disk, clock: Clock) -> tuple[float, float]:
-    clock.now += 2.0
+def rates(made: Disk, clock: Clocks) -> tuple[float, float]:
+    clock.passed += 2.0
     values = made.collect()
     return values[READ], values[WRITTEN]
 
@@ -123,7 +115,7 @@ def test_a_disk_that_is_added_counts_within_ten_seconds_without_its_past(two_dis
     made.collect()
     btrfs(two_disks, "2222", sdd="8:48")
     traffic(two_disks, d8_48=(5000, 5000))
-    clock.now += 10
+    clock.passed += 10
     assert math.isnan(rates(made, clock)[0])
     traffic(two_disks, d8_48=(5010, 5000))
     assert rates(made, clock) == (10 * SECTOR / 2, 0.0)
@@ -135,7 +127,7 @@ def test_a_disk_that_is_taken_away_counts_no_longer(two_disks, clock):
     made.collect()
     (two_disks.sys / "fs/btrfs/2222/devices/sda/dev").unlink()
     mounted(two_disks, "btrfs", "/dev/sdb")
-    clock.now += 10
+    clock.passed += 10
     assert math.isnan(rates(made, clock)[0])
     traffic(two_disks, d8_0=(9999, 9999), d8_16=(1010, 1000))
     assert rates(made, clock) == (10 * SECTOR / 2, 0.0)
@@ -184,7 +176,7 @@ def test_bcachefs_lists_its_disks_in_mountinfo_and_in_sysfs(machine, clock):
     assert rates(made, clock) == (SECTOR / 2, 2 * SECTOR / 2)
     for number, device in enumerate(("8:0", "8:16", "8:32")):  # a third is added
         machine.write(f"sys/fs/bcachefs/3333/dev-{number}/block/dev", f"{device}\n")
-    clock.now += 10
+    clock.passed += 10
     made.collect()
     traffic(machine, d8_0=(1, 0), d8_16=(0, 2), d8_32=(110, 100))
     assert rates(made, clock) == (10 * SECTOR / 2, 0.0)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from fakes.clocks import Clocks
 from fakes.collectors import FakeMachine
 
 from perfmon_widgets.collectors.linux import network
@@ -20,18 +21,9 @@ HEAD = (
 )
 
 
-class Clock:
-    """Stands in for the module ``time``, cranked by hand."""
-
-    now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    made = Clocks()
     monkeypatch.setattr(network, "time", made)
     return made
 
@@ -90,9 +82,9 @@ def write(machine: FakeMachine, where: str, **counts: tuple[int, int]) -> None:
         in_sys(machine, **counts)
 
 
-def read(made: Network, clock: Clock) -> tuple[float, float]:
+def read(made: Network, clock: Clocks) -> tuple[float, float]:
     """The rates two seconds later."""
-    clock.now += 2.0
+    clock.passed += 2.0
     values = made.collect()
     return values[RECEIVED], values[SENT]
 
@@ -124,7 +116,7 @@ def test_an_interface_that_comes_brings_no_past(machine, clock, where):
     write(machine, where, eth0=(0, 0))
     made = Network(machine.proc, machine.sys)
     made.collect()
-    clock.now += 10  # the interfaces are chosen again
+    clock.passed += 10  # the interfaces are chosen again
     write(machine, where, eth0=(24, 24), wlan0=(10**9, 10**9))
     assert read(made, clock) == (2.0, 2.0)
     write(machine, where, eth0=(24, 24), wlan0=(10**9 + 2, 10**9 + 4))
@@ -138,7 +130,7 @@ def test_an_interface_that_goes_leaves_the_others(machine, clock, where):
     made.collect()
     listed(machine, eth0=(2, 4))
     in_sys(machine, eth0=(2, 4))
-    clock.now += 10
+    clock.passed += 10
     assert read(made, clock) == (2 / 12, 4 / 12)
     assert made.errors == {}
 

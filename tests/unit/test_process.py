@@ -6,21 +6,16 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from fakes import trees
 from fakes.collectors import read
+from fakes.trees import MIB, PAGE, SLACK
 
 from perfmon_widgets.collectors import Collector, allowance
 from perfmon_widgets.collectors.linux import limits, newcomers
 from perfmon_widgets.collectors.linux.process import ProcessCollector
-
-MIB = 2**20
-PAGE = os.sysconf("SC_PAGE_SIZE")
-# What the interpreter itself may take and give back between two readings.
-SLACK = 30 * MIB
 
 
 @pytest.fixture(autouse=True)
@@ -38,26 +33,6 @@ def fork() -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12, where threads are running
         return os.fork()
-
-
-@contextmanager
-def sleeping_fork(function: Callable[[], object]) -> Iterator[int]:
-    """A forked child that calls the function, says so and then waits."""
-    reader, writer = os.pipe()
-    number = fork()
-    if number == 0:
-        function()
-        os.write(writer, b"x")
-        while True:
-            time.sleep(60)
-    try:
-        assert os.read(reader, 1) == b"x"
-        yield number
-    finally:
-        os.kill(number, 9)
-        os.waitpid(number, 0)
-        os.close(reader)
-        os.close(writer)
 
 
 def test_it_is_a_collector_of_five_numbers():
@@ -179,7 +154,7 @@ def test_pages_that_a_forked_child_shares_with_its_parent_count_once():
     block = bytearray(b"x") * (200 * MIB)
     made = ProcessCollector()
     before = made.collect()["process_ram_bytes"]
-    with sleeping_fork(lambda: None):
+    with trees.forked():
         after = made.collect()["process_ram_bytes"]
     assert after - before == pytest.approx(0, abs=SLACK)  # and not 200 MiB
     del block
@@ -194,7 +169,7 @@ def test_pages_that_a_forked_child_has_written_to_count_for_themselves():
         for at in range(0, len(block), PAGE):
             block[at] = 1
 
-    with sleeping_fork(write):
+    with trees.forked(write):
         after = made.collect()["process_ram_bytes"]
     assert after - before == pytest.approx(100 * MIB, abs=SLACK)
 
