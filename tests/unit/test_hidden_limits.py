@@ -190,7 +190,8 @@ def child() -> Iterator[int]:
         os.waitpid(number, 0)
 
 
-def test_another_process_has_the_limits_of_its_own_group_and_cpus(machine, child):
+@pytest.mark.parametrize("ended", ["Z 1 1 1 0 -1 0", "R 1 1 1 0 -1 4194564"], ids=["zombie", "ending"])
+def test_another_process_has_the_limits_of_its_own_group_and_cpus(machine, child, ended):
     (machine.proc / "self/cgroup").unlink()
     (machine.proc / "self").joinpath("mountinfo").rename(machine.proc / "mountinfo")
     (machine.proc / "self").rmdir()
@@ -198,7 +199,7 @@ def test_another_process_has_the_limits_of_its_own_group_and_cpus(machine, child
     machine.write(f"proc/{os.getpid()}/cgroup", "0::/ours\n")
     (machine.proc / str(child)).mkdir()
     machine.write(f"proc/{child}/cgroup", "0::/ours\n")
-    machine.write(f"proc/{child}/stat", f"{child} (x) S 1")
+    machine.write(f"proc/{child}/stat", f"{child} (x) S 1 1 1 0 -1 4194560 0")
     mount = machine.mount("cgroup2", machine.groups)
     group(mount / "theirs", memory_max=GIB, cpu_max="50000 100000")
     looked_up = limits.Limits(machine.proc, child)
@@ -212,7 +213,7 @@ def test_another_process_has_the_limits_of_its_own_group_and_cpus(machine, child
     assert looked_up.now().cpus == (min(os.sched_getaffinity(0)),)
     assert looked_up.now().memory == found.memory
     last = looked_up.now()
-    machine.write(f"proc/{child}/stat", f"{child} (x) Z 1")  # it ends, and version 1 shows it at the top
+    machine.write(f"proc/{child}/stat", f"{child} (x) {ended} 0")  # version 1 shows it at the top
     machine.write(f"proc/{child}/cgroup", "0::/\n")
     assert looked_up.now() is last
 

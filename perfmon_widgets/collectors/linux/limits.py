@@ -15,6 +15,7 @@ from typing import NamedTuple
 from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors.affinity import allowed_cpus
 from perfmon_widgets.collectors.linux.cgroups import Groups, groups
+from perfmon_widgets.collectors.linux.member import fields_of
 from perfmon_widgets.collectors.linux.memory_limit import (
     MemoryLimit,
     Text,
@@ -26,6 +27,8 @@ from perfmon_widgets.collectors.linux.memory_limit import (
 from perfmon_widgets.collectors.linux.processes import PROC, own_number
 from perfmon_widgets.collectors.linux.system_file import SystemFile, decoded, read_if_there, text_if_there
 
+# The flag of a process that is ending.
+_EXITING = 0x4
 # Limits and affinity rarely change while a program runs: they are read again after this many seconds.
 _EVERY = 10.0
 
@@ -141,8 +144,12 @@ class Limits:
 
 
 def _has_ended(stat: Path) -> bool:
-    """Return whether a process has ended, by its file ``stat``: its parent may not have waited for it yet."""
-    return read_if_there(stat).rpartition(b")")[2].split(None, 1)[:1] in ([], [b"Z"], [b"X"])
+    """Return whether a process has ended, or is just ending, by its file ``stat``.
+
+    While it ends it has left its control group, but its state does not say so yet.
+    """
+    fields = fields_of(read_if_there(stat), 7)
+    return not fields or fields[0] in (b"Z", b"X") or bool(int(fields[6]) & _EXITING)
 
 
 def _id_of(number: int, proc: Path) -> int:
