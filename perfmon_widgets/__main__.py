@@ -160,9 +160,20 @@ def _why_killed(
     times = [at for at in times if at < ended] or times
     columns = [column.tolist()[: len(times)] for column in values.T]
     series = {metric.name: column for metric, column in zip(monitor.metrics, columns, strict=False)}
+    count = _until_fullest(times, series.get("ram_used_bytes", ()))
+    times, series = times[:count], {name: column[:count] for name, column in series.items()}
     status = -(result.signal or signal.SIGKILL)
     evidence = Evidence.of(times, series, rise, of_machine=of_machine, exit_status=status)
     return [f"why: {judge(evidence, None, (), times, series).evidence}"]
+
+
+def _until_fullest(times: Sequence[float], used: Sequence[float]) -> int:
+    """Return how many rows there are up to the one with the most memory of the last second.
+
+    A command is killed some time before that is noticed. A sample in between shows memory that is free again.
+    """
+    recent = [number for number, value in enumerate(used) if times[-1] - times[number] <= 1.0 and value >= 0]
+    return max(recent, key=used.__getitem__, default=len(times) - 1) + 1
 
 
 def _table(totals: Totals, metrics: Sequence[Metric]) -> list[str]:

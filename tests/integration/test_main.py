@@ -25,7 +25,7 @@ from fakes.clocks import Clocks
 from fakes.real_group import real_group
 
 from perfmon_widgets import read_csv
-from perfmon_widgets.__main__ import _table
+from perfmon_widgets.__main__ import _table, _until_fullest
 from perfmon_widgets.collectors.linux import jupyterhub, limits
 from perfmon_widgets.command import Command
 from perfmon_widgets.metrics import Metric, Sample
@@ -573,6 +573,19 @@ sys.argv = ["perfmon_widgets", "run", "--interval", "0.1", "--", *sys.argv[1:]]
 runpy.run_module("perfmon_widgets", run_name="__main__")
 """
 FILL = "import time\nkept = []\nwhile True: kept.append(b'x' * 4_000_000), time.sleep(0.01)"
+
+
+@pytest.mark.parametrize(
+    ("times", "used", "count"),
+    [
+        ([0, 1, 2], [1, 2, 3], 3),
+        ([0, 1.8, 1.9, 2], [9, 2, 3, 1], 3),  # the last one was taken when the command had been killed
+        ([0, 1.9, 2], [1, math.nan, math.nan], 3),
+        ([0, 1, 2], [], 3),
+    ],
+)
+def test_what_killed_a_command_is_judged_by_the_fullest_of_the_last_rows(times, used, count):
+    assert _until_fullest(times, used) == count
 
 
 @pytest.mark.parametrize("shell", [False, True])
