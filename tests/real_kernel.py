@@ -105,11 +105,21 @@ class Kernel:
     def messages(self, request: str) -> Iterator[dict[str, Any]]:
         """What the kernel publishes until that request has been executed, of others too."""
         while True:
-            message = self._client.get_iopub_msg(timeout=DEADLINE)
+            message = self._next_published()
             yield message
             done = message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
             if done and message["parent_header"].get("msg_id") == request:
                 return
+
+    def _next_published(self) -> dict[str, Any]:
+        """The next message, waited for; fails the test at once if the kernel is dead."""
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            try:
+                return dict(self._client.get_iopub_msg(timeout=1))
+            except queue.Empty:
+                assert self._manager.is_alive(), f"the kernel is dead: {self.errors.read_text()}"
+                assert time.monotonic() < deadline, f"nothing was published within {DEADLINE} s"
 
     def forget_messages(self) -> None:
         """Leave out what has been published so far."""

@@ -220,10 +220,10 @@ class Guard:
             if parts is None or self._stopping:
                 return _LONGEST
             limit = parts.limit
-            occupied, size = parts.memory.read()
+            data, occupied, size = _read(parts)
             self._peak = max(self._peak, occupied)
             now = time.monotonic()
-            left = self._target(limit, occupied, size, now)
+            left = self._set(limit, data, occupied, size, now)
             if self.cell is not None and not self._open and occupied >= self._trip:
                 self._interrupt_cell(occupied, size)
         if now >= self._children_at:
@@ -239,11 +239,11 @@ class Guard:
         parts = self._parts
         return (math.nan, math.nan) if parts is None else parts.memory.read()
 
-    def _target(self, limit: DataLimit, occupied: float, size: float, now: float) -> float:
+    def _set(self, limit: DataLimit, data: float, occupied: float, size: float, now: float) -> float:
         """Set the limit; returns the bytes that are left."""
         guarded = not self._knows_cells or (self.cell is not None and not self._open)
         left = max((self.share if guarded else _END) * size - occupied, 0.0)
-        target = limit.data() + left
+        target = data + left
         if guarded:
             target = max(target, self._floor)
             raises = target > limit.now()
@@ -279,14 +279,14 @@ class Guard:
             if parts is None:
                 return
             limit = parts.limit
-            occupied, size = parts.memory.read()
+            data, occupied, size = _read(parts)
             self._peak = occupied
             self.cell, self._open, self.pending, self._interrupt = cell, False, "", interrupt
             floor = max(min(max(_FLOOR, _FLOOR_SHARE * size), _END * size - occupied), 0.0)
-            self._floor = limit.data() + floor
+            self._floor = data + floor
             self._trip = max((self.share + _END) / 2 * size, occupied + floor + _LITTLE / 2 * size)
             self._raise_at = 0.0
-            limit.set(max(limit.data() + max(self.share * size - occupied, 0.0), self._floor))
+            limit.set(max(data + max(self.share * size - occupied, 0.0), self._floor))
 
     def open_reserve(self) -> None:
         """Open the reserve until the cell ends; the first act of this needs no memory."""
@@ -334,6 +334,17 @@ class Guard:
             if monitor.running:
                 monitor.mark(str(intervention))
         return intervention
+
+
+def _read(parts: Parts) -> tuple[float, float, float]:
+    """Return the data of this process, the occupied memory and its limit, in bytes.
+
+    Other threads go on meanwhile. On a busy machine they filled 100 MB between two of these lines, and the
+    limit, made of a larger data than the occupied memory was read with, let them fill all of it.
+    """
+    before = parts.limit.data()
+    occupied, size = parts.memory.read()
+    return min(before, parts.limit.data()), occupied, size
 
 
 guard = Guard()

@@ -118,7 +118,9 @@ def test_an_error_that_the_cell_handles_is_its_own(kernel):
     code = "kept = []\ntry:\n    while True: kept.append(np.ones(300_000))\nexcept MemoryError: kept = None"
     reply, _ = cell(kernel, code)
     assert reply["status"] == "ok"
-    assert kernel.run("len(monitor.guard.interventions)") == before
+    # On a busy machine the guard may have to interrupt the loop, which handles that, too.
+    kinds = kernel.run(f"[each.kind for each in monitor.guard.interventions[{before}:]]")
+    assert kinds in ([], ["interrupted"])
 
 
 def test_other_errors_look_as_ever(kernel):
@@ -211,8 +213,14 @@ guard.stop()
 """
 
 
-def test_a_script_gets_the_error_too(group):
+def test_a_script_gets_the_error_too():
     """Without IPython nobody says when a cell runs: the share always holds."""
+    with real_group("script") as group:
+        group.limit_memory(LIMIT)
+        _run_script(group)
+
+
+def _run_script(group: RealGroup) -> None:
     with group.running(SCRIPT) as program:
         lines = [program.stdout.readline().strip() for _ in range(2)]
         assert lines[0] == "True"

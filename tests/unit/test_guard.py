@@ -90,6 +90,25 @@ def test_without_cells_the_share_is_kept(stepped, parts):
     assert parts.limit.in_force == 150 * MB + 400 * MB
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("size", [300 * MB, -100 * MB])
+def test_memory_that_changes_while_it_is_read_gives_no_room(stepped, parts, monkeypatch, moment, size):
+    """Another thread may take or free memory between the reading of the data and of what is occupied."""
+    read = parts.memory.read
+
+    def change() -> tuple[float, float]:
+        found = read()
+        parts.limit.size += size
+        parts.memory.occupied += size
+        return read() if moment == "before" else found
+
+    monkeypatch.setattr(parts.memory, "read", change)
+    stepped._raise_at = 0.0
+    stepped.step()
+    room = parts.limit.in_force - parts.limit.size
+    assert room <= 920 * MB - parts.memory.occupied
+
+
 def test_the_reserve_is_open_while_no_cell_runs(stepped, parts):
     stepped.know_cells()
     parts.limit.in_force = 0
