@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors import capacity
+from perfmon_widgets.collectors.rate import percent
 from perfmon_widgets.interrupts import Event
 from perfmon_widgets.metrics import Sample
 from perfmon_widgets.views.headline import gpus, headline_of_cells
@@ -52,9 +53,9 @@ class Measurement:
         self.seconds = math.nan
         """How long it lasted, on a monotonic clock; NaN before the end."""
         self.cpu_seconds = math.nan
-        """CPU time of this process and its descendants, from the same rows as its share; NaN before the end.
+        """CPU time of this process and its descendants, from the rows; NaN before the end.
 
-        Where no row has a share, that of this process and of its children that have ended.
+        Where no row has a value, that of this process and of its children that have ended.
         """
         self.rows: pd.DataFrame | None = None
         """The samples taken meanwhile that are still in the window; None before the end."""
@@ -78,7 +79,9 @@ class Measurement:
             self.seconds = time.perf_counter() - self._clock
             ended = _cpu_seconds() - self._cpu
             have_row(self._monitor, since=time.time())
-            counted = self._totals.mean("process_cpu_percent") / 100 * capacity() * self.seconds
+            # The last row may come late, with what was used until the end; or some rows have no value.
+            covered = max(self._totals.covered("process_cpu_percent"), self.seconds)
+            counted = self._totals.mean("process_cpu_percent") / 100 * capacity() * covered
             self.cpu_seconds = ended if math.isnan(counted) else counted
         finally:
             self._give_back()
@@ -95,7 +98,7 @@ class Measurement:
     def summary(self) -> str:
         """One line: wall time, CPU time, memory, GPUs in use, disk traffic, and what held the cell up."""
         totals = self._totals
-        share = format_value(totals.mean("process_cpu_percent"), "percent")
+        share = format_value(self._share(), "percent")
         parts = [
             format_duration(self.seconds),
             f"CPU {format_duration(self.cpu_seconds)} ({share} of what it may use)",
@@ -115,6 +118,12 @@ class Measurement:
                 parts.append(f"{word} {format_value(amount, 'bytes')}")
         parts += [finding.what for finding in self._findings()[:1] if finding.severity != "info"]
         return " · ".join(parts)
+
+    def _share(self) -> float:
+        """The CPU time in percent of what this process may use; NaN if no row has a value."""
+        if math.isnan(self._totals.mean("process_cpu_percent")) or not self.seconds > 0:
+            return math.nan
+        return percent(self.cpu_seconds, capacity() * self.seconds)
 
     def _findings(self) -> list[Finding]:
         """What the samples of the cell show."""

@@ -230,6 +230,10 @@ class Totals:
         """Its time-weighted mean; NaN if it has no value."""
         return self._columns.get(column, _MISSING).mean
 
+    def covered(self, column: str) -> float:
+        """The seconds that its values stand for."""
+        return self._columns.get(column, _MISSING).seconds
+
     def peak(self, column: str) -> float:
         """Its largest value after the first sample, also between samples (``PEAKS``); NaN if it has none."""
         largest = self._columns.get(column, _MISSING).largest

@@ -18,7 +18,7 @@ from perfmon_widgets.jupyter import measurement
 from perfmon_widgets.jupyter.measurement import Measurement, have_row
 from perfmon_widgets.metrics import Metric, unit_of
 from perfmon_widgets.views.statistics import Totals
-from perfmon_widgets.views.text import format_change
+from perfmon_widgets.views.text import format_change, format_value
 
 NEVER = 3600.0
 MIB = 2**20
@@ -70,7 +70,8 @@ def test_the_line_tells_what_the_samples_tell():
         made.end()
     words = made.summary().split(" · ")
     assert re.fullmatch(r"0\.\d+ s", words[0])
-    assert re.fullmatch(r"CPU [\d.]+ .?s \(50% of what it may use\)", words[1])
+    share = format_value(100 * made.cpu_seconds / capacity() / made.seconds, "percent")
+    assert re.fullmatch(rf"CPU [\d.]+ .?s \({share} of what it may use\)", words[1])
     assert words[2] == "RAM peak 900 MiB (+200 MiB)"
     # The second GPU has no numbers: it is not in use. Nearly all of the time passed before the first sample.
     gpu = re.fullmatch(r"GPU 0 mean (\d+)%, peak 100%, memory peak 8 MiB \(\+3 MiB\)", words[3])
@@ -109,7 +110,27 @@ def test_the_cpu_seconds_are_those_of_the_share_whoever_used_them():
         time.sleep(0.5)  # this process uses nothing
         monitor.sample()
         made.end()
-    assert made.cpu_seconds == pytest.approx(made.seconds * capacity() / 2)
+    times = monitor.history.index
+    covered = (times[-1] - times[0]).total_seconds()
+    assert covered >= made.seconds
+    assert made.cpu_seconds == pytest.approx(covered * capacity() / 2, rel=0.01)
+
+
+def test_a_last_row_that_comes_late_takes_no_cpu_seconds_away(monkeypatch):
+    """It is about all that was used until then, so its share is less of a longer time."""
+    with monitor_of(row(100, 0, 99, 1), row(900, 20, 100, 8)) as monitor:
+        have_row(monitor, since=0)
+        made = Measurement(monitor, NEVER)
+        time.sleep(0.1)
+
+        def late(*_: object, **__: object) -> None:
+            time.sleep(0.4)
+            monitor.sample()
+
+        monkeypatch.setattr(measurement, "have_row", late)
+        made.end()
+    assert made.seconds < 0.4
+    assert made.cpu_seconds >= 0.5 * capacity() * 0.2
 
 
 def test_where_no_row_has_a_share_the_cpu_seconds_are_those_of_this_process():
