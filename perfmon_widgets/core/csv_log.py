@@ -6,11 +6,9 @@ While a file cannot be written for want of room, the rows wait in the window of 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
-import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -21,15 +19,8 @@ import numpy as np
 
 from perfmon_widgets.clocks import time
 from perfmon_widgets.core.csv_lines import header_line, row_line
-from perfmon_widgets.core.log_files import (
-    APPEND,
-    TRANSIENT,
-    absolute,
-    append_whole,
-    create,
-    part_path,
-    sentence,
-)
+from perfmon_widgets.core.log_files import TRANSIENT, absolute, sentence
+from perfmon_widgets.core.log_parts import LogParts
 from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.interrupts import acquire
 
@@ -85,12 +76,9 @@ class CsvLog:
         self._columns = tuple(columns)
         self._rows = rows
         self._clock = clock
-        self._descriptor: int | None = None
+        self._parts: LogParts | None = None
         self._stopped = False  # a thread that is writing closes the file when it finds this set
         self._path: Path | None = None
-        self._part: Path | None = None  # the file that is open, one of the parts of the log
-        self._number = 1  # which of them
-        self._width = 0  # how many of the columns it has
         self._newest = 0
         self._count = 0
         self._behind = False  # whether rows wait in the window, since writing failed
@@ -111,7 +99,7 @@ class CsvLog:
     @property
     def running(self) -> bool:
         """Whether rows are being written."""
-        return self._descriptor is not None and not self._stopped
+        return self._parts is not None and not self._stopped
 
     @property
     def path(self) -> Path | None:
@@ -160,7 +148,7 @@ class CsvLog:
         with self._lock:
             if self._stopped:
                 self._end()  # stop() may have timed out while a write hung, which has ended since
-            if self._descriptor is not None and self._path is not None:
+            if self._parts is not None and self._path is not None:
                 if not path or absolute(path) in (self._asked, self._path):
                     return self._path
                 raise RuntimeError(f"already logging to {self._path}; stop that log before starting another")
@@ -220,28 +208,29 @@ class CsvLog:
         ``number`` is the row's in the history: a row that start() has written already is not written again.
         """
         with self._lock:
-            if self._descriptor is None or self._stopped or number <= self._newest:
+            parts = self._parts
+            if parts is None or self._stopped or number <= self._newest:
                 return
             if self._behind and self._clock() < self._retry_at:
                 return  # the row waits in the window
             try:
-                if self._width < len(self._columns):
-                    self._begin_part()
+                if len(parts.columns) < len(self._columns):
+                    self._begin_part(parts)
                 if number == self._newest + 1:
-                    self._write(row_line(time, values, self._width), 1)
+                    self._write(parts, row_line(time, values, len(parts.columns)), 1)
                     self._newest, self._behind = number, False
                 else:
-                    self._catch_up(_BATCH)
+                    self._catch_up(parts, _BATCH)
                     self._behind = number > self._newest
                 if self._delay:
                     self._recover()
             except OSError as error:
-                self._fail(error)
+                self._fail(error, parts.last)
             if self._stopped:
                 self._end()
         self._warn()
 
-    def _catch_up(self, most: int) -> int:
+    def _catch_up(self, parts: LogParts, most: int) -> int:
         """Write up to ``most`` rows of the window that follow the newest one written; return how many.
 
         Rows that have left the window are counted as lost.
@@ -249,21 +238,17 @@ class CsvLog:
         newest, times, values = self._rows()
         oldest = newest - len(times) + 1
         first = max(0, self._newest + 1 - oldest)
-        rows = zip(
-            times[first : first + most],
-            np.asarray(values[first : first + most], dtype=float).tolist(),
-            strict=True,
-        )
-        lines = [row_line(time, row, self._width) for time, row in rows]
+        rows = slice(first, first + most)
+        lines = _lines(times[rows], values[rows], len(parts.columns))
         if lines:
-            self._write(b"".join(lines), len(lines))
+            self._write(parts, b"".join(lines), len(lines))
         self._lost += max(0, oldest - self._newest - 1)
         self._newest = max(self._newest, oldest + first + len(lines) - 1)
         return len(lines)
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, error: OSError, path: Path) -> None:
         """Set the error. One that may pass has the rows wait in the window, any other ends the log."""
-        text = sentence(error, self._part)
+        text = sentence(error, path)
         if error.errno in TRANSIENT:
             self._behind = True
             self._delay = min(2 * self._delay or FIRST_RETRY, LONGEST_RETRY)
@@ -294,117 +279,83 @@ class CsvLog:
         with self._lock:
             self._columns += tuple(column for column in columns if column not in self._columns)
 
-    def _begin_part(self) -> None:
+    def _begin_part(self, parts: LogParts) -> None:
         """Go on in the next part. On an error stay in this one, without the new columns, until the next row.
 
         A row that lacks a series is better than no row: a disk without room for a file may have room for a
         line.
         """
         try:
-            descriptor, part = self._create_part()
+            parts.begin(self._columns)
         except OSError as error:
             self._columns_error = (
                 f"cannot begin another part of {self._path}: {error.strerror}; until that succeeds, rows are "
-                f"written without {', '.join(self._columns[self._width :])}"
+                f"written without {', '.join(self._columns[len(parts.columns) :])}"
             )
-            return
-        before, self._descriptor = self._descriptor, descriptor
-        self._part, self._width, self._columns_error = part, len(self._columns), None
-        assert before is not None  # noqa: S101 - for the type checker
-        os.close(before)
-
-    def _create_part(self) -> tuple[int, Path]:
-        """Create the next part, with its header and with the permissions of the one before."""
-        assert self._descriptor is not None  # noqa: S101 - for the type checker
-        assert self._path is not None  # noqa: S101
-        assert self._part is not None  # noqa: S101
-        status = os.fstat(self._descriptor)
-        if not os.path.samestat(status, self._part.stat()):
-            raise FileNotFoundError(errno.ENOENT, f"{self._part} was moved; stop the log and start another")
-        permissions = stat.S_IMODE(status.st_mode)
-        number = self._number
-        while True:
-            number += 1
-            part = part_path(self._path, number)
-            # An interrupt may have left a part without a header: then the next number is taken.
-            with contextlib.suppress(FileExistsError):
-                descriptor = os.open(part, APPEND | os.O_CREAT | os.O_EXCL, permissions)
-                break
-        try:
-            append_whole(descriptor, header_line(self._columns))
-            if stat.S_IMODE(os.fstat(descriptor).st_mode) != permissions:
-                part.chmod(permissions)
-        except BaseException:
-            os.close(descriptor)
-            part.unlink(missing_ok=True)
-            raise
-        self._number = number
-        return descriptor, part
+        else:
+            self._columns_error = None
 
     def _open(self, asked: Path) -> None:
         """Create the file and write what the window holds; all or nothing."""
         try:
-            path, descriptor = create(asked)
+            parts = LogParts(asked, self._columns)
         except OSError as error:
             raise type(error)(error.errno, sentence(error, asked)) from None
         before = self._count
         # Running before the window is read: the monitor does not hand over a row that it stored while no log
         # was running, so such a row has to be found in the window.
-        self._descriptor = descriptor
+        self._parts = parts
         self._count = 0
         try:
             newest, times, values = self._rows()
-            self._width = len(self._columns)
-            rows = zip(times, np.asarray(values, dtype=float).tolist(), strict=True)
-            lines = [row_line(time, row, self._width) for time, row in rows]
-            self._write(b"".join(lines), len(lines))
+            lines = _lines(times, values, len(parts.columns))
+            self._write(parts, b"".join(lines), len(lines))
         except BaseException as error:
             self._close()
-            path.unlink(missing_ok=True)
+            parts.first.unlink(missing_ok=True)
             self._count = before
             if isinstance(error, OSError):
-                raise type(error)(error.errno, sentence(error, path)) from None
+                raise type(error)(error.errno, sentence(error, parts.first)) from None
             raise
-        self._asked, self._newest, self._number = asked, newest, 1
+        self._asked, self._newest = asked, newest
         self._error = self._reason = self._columns_error = None
         self._behind, self._delay, self._lost = False, 0.0, 0
         # Last, since spans are written next to a log as soon as it has a path.
-        self._path = self._part = path
+        self._path = parts.first
 
-    def _write(self, content: bytes, rows: int) -> None:
-        assert self._descriptor is not None  # noqa: S101 - for the type checker
-        status = os.fstat(self._descriptor)
-        if status.st_nlink == 0:
-            raise FileNotFoundError(errno.ENOENT, "the file was deleted; start another log")
-        if status.st_size == 0:  # a new file, or one that somebody has emptied, as ``> run.csv`` does
-            content = header_line(self._columns[: self._width]) + content
-        append_whole(self._descriptor, content)
+    def _write(self, parts: LogParts, lines: bytes, rows: int) -> None:
+        parts.write(lines)
         self._count += rows
 
     def _end(self) -> None:
         """Write the rows that wait in the window, if that is possible by now, and close the file."""
         try:
-            if self._behind and self._descriptor is not None:
-                self._write_what_waits()
+            if self._behind and self._parts is not None:
+                self._write_what_waits(self._parts)
             self.ending()
         finally:
             self._close()
 
-    def _write_what_waits(self) -> None:
+    def _write_what_waits(self, parts: LogParts) -> None:
         self._behind = False
         try:
-            while self._catch_up(_BATCH):
+            while self._catch_up(parts, _BATCH):
                 pass
             if self._delay:
                 self._recover()
         except OSError as error:
             missing = max(0, self._rows()[0] - self._newest) + self._lost
             self._reason = f"{os.strerror(error.errno or errno.EIO)}; {missing} rows are missing"
-            self._error = f"{sentence(error, self._part)}; the last {missing} rows are missing in the file"
+            self._error = f"{sentence(error, parts.last)}; the last {missing} rows are missing in the file"
             self._warnings.append(self._error)
 
     def _close(self) -> None:
-        # In this order: after an interrupt between the two, the number may belong to a file of somebody else.
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+        parts, self._parts = self._parts, None
+        if parts is not None:
+            parts.close()
+
+
+def _lines(times: _Times, values: _Values, width: int) -> list[bytes]:
+    """Return the line of each row, with the first ``width`` of its values."""
+    rows = zip(times, np.asarray(values, dtype=float).tolist(), strict=True)
+    return [row_line(time, row, width) for time, row in rows]

@@ -533,7 +533,7 @@ def test_an_unwritable_file_is_told_with_the_reason_but_not_the_place(
     def fail(*_: object) -> int:
         raise OSError(number, os.strerror(number), str(folder))
 
-    monkeypatch.setattr("perfmon_widgets.core.csv_log.os.open", fail)
+    monkeypatch.setattr("perfmon_widgets.core.log_parts.os.open", fail)
     told = message(post(monitor, {"enabled": True, "path": "run.csv"}), 409)
     assert os.strerror(number) in told
     assert str(folder) not in told

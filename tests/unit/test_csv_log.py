@@ -703,7 +703,7 @@ def test_a_stop_does_not_wait_for_a_write_that_hangs_which_ends_the_log_when_it_
     assert writer.is_alive()
     far_disk.there.set()
     writer.join(30)
-    assert logged.log._descriptor is None
+    assert logged.log._parts is None
     logged.add(3, 3)
     assert read_csv(path)["a_percent"].tolist() == [1, 2]
     assert (logged.log.rows, logged.log.error) == (2, None)
@@ -720,7 +720,7 @@ def test_a_start_that_hangs_is_undone_by_a_stop_when_it_is_back(logged, far_disk
     far_disk.there.set()
     starter.join(30)
     assert not logged.log.running
-    assert logged.log._descriptor is None
+    assert logged.log._parts is None
     logged.add(2, 2)
     assert read_csv("run.csv")["a_percent"].tolist() == [1]
 
