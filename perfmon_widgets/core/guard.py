@@ -43,8 +43,9 @@ _END = 0.985
 _FLOOR, _FLOOR_SHARE = 24e6, 0.01
 # With less than this share of the limit left, the limit is no longer raised before the cell ends.
 _LITTLE = 0.02
-# The seconds between two raises of the limit. Memory that is reserved but not touched yet counts as data, but
-# not as occupied: raising at once would permit to reserve more than there is.
+# The seconds between two raises of the limit, and from the beginning of a cell to the first. Memory that is
+# reserved but not touched yet counts as data, but not as occupied: raising at once would permit to reserve
+# more than there is.
 _RAISE_EVERY = 1.0
 # Memory is touched at this many bytes a second at most, so that what is left lasts this long at least.
 _SPEED = 8e9
@@ -285,7 +286,7 @@ class Guard:
             floor = max(min(max(_FLOOR, _FLOOR_SHARE * size), _END * size - occupied), 0.0)
             self._floor = data + floor
             self._trip = max((self.share + _END) / 2 * size, occupied + floor + _LITTLE / 2 * size)
-            self._raise_at = 0.0
+            self._raise_at = time.monotonic() + _RAISE_EVERY
             limit.set(max(data + max(self.share * size - occupied, 0.0), self._floor))
 
     def open_reserve(self) -> None:
