@@ -247,6 +247,10 @@ class Totals:
             return math.nan
         return running.mean * running.seconds if running.seconds else 0.0
 
+    def last(self, column: str) -> float:
+        """Its last value; NaN if it has none."""
+        return self._columns.get(column, _MISSING).last
+
     def change(self, column: str) -> float:
         """Its last value minus its first; NaN if it has none."""
         running = self._columns.get(column, _MISSING)

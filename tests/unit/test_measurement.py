@@ -133,6 +133,27 @@ def test_a_last_row_that_comes_late_takes_no_cpu_seconds_away(monkeypatch):
     assert made.cpu_seconds >= 0.5 * capacity() * 0.2
 
 
+def test_cpu_time_that_the_last_row_cannot_hold_comes_with_the_next():
+    """A child that has ended brings all its time at once, more than the CPUs can use in a short row."""
+    with monitor_of(row(100, 0, 99, 1), *(row(100, cpu, 99, 1) for cpu in (100, 100, 40))) as monitor:
+        have_row(monitor, since=0)
+        made = Measurement(monitor, NEVER)
+        made.end()
+    shares = monitor.history["process_cpu_percent"]
+    assert shares.tolist() == [0, 100, 100, 40]
+    seconds = shares.index.to_series().diff().dt.total_seconds()
+    assert made.cpu_seconds == pytest.approx(capacity() * (shares / 100 * seconds).sum(), rel=0.05)
+
+
+def test_a_cell_on_all_cpus_is_not_waited_for_long():
+    with monitor_of(row(100, 0, 99, 1), row(100, 100, 99, 1)) as monitor:
+        have_row(monitor, since=0)
+        made = Measurement(monitor, NEVER)
+        made.end()
+    assert len(monitor.history) == 7
+    assert made.summary().split(" · ")[1].endswith("(100% of what it may use)")
+
+
 def test_where_no_row_has_a_share_the_cpu_seconds_are_those_of_this_process():
     with monitor_of({"process_ram_bytes": 1.0}) as monitor:
         made = Measurement(monitor, NEVER)

@@ -162,6 +162,21 @@ def test_nothing_is_counted_of_descendants_before_they_are_read_again(tmp_path, 
 
 
 @pytest.mark.usefixtures("look_each_time")
+def test_a_child_that_has_ended_is_counted_whatever_reading_costs(tmp_path, monkeypatch):
+    """The last row of a cell came too soon for another reading, and lacked what the cell's child had used."""
+    fake = FakeTree(tmp_path)
+    fake.write(60, pages=1000)
+    fake.write(70, pages=900, parent=60, seconds=3)
+    fake.write(80, pages=900, parent=60)
+    watched = Tree(60, tmp_path)
+    assert cpu_seconds(watched) == 3
+    monkeypatch.setattr(watched._reading, "affordable", lambda: False)
+    fake.end(70)
+    fake.write(60, pages=1000, waited_for=5)
+    assert cpu_seconds(watched) == 5
+
+
+@pytest.mark.usefixtures("look_each_time")
 def test_the_time_of_one_that_ends_with_its_parent_moves_to_the_living_ancestor(tmp_path):
     fake = FakeTree(tmp_path)
     fake.write(60, pages=1000)

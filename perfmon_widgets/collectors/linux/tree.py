@@ -62,8 +62,9 @@ class Tree:
     def read(self) -> tuple[float, float]:
         """Return CPU seconds per second since the last reading (NaN in the first), and memory in bytes.
 
-        Where reading all descendants costs too much, they are read less often. What they have used meanwhile
-        comes with the next reading of them: a guess could not be taken back if they ended.
+        Where reading all descendants costs too much, they are read less often, but always when one has ended
+        that the root has waited for. What they have used meanwhile comes with the next reading of them: a
+        guess could not be taken back if they ended.
 
         Memory is the resident size of the root, and what its descendants hold beyond that. Raises OSError if
         the root has ended.
@@ -73,7 +74,7 @@ class Tree:
         if not self.members:
             self._waited_for = self.waited_for()
             self._others = (self._waited_for + self._unclaimed) / 1e6
-        elif self._reading.affordable():
+        elif self._reading.affordable() or self.waited_for() - self._waited_for > _ROUNDING:
             is_new = True
             with self._reading:
                 self._read_others()
