@@ -1,7 +1,11 @@
-"""Parts: a long text is made in parts, so that other threads run meanwhile."""
+"""Parts: a long text is made and sent in parts.
+
+So other threads run while it is made, and it needs little memory however long it is.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 
 from perfmon_widgets.clocks import time
@@ -12,6 +16,8 @@ _SIZE = 2**20
 # Python's lock for 5 ms whenever another thread wants it; a sample takes the lock some 20 times, and would
 # come too late.
 _WORK, _PAUSE = 5e-4, 1e-4
+# How many parts may be on their way, and how many seconds a reader may take for one.
+_ON_THE_WAY, _READ_SECONDS = 4, 30.0
 
 
 def paced(parts: Iterable[bytes]) -> Iterator[bytes]:
@@ -35,3 +41,23 @@ def paced(parts: Iterable[bytes]) -> Iterator[bytes]:
             worked = time.perf_counter()
     if waiting:
         yield b"".join(waiting)
+
+
+class Flow:
+    """Holds back the parts that a reader has no time for: four are on their way to it at most.
+
+    One thread sends: it calls ``wait()`` before each part. Another one receives the receipts.
+    """
+
+    def __init__(self) -> None:
+        self._room = threading.Semaphore(_ON_THE_WAY)
+        self._ended = False
+
+    def wait(self) -> bool:
+        """Wait until another part may be sent; False if the reader has gone, or takes none for 30 seconds."""
+        return self._room.acquire(timeout=_READ_SECONDS) and not self._ended
+
+    def received(self, *, more: bool = True) -> None:
+        """Note that the reader has received a part; without ``more`` it wants no others."""
+        self._ended |= not more
+        self._room.release()

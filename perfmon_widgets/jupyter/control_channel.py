@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, TypeAlias
 
 from perfmon_widgets.web.request import Request, Response
 
@@ -15,14 +16,25 @@ _PROBE_AFTER = 0.5
 _KEEP_OPEN = 30.0
 
 
+Send: TypeAlias = Callable[[Response], Awaitable[None]]
+"""Sends a part of a long body to the client; called with the response, its content is the part."""
+
+
+class _Message(NamedTuple):
+    """What the kernel has sent for a request."""
+
+    response: Response
+    is_part: bool
+    """Whether it is a part of a long body; otherwise it is the last message."""
+
+
 class _Question(NamedTuple):
     """A request that has been sent and not been answered yet."""
 
-    answer: asyncio.Future[Response | None]
+    messages: asyncio.Queue[_Message | ConnectionError | None]
+    """None: the kernel does not know this kind of request."""
     probe: asyncio.TimerHandle
     """Sends the second request; cancelled when the kernel confirms that it has received the first."""
-    parts: list[bytes]
-    """What has come of a long body."""
 
 
 class ControlChannel:
@@ -36,8 +48,12 @@ class ControlChannel:
         self._questions: dict[str, _Question] = {}
         self._closing: asyncio.TimerHandle | None = None
 
-    async def ask(self, request: Request, timeout: float) -> Response | None:
+    async def ask(self, request: Request, timeout: float, send: Send | None = None) -> Response | None:
         """Return the kernel's response; None if the kernel does not know this kind of request.
+
+        With ``send``, that is called before with each part of a long body; the next one is asked for when it
+        has returned. The body of the response is empty then, and these were not all parts if its status is
+        not theirs. Raises what ``send`` raises.
 
         Raises ConnectionError, with the reason, if the kernel has no address, or sends neither an answer nor
         a part of one within ``timeout`` seconds.
@@ -45,15 +61,21 @@ class ControlChannel:
         kernel: Any = self._kernel()
         self._connect(kernel)
         content = {**request._asdict(), "query": dict(request.query), "body": None}
-        message = kernel.session.msg("perfmon_request", content, metadata={"parts": True})
+        message = kernel.session.msg("perfmon_request", content, metadata={"parts": send is not None})
         message["buffers"] = [request.body]
         identity = message["header"]["msg_id"]
         loop = asyncio.get_running_loop()
-        question = _Question(loop.create_future(), loop.call_later(_PROBE_AFTER, self._probe, identity), [])
+        question = _Question(asyncio.Queue(), loop.call_later(_PROBE_AFTER, self._probe, identity))
         self._questions[identity] = question
         try:
             kernel.session.send(self._stream, message)
-            return await _answered(question, timeout)
+            while True:
+                heard = await asyncio.wait_for(question.messages.get(), timeout)
+                if isinstance(heard, ConnectionError):
+                    raise heard
+                if heard is None or not heard.is_part or send is None:
+                    return heard and heard.response
+                await self._pass_on(heard.response, send, identity)
         except asyncio.TimeoutError:
             if not question.probe.cancelled():
                 # The connection may be broken. Requests that wait in it must not be sent later.
@@ -63,6 +85,18 @@ class ControlChannel:
             question.probe.cancel()
             del self._questions[identity]
             self._close_later(loop)
+
+    async def _pass_on(self, part: Response, send: Send, identity: str) -> None:
+        """Send a part to the client, and the receipt to the kernel."""
+        more = False
+        try:
+            await send(part)
+            more = True
+        finally:
+            kernel: Any = self._kernel()
+            if kernel is not None and self._stream is not None:
+                receipt = kernel.session.msg("perfmon_received", {"request": identity, "more": more})
+                kernel.session.send(self._stream, receipt)
 
     def _connect(self, kernel: Any) -> None:
         address = (kernel.transport, kernel.ip, kernel.control_port)
@@ -95,19 +129,17 @@ class ControlChannel:
         _, parts = kernel.session.feed_identities(frames)
         reply = kernel.session.deserialize(parts)
         question = self._questions.get(reply["parent_header"].get("msg_id"))
-        if question is None or question.answer.done():
+        if question is None:
             return
-        if reply["msg_type"] == "perfmon_reply":
-            content = reply["content"]
-            body = bytes(reply["buffers"][0]) or question.parts or b""
-            question.answer.set_result(Response(content["status"], content["content_type"], body))
-        elif reply["msg_type"] == "perfmon_part":
+        if reply["msg_type"] in ("perfmon_reply", "perfmon_part"):
             question.probe.cancel()
-            question.parts.append(bytes(reply["buffers"][0]))
+            content = reply["content"]
+            response = Response(content["status"], content["content_type"], bytes(reply["buffers"][0]))
+            question.messages.put_nowait(_Message(response, reply["msg_type"] == "perfmon_part"))
         elif reply["msg_type"] == "perfmon_heard":
             question.probe.cancel()
         elif not question.probe.cancelled():
-            question.answer.set_result(None)
+            question.messages.put_nowait(None)
 
     def _close(self, reason: str = "the connection was closed") -> None:
         """Close the connection; requests that wait for an answer there fail with the reason."""
@@ -115,8 +147,7 @@ class ControlChannel:
             self._stream.close()
             self._stream = None
         for question in self._questions.values():
-            if not question.answer.done():
-                question.answer.set_exception(ConnectionError(reason))
+            question.messages.put_nowait(ConnectionError(reason))
 
     def _close_later(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._closing is not None:
@@ -126,16 +157,3 @@ class ControlChannel:
     def _close_unused(self) -> None:
         if not self._questions:
             self._close()
-
-
-async def _answered(question: _Question, timeout: float) -> Response | None:
-    """Return the answer; raises TimeoutError if no part of it comes for ``timeout`` seconds."""
-    while True:
-        before = len(question.parts)
-        try:
-            # Shielded, since the answer must not be cancelled while its parts are coming.
-            return await asyncio.wait_for(asyncio.shield(question.answer), timeout)
-        except asyncio.TimeoutError:
-            if len(question.parts) == before:
-                question.answer.cancel()
-                raise

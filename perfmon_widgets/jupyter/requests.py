@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from perfmon_widgets.core.parts import Flow
 from perfmon_widgets.jupyter import black_box
 from perfmon_widgets.jupyter.kernel import current_kernel
 
@@ -40,9 +41,13 @@ def answer_requests() -> None:
     """Answer ``perfmon_request`` on the control channel from now on; no effect outside a Jupyter kernel.
 
     The content of a request has the fields of ``web.request.Request``; its first buffer is the body. The
-    answer is a ``perfmon_reply``: its content has the status and the content type, its buffer is the body. If
-    the metadata of the request has ``"parts": true``, the parts of a long body come before that, each in a
-    ``perfmon_part``.
+    answer is a ``perfmon_reply``: its content has the status and the content type, its buffer is the body.
+
+    If the metadata of the request has ``"parts": true``, the parts of a long body come before that, each in a
+    ``perfmon_part`` of the same form. The client answers each with a ``perfmon_received``, whose content has
+    the id of the ``request`` and whether it wants ``more``; a few parts are on their way at most. If the
+    status of the reply is another one than that of the parts, these are not the whole body.
+
     Before an answer that may take long comes a ``perfmon_heard``, so that the client can distinguish a slow
     answer from a kernel that does not know this kind of request.
     """
@@ -62,6 +67,8 @@ class _Requests:
         self._kernel = kernel
         self._stream = stream
         self._background: Background | None = None
+        self._flows: dict[str, Flow] = {}
+        """Of the requests that are being answered in parts, by the id of the message."""
 
     def hear(self, frames: list[Any]) -> Any:
         """Handle one message; pass it on to ipykernel, untouched, if it is not for this package."""
@@ -91,7 +98,7 @@ class _Requests:
             # The Jupyter server kills a kernel that is busy when it is asked to end.
             black_box.end()
         widgets = self._kernel.control_handlers.get("comm_msg") == self._kernel.comm_manager.comm_msg
-        if kind != "perfmon_request" and not (kind == "comm_msg" and widgets):
+        if kind not in ("perfmon_request", "perfmon_received") and not (kind == "comm_msg" and widgets):
             return None
         try:
             message = session.deserialize(parts, copy=False)
@@ -99,6 +106,8 @@ class _Requests:
             message["content"] = None
         if kind == "comm_msg":
             return lambda: self._change_widget(identity, message)
+        if kind == "perfmon_received":
+            return lambda: self._note_receipt(message["content"])
         return lambda: self._answer(identity, message)
 
     def _change_widget(self, identity: Any, message: dict[str, Any]) -> None:
@@ -119,12 +128,22 @@ class _Requests:
         from perfmon_widgets.web.background import Background  # noqa: PLC0415
         from perfmon_widgets.web.request import Refusal  # noqa: PLC0415
 
-        def reply(response: Response) -> None:
-            content = {"status": response.status, "content_type": response.content_type}
-            self._send("perfmon_reply", content, identity, message, response.body)
+        identifier = message["header"]["msg_id"]
+        flow = Flow()
 
-        def send(part: bytes) -> None:
-            self._stream.io_loop.add_callback(self._send, "perfmon_part", {}, identity, message, part)
+        def post(kind: str, response: Response, body: bytes) -> None:
+            content = {"status": response.status, "content_type": response.content_type}
+            self._send(kind, content, identity, message, body)
+
+        def reply(response: Response) -> None:
+            self._flows.pop(identifier, None)
+            post("perfmon_reply", response, response.body)
+
+        def send(response: Response, part: bytes) -> bool:
+            if not flow.wait():
+                return False
+            self._stream.io_loop.add_callback(post, "perfmon_part", response, part)
+            return True
 
         request = _request(message)
         if request is None:
@@ -134,12 +153,21 @@ class _Requests:
         else:
             self._send("perfmon_heard", {}, identity, message)
             self._background = self._background or Background()
+            if _takes_parts(message):
+                self._flows[identifier] = flow
             self._background.answer(
                 _monitor(),
                 request,
                 lambda response: self._stream.io_loop.add_callback(reply, response),
                 send if _takes_parts(message) else None,
             )
+
+    def _note_receipt(self, content: Any) -> None:
+        """Let another part of an answer be sent, if the message has the right form."""
+        if isinstance(content, dict) and isinstance(content.get("request"), str):
+            flow = self._flows.get(content["request"])
+            if flow is not None:
+                flow.received(more=content.get("more") is True)
 
     def _send(
         self, kind: str, content: dict[str, Any], identity: Any, message: dict[str, Any], *buffers: bytes

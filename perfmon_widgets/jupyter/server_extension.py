@@ -15,10 +15,10 @@ import prometheus_client
 from jupyter_core.utils import ensure_async
 from jupyter_server.auth import decorator
 from jupyter_server.base.handlers import APIHandler
-from tornado import web
+from tornado import iostream, web
 
 from perfmon_widgets.core.black_box import box_beside, read_death
-from perfmon_widgets.jupyter.control_channel import ControlChannel
+from perfmon_widgets.jupyter.control_channel import ControlChannel, Send
 from perfmon_widgets.web import api, death, exposition
 from perfmon_widgets.web.request import Refusal, Request, Response, read_query
 
@@ -75,21 +75,32 @@ class _Handler(APIHandler):
         query = read_query(self.request.query)
         content_type = self.request.headers.get("Content-Type", "")
         request = Request(self.request.method or "", path, query, self.request.body, content_type)
+        parts = 0
+
+        async def send(part: Response) -> None:
+            nonlocal parts
+            if not parts:
+                self._head(path, part)
+                self.set_header("Content-Type", part.content_type)
+            parts += 1
+            self.write(part.body)
+            await self.flush()  # waits for a client that reads slowly
+
         try:
             api.check(request)
-            response = await self._kernels.answer(request)
+            response = await self._kernels.answer(request, send)
         except Refusal as refusal:
             response = refusal.response
-        self._head(path, response)
-        if isinstance(response.content, bytes):
-            self.finish(response.content, set_content_type=response.content_type)
+        except iostream.StreamClosedError:  # the client has gone
             return
-        parts = [*response.parts]
-        self.set_header("Content-Length", str(sum(map(len, parts))))
-        for part in parts:
-            self.write(part)
-            await self.flush()  # waits for a client that reads slowly
-        self.finish(set_content_type=response.content_type)
+        if parts and response.status != 200:
+            # The client must not take what it has got for the whole.
+            connection: Any = self.request.connection
+            connection.close()
+            return
+        if not parts:
+            self._head(path, response)
+        self.finish(response.body, set_content_type=response.content_type)
 
     def _head(self, path: str, response: Response) -> None:
         self.set_status(response.status)
@@ -140,8 +151,8 @@ class _Kernels:
         # Kernels that do not know these requests, and when each was last active before it showed that.
         self._without_package: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
-    async def answer(self, request: Request) -> Response:
-        """Return the response of the kernel that the request is for.
+    async def answer(self, request: Request, send: Send | None = None) -> Response:
+        """Return the response of the kernel that the request is for; ``send`` gets the parts of a long body.
 
         Raises Refusal if no kernel or several come into question, and if the kernel does not answer.
         """
@@ -149,10 +160,10 @@ class _Kernels:
         if chosen is not None:
             if chosen not in self._manager.list_kernel_ids():
                 raise Refusal(404, "kernel_id: this server has no such kernel")
-            return await self._ask_also_dead(self._manager.get_kernel(chosen), request)
+            return await self._ask_also_dead(self._manager.get_kernel(chosen), request, send)
         ids = self._manager.list_kernel_ids()
         if len(ids) == 1:
-            return await self._ask_also_dead(self._manager.get_kernel(ids[0]), request)
+            return await self._ask_also_dead(self._manager.get_kernel(ids[0]), request, send)
         answers = await self.all_answers(_PROBE)
         monitored = [kernel_id for kernel_id, each in answers.items() if each.status == 200]
         if len(monitored) > 1:
@@ -162,7 +173,7 @@ class _Kernels:
                 kernels=monitored,
             )
         if monitored:
-            return await self._ask(self._manager.get_kernel(monitored[0]), request)
+            return await self._ask(self._manager.get_kernel(monitored[0]), request, send)
         silent = [kernel_id for kernel_id, each in answers.items() if each.status == 504]
         if silent:
             raise Refusal(504, f"kernel does not answer: {', '.join(silent)}", kernels=silent)
@@ -182,13 +193,13 @@ class _Kernels:
         ids = self._manager.list_kernel_ids()
         return dict(zip(ids, await asyncio.gather(*map(ask, ids)), strict=True))
 
-    async def _ask_also_dead(self, kernel: Any, request: Request) -> Response:
+    async def _ask_also_dead(self, kernel: Any, request: Request, send: Send | None) -> Response:
         """Return the response of one kernel, or what the black box of its dead process says.
 
         Raises Refusal if there is neither.
         """
         try:
-            return await self._ask(kernel, request)
+            return await self._ask(kernel, request, send)
         except Refusal as refusal:
             # 410: it is dead. 404: it was started again, and no monitor has run in it since.
             if refusal.status not in (404, 410) or not death.answers(request):
@@ -198,7 +209,7 @@ class _Kernels:
                 raise
             return death.answer(found, request)
 
-    async def _ask(self, kernel: Any, request: Request) -> Response:
+    async def _ask(self, kernel: Any, request: Request, send: Send | None = None) -> Response:
         """Return the response of one kernel; raises Refusal if it does not answer."""
         await _check_alive(kernel)
         # A kernel without this package logs each request as an error. So once that is known, it gets none
@@ -215,7 +226,7 @@ class _Kernels:
         if kernel not in self._channels:
             self._channels[kernel] = ControlChannel(kernel)
         try:
-            response = await self._channels[kernel].ask(request, _TIMEOUT)
+            response = await self._channels[kernel].ask(request, _TIMEOUT, send)
         except ConnectionError as error:
             await _check_alive(kernel)
             raise Refusal(504, f"kernel does not answer: {error}") from None

@@ -4,11 +4,6 @@
 const HINT_AFTER = 1000; // milliseconds without an answer
 const GONE_AFTER = 1000; // milliseconds; a view that is moved on the page is removed and added again
 
-/** @param {WidgetManager | undefined} manager */
-function hasControlChannel(manager) {
-  return typeof manager?.kernel?.sendControlMessage === "function";
-}
-
 /**
  * Send the messages of a widget on the kernel's control channel.
  *

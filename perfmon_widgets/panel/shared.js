@@ -22,6 +22,15 @@ async function find(manager, reference) {
 }
 
 /**
+ * Whether messages can be sent on the kernel's control channel, which is heard while a cell runs.
+ *
+ * @param {WidgetManager | undefined} manager
+ */
+function hasControlChannel(manager) {
+  return typeof manager?.kernel?.sendControlMessage === "function";
+}
+
+/**
  * Format a number as views/text.py does: three digits at most.
  *
  * @param {number} value

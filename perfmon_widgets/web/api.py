@@ -144,13 +144,23 @@ def _history(monitor: Monitor, request: Request) -> Response:
     if since is None and len(times) and monitor.window > _TEN_MINUTES.total_seconds():
         since = times[-1].item() - _TEN_MINUTES - timedelta(microseconds=1)
     if kind == "csv":
-        return Response(200, CSV, _content(monitor.log.export_parts(since), values.size))
+        size = values.size
+        del times, values  # the log reads the rows again, and a copy may be large
+        return Response(200, CSV, _content(monitor.log.export_parts(since), size))
     if since is not None:
-        later = times > since
-        times, values = times[later], values[later]
+        times, values = _later(times, values, since)
     # A column that was added meanwhile stands behind the others and is not in these rows.
     columns = [metric.name for metric in monitor.metrics][: values.shape[1]]
     return Response(200, JSON, _content(_history_json(columns, times, values), values.size))
+
+
+def _later(times: Any, values: Any, since: datetime) -> tuple[Any, Any]:
+    """Return the rows after ``since``, in general without a copy."""
+    chosen: Any = times > since
+    first = int(chosen.argmax()) if len(chosen) else 0
+    if chosen[first:].all():
+        return times[first:], values[first:]
+    return times[chosen], values[chosen]  # none of them, or the computer's clock was set back
 
 
 def _content(parts: Iterator[bytes], values: int) -> bytes | Iterator[bytes]:

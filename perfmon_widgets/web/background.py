@@ -15,42 +15,48 @@ if TYPE_CHECKING:
 # How many seconds a request waits for the one before it; the Jupyter server waits 5 s for the answer.
 _TIMEOUT = 4.0
 
+Send = Callable[[Response, bytes], bool]
+"""Sends a part of a long body; called with the response, whose content is not to be read, and the part.
+
+Waits until the reader can take it. Returns False if that takes too long or the reader has gone.
+"""
+
 
 class Background:
     """Answers the slow requests of one server: one that reads and one that writes at a time.
 
-    One, because a long history needs much memory while it is made, and the log has one file. Readers do not
-    wait for writers, since a file server that does not respond may hold a writer for long.
+    One, because a history is copied to be read, and the log has one file. Readers do not wait for writers,
+    since a file server that does not respond may hold a writer for long. Of those who read a long history,
+    one is served at a time, as fast as it reads; the others are not held up by it.
     """
 
     def __init__(self) -> None:
         self._reading = threading.Lock()
         self._writing = threading.Lock()
+        self._sending = threading.Lock()
 
     def answer(
         self,
         monitor: Monitor | None,
         request: Request,
         reply: Callable[[Response], object],
-        send: Callable[[bytes], object] | None = None,
+        send: Send | None = None,
     ) -> None:
         """Return at once; call ``reply`` with the response later, on another thread.
 
-        With ``send``, that is called with each part of a long body as soon as the part is made, and the
-        response has an empty body then.
+        With ``send``, that is called before with each part of a long body as soon as the part is made. The
+        body of the response is empty then; its status is not that of the parts if they are not all.
 
         It is 503 if the request before has taken too long, or if no thread can be started.
         """
         lock = self._reading if request.method == "GET" else self._writing
 
         def work() -> None:
-            if lock.acquire(timeout=_TIMEOUT):
-                try:
-                    response = _made(monitor, request, send)
-                finally:
-                    lock.release()
-            else:
-                response = _busy("an earlier request is still being answered")
+            response = _in_turn(lock, lambda: api.answer(monitor, request))
+            if not isinstance(response.content, bytes):
+                # It holds a copy of the history, and is made anew when it is its turn.
+                del response
+                response = _in_turn(self._sending, lambda: _sent(monitor, request, send))
             reply(response)
 
         try:
@@ -59,7 +65,17 @@ class Background:
             reply(_busy("no thread can be started"))
 
 
-def _made(monitor: Monitor | None, request: Request, send: Callable[[bytes], object] | None) -> Response:
+def _in_turn(lock: threading.Lock, make: Callable[[], Response]) -> Response:
+    """Return what ``make`` returns, once the lock is free; a refusal if that takes too long."""
+    if not lock.acquire(timeout=_TIMEOUT):
+        return _busy("an earlier request is still being answered")
+    try:
+        return make()
+    finally:
+        lock.release()
+
+
+def _sent(monitor: Monitor | None, request: Request, send: Send | None) -> Response:
     """Return the response with all parts of its body made, or sent."""
     response = api.answer(monitor, request)
     if isinstance(response.content, bytes):
@@ -68,7 +84,8 @@ def _made(monitor: Monitor | None, request: Request, send: Callable[[bytes], obj
         if send is None:
             return response._replace(content=[*response.parts])
         for part in response.parts:
-            send(part)
+            if not send(response, part):
+                return _busy("the parts of the body are read too slowly")
     except Exception:  # noqa: BLE001 - api.failed() logs it
         return api.failed(request)
     return response._replace(content=b"")

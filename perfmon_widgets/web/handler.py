@@ -66,9 +66,11 @@ class _Handler(httputil.HTTPMessageDelegate):
         self._requests = requests
         self._connection = connection
         self._stream = cast(Stream, connection.stream)
+        self._loop = asyncio.get_running_loop()
         self._request = Request("", "")
         self._body = b""
         self._answered = False
+        self._ends_with_connection = False  # as bodies of unknown length did before HTTP/1.1
 
     # -- called by Tornado, in this order --------------------------------------------------------------
 
@@ -81,6 +83,7 @@ class _Handler(httputil.HTTPMessageDelegate):
         start_line = cast(httputil.RequestStartLine, start_line)
         path, _, query = start_line.path.partition("?")
         content_type = headers.get("Content-Type", "")
+        self._ends_with_connection = start_line.version == "HTTP/1.0"
         self._request = Request(start_line.method, path, read_query(query), b"", content_type)
         try:
             self._check(headers)
@@ -98,7 +101,9 @@ class _Handler(httputil.HTTPMessageDelegate):
         request = self._request._replace(body=self._body)
         try:
             if api.may_take_long(request):
-                self._requests.background.answer(self._requests.monitor, request, self._respond_from_thread)
+                self._requests.background.answer(
+                    self._requests.monitor, request, self._respond_from_thread, self._send_from_thread
+                )
             else:
                 self._respond(api.answer(self._requests.monitor, request))
         except Exception:
@@ -126,11 +131,42 @@ class _Handler(httputil.HTTPMessageDelegate):
     def _respond_from_thread(self, response: Response) -> None:
         self._stream.io_loop.add_callback(self._respond, response)  # ignored once the loop is closed
 
+    def _send_from_thread(self, response: Response, part: bytes) -> bool:
+        """Send a part of a long body; returns whether the client has read the one before it in time."""
+        sending = self._send(response, part)
+        try:
+            sent = asyncio.run_coroutine_threadsafe(sending, self._loop)
+        except RuntimeError:  # the server has been stopped
+            sending.close()
+            return False
+        try:
+            sent.result(_READ_SECONDS)
+        except Exception:  # noqa: BLE001 - too slow, or the connection was closed
+            sent.cancel()
+            return False
+        return True
+
+    async def _send(self, response: Response, part: bytes) -> None:
+        if not self._answered:
+            self._answered = True
+            self._write_head(response, None)
+        await self._connection.write(part)
+
+    def _end_parts(self, response: Response) -> None:
+        """End a body that was sent in parts; ``response`` says whether these were all."""
+        if response.status == 200:
+            self._connection.finish()
+        if response.status != 200 or self._ends_with_connection:
+            self._stream.close()
+
     def _respond(self, response: Response) -> None:
         requests = self._requests
-        self._answered = True
         if self._stream.closed():
             return
+        if self._answered:
+            self._end_parts(response)
+            return
+        self._answered = True
         parts = [*response.parts]
         size = sum(map(len, parts))
         if requests.unsent and requests.unsent + size > _MAX_UNSENT:
@@ -139,19 +175,24 @@ class _Handler(httputil.HTTPMessageDelegate):
             size = len(parts[0])
         if 400 <= response.status < 500:
             requests.refusals.add(f"status {response.status}")
-        headers = httputil.HTTPHeaders(_HEADERS | api.headers(self._request.path, response))
-        headers["Content-Length"] = str(size)
-        if response.status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
-        reason = http.HTTPStatus(response.status).phrase
-        start_line = httputil.ResponseStartLine("HTTP/1.1", response.status, reason)
+        self._write_head(response, size)
         if self._request.method == "HEAD":
             parts, size = [], 0
-        self._connection.write_headers(start_line, headers)
         for part in parts:
             self._connection.write(part)
         self._watch(size)
         self._connection.finish()
+
+    def _write_head(self, response: Response, size: int | None) -> None:
+        """Send what precedes the body; without a size the body is sent in chunks."""
+        headers = httputil.HTTPHeaders(_HEADERS | api.headers(self._request.path, response))
+        if size is not None:
+            headers["Content-Length"] = str(size)
+        if response.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        reason = http.HTTPStatus(response.status).phrase
+        start_line = httputil.ResponseStartLine("HTTP/1.1", response.status, reason)
+        self._connection.write_headers(start_line, headers)
 
     def _watch(self, size: int) -> None:
         """Count the bytes as unsent until the client has read them; close the connection of a slow one."""

@@ -1,8 +1,20 @@
-"""Waits for threads of the package."""
+"""Waits for what threads of the package do."""
 
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def wait_until(condition: Callable[[], Any], what: str = "it") -> Any:
+    """Wait until the condition holds, and return its value; fails the test after 20 seconds."""
+    deadline = time.monotonic() + 20
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what} did not happen within 20 s"
+        time.sleep(0.005)
+    return value
 
 
 def join_threads(name: str) -> None:

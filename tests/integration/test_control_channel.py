@@ -208,37 +208,81 @@ async def test_the_connection_is_kept_for_a_while_and_then_closed(
     assert senders[0] == senders[1] != senders[2]
 
 
-async def test_a_long_body_comes_in_parts(kernel: FakeKernel, channel: ControlChannel) -> None:
-    answer = asked(channel)
+class Client:
+    """Takes the parts of a long body."""
+
+    def __init__(self, gone_after: int = 100) -> None:
+        self.parts: list[bytes] = []
+        self._gone_after = gone_after
+
+    async def send(self, part: Response) -> None:
+        assert (part.status, part.content_type) == (200, "text/plain")
+        self.parts.append(part.body)
+        if len(self.parts) >= self._gone_after:
+            raise BrokenPipeError("the client has gone")
+
+
+async def received(kernel: FakeKernel, asked: Heard) -> bool:
+    """The next receipt of a part; returns whether more parts are wanted."""
+    content = (await kernel.hear("perfmon_received")).message["content"]
+    assert content["request"] == asked.message["header"]["msg_id"]
+    return bool(content["more"])
+
+
+async def test_the_parts_of_a_long_body_are_passed_on_one_by_one(
+    kernel: FakeKernel, channel: ControlChannel
+) -> None:
+    client = Client()
+    answer = asyncio.ensure_future(channel.ask(READ, LONG, client.send))
     heard = await kernel.hear()
     assert heard.message["metadata"] == {"parts": True}
-    for part in (b"one ", b"two ", b"three"):
+    for number, part in enumerate((b"one ", b"two ", b"three")):
         await kernel.reply(heard, part, "perfmon_part")
+        assert await received(kernel, heard)
+        assert len(client.parts) == number + 1
     await kernel.reply(heard)
-    response = await answer
-    assert (response.status, [*response.parts]) == (200, [b"one ", b"two ", b"three"])
+    assert await answer == Response(200, "text/plain", b"")
+    assert client.parts == [b"one ", b"two ", b"three"]
 
 
-async def test_an_error_after_some_parts_replaces_them(kernel: FakeKernel, channel: ControlChannel) -> None:
+async def test_who_takes_no_parts_asks_for_none(kernel: FakeKernel, channel: ControlChannel) -> None:
     answer = asked(channel)
     heard = await kernel.hear()
+    assert heard.message["metadata"] == {"parts": False}
+    await kernel.reply(heard, b"all")
+    assert (await answer).body == b"all"
+
+
+async def test_a_client_that_goes_ends_the_parts(kernel: FakeKernel, channel: ControlChannel) -> None:
+    answer = asyncio.ensure_future(channel.ask(READ, LONG, Client(gone_after=1).send))
+    heard = await kernel.hear()
     await kernel.reply(heard, b"one ", "perfmon_part")
-    await kernel.reply(heard, b"an error")
-    assert (await answer).body == b"an error"
+    assert not await received(kernel, heard)
+    with pytest.raises(BrokenPipeError):
+        await answer
+    # What comes too late is for nobody, and the next request is answered.
+    await kernel.reply(heard, b"two ", "perfmon_part")
+    again = asked(channel)
+    await kernel.reply(await kernel.hear(), b"right")
+    assert (await again).body == b"right"
 
 
 async def test_the_timeout_counts_from_the_last_part(kernel: FakeKernel, channel: ControlChannel) -> None:
     """A long history takes longer than the whole timeout, and used to be refused."""
     timeout = 2.0  # much longer than a busy machine takes for a part
-    answer = asked(channel, timeout=timeout)
+    client = Client()
+    answer = asyncio.ensure_future(channel.ask(READ, timeout, client.send))
     heard = await kernel.hear()
     await kernel.reply(heard, kind="perfmon_heard")
     for _ in range(6):
         await asyncio.sleep(timeout / 4)
         await kernel.reply(heard, b"part", "perfmon_part")
+        await received(kernel, heard)
     await kernel.reply(heard)
-    assert (await answer).body == 6 * b"part"
-    late = asked(channel, timeout=timeout)
-    await kernel.reply(await kernel.hear(), b"part", "perfmon_part")
+    await answer
+    assert client.parts == 6 * [b"part"]
+    late = asyncio.ensure_future(channel.ask(READ, timeout, client.send))
+    heard = await kernel.hear()
+    await kernel.reply(heard, b"part", "perfmon_part")
     with pytest.raises(ConnectionError, match="no answer within 2 seconds"):
         await late

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from real_kernel import DEADLINE, Kernel
+from fakes.threads import wait_until
+from real_kernel import Kernel
 
 from perfmon_widgets import read_csv
 from perfmon_widgets.jupyter.kernel import running_cell
@@ -35,14 +36,6 @@ def no_former_files(request: pytest.FixtureRequest) -> None:
     if "kernel" in request.fixturenames:
         for path in request.getfixturevalue("kernel").folder.glob("*.csv"):
             path.unlink()
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + DEADLINE
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not happen within {DEADLINE} s"
-        time.sleep(0.01)
-    return value
 
 
 def rows(folder: Path) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import queue
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -258,10 +260,51 @@ def test_a_long_history_comes_in_parts_where_the_client_takes_them(kernel, kind)
             if reply["parent_header"].get("msg_id") != request:
                 continue
             if reply["msg_type"] == "perfmon_part":
+                assert reply["content"]["status"] == 200
                 parts.append(bytes(reply["buffers"][0]))
+                kernel.ask("perfmon_received", {"request": request, "more": True})
             if reply["msg_type"] == "perfmon_reply":
                 break
         assert reply["content"]["status"] == 200
         assert (len(parts) > 1) == (metadata == b'{"parts": true}')
         bodies.append(b"".join(parts) + bytes(reply["buffers"][0]))
     assert len({*bodies}) == 1
+
+
+def test_a_client_that_does_not_read_gets_no_more_than_a_few_parts(kernel):
+    """The answer to a request for a long history was made as a whole, whoever read it."""
+    kernel.execute(
+        "import perfmon_widgets.core.parts, perfmon_widgets.web.api\n"
+        "perfmon_widgets.core.parts._SIZE = 100\n"
+        "perfmon_widgets.web.api._FEW_VALUES = 0\n"
+        "for _ in range(100): monitor.sample()\n"
+    )
+    content = READ | {"path": "/api/performance/history", "query": {"format": "csv"}}
+    request = kernel.ask_raw("perfmon_request", content, metadata=b'{"parts": true}')
+
+    def next_kinds(most: int) -> list[str]:
+        """The kinds of the next replies to the request, as long as they come within two seconds each."""
+        kinds: list[str] = []
+        with contextlib.suppress(queue.Empty):
+            while len(kinds) < most:
+                reply = kernel._client.get_control_msg(timeout=2)
+                if reply["parent_header"].get("msg_id") == request:
+                    kinds.append(reply["msg_type"])
+        return kinds
+
+    first = next_kinds(100)
+    assert first[0] == "perfmon_heard"
+    assert first[1:] == 4 * ["perfmon_part"]
+    kernel.ask("perfmon_received", {"request": request, "more": True})
+    assert next_kinds(100) == ["perfmon_part"]
+    for nonsense in ([], {}, {"request": 3}, {"request": "another", "more": True}):
+        kernel.ask_raw("perfmon_received", nonsense)
+    assert next_kinds(1) == []
+    kernel.ask("perfmon_received", {"request": request, "more": False})
+    assert next_kinds(1) == ["perfmon_reply"]
+    # It was not all, so the status is another one than that of the parts; and others are served again.
+    again = kernel.ask_raw("perfmon_request", content)
+    reply = kernel.replies(again)[again]
+    while reply["msg_type"] == "perfmon_heard":
+        reply = kernel.replies(again)[again]
+    assert reply["content"]["status"] == 200

@@ -12,18 +12,21 @@ import statistics
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from fakes.collectors import FakeCollector
+from fakes.threads import wait_until
 
 import perfmon_widgets
 from perfmon_widgets import PerformanceMonitor, PerformanceServer, serve
+from perfmon_widgets.core.parts import paced
 from perfmon_widgets.core.registry import registry
 from perfmon_widgets.web import api
+from perfmon_widgets.web.request import Request
 
 CURRENT, HISTORY, LOGGING, METRICS, FINDINGS, PROMETHEUS = api.ROUTES
 TOKEN = "a-token-for-tests"
@@ -277,13 +280,6 @@ def test_the_token_is_in_no_log_and_no_error(
 AUTHORIZED = b"GET %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: token " + TOKEN.encode() + b"\r\n\r\n"
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def raw(server: PerformanceServer, content: bytes) -> socket.socket:
     host, _, port = server.url.removeprefix("http://").rpartition(":")
     connection = socket.create_connection((host, int(port)), timeout=20)
@@ -376,13 +372,22 @@ def test_a_connection_without_the_token_has_a_few_seconds(
         assert owner.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
-def test_what_slow_readers_leave_unread_is_limited(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A history has some megabytes here, more than the OS kernel takes from one who does not read."""
-    monkeypatch.setattr("perfmon_widgets.web.handler._MAX_UNSENT", 40_000_000)
-    monitor = PerformanceMonitor([FakeCollector(*(f"core{i}/cpu_percent" for i in range(300)))])
+@pytest.fixture
+def long_history(folder: Path) -> PerformanceMonitor:
+    """A history of some megabytes, more than the OS kernel takes from one who does not read."""
+    monitor = PerformanceMonitor([FakeCollector(*(f"core{i}/used_bytes" for i in range(300)))])
     for _ in range(6000):
         monitor.sample()
-    with serve(monitor, token=TOKEN) as server, contextlib.ExitStack() as slow:
+    return monitor
+
+
+def test_what_slow_readers_leave_unread_is_limited(
+    long_history: PerformanceMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a history that is not long enough to be made in parts."""
+    monkeypatch.setattr("perfmon_widgets.web.api._FEW_VALUES", 10**9)
+    monkeypatch.setattr("perfmon_widgets.web.handler._MAX_UNSENT", 40_000_000)
+    with serve(long_history, token=TOKEN) as server, contextlib.ExitStack() as slow:
         size = len(ask(server, HISTORY).body)
         assert 8_000_000 < size < 20_000_000
         requests = server._connections._http.request_callback
@@ -400,6 +405,71 @@ def test_what_slow_readers_leave_unread_is_limited(folder: Path, monkeypatch: py
             wait_until(lambda: requests.unsent == 0)  # the connection has been closed
 
 
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_a_long_history_is_made_as_it_is_read(
+    long_history: PerformanceMonitor, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Clients that read nothing had it made as a whole, each."""
+    monkeypatch.setattr("perfmon_widgets.web.background._TIMEOUT", 0.3)
+    made = []
+
+    def counted(parts: Iterable[bytes]) -> Iterator[bytes]:
+        for part in paced(parts):
+            made.append(len(part))
+            yield part
+
+    path = f"{HISTORY}?format={kind}"
+    whole = api.answer(long_history, Request("GET", HISTORY, {"format": kind})).body
+    monkeypatch.setattr(api, "paced", counted)
+    with serve(long_history, token=TOKEN) as server:
+        assert ask(server, path).body == whole
+        made.clear()
+        with contextlib.ExitStack() as slow:
+            for _ in range(3):
+                slow.enter_context(raw(server, AUTHORIZED % path.encode()))
+            wait_until(lambda: made)
+            # Meanwhile the others are refused, and all that is short is answered.
+            assert ask(server, path).status == 503
+            assert ask(server, CURRENT).status == 200
+            assert sum(made) < 0.8 * len(whole)
+        wait_until(lambda: ask(server, path).status == 200)
+        assert ask(server, path).body == whole
+
+
+def is_answering() -> bool:
+    """Whether a request is being answered that may take long."""
+    return any(each.name == "perfmon-request" for each in threading.enumerate())
+
+
+def test_a_client_that_reads_too_slowly_is_cut_off(
+    long_history: PerformanceMonitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perfmon_widgets.web.handler._READ_SECONDS", 0.2)
+    with serve(long_history, token=TOKEN) as server, raw(server, AUTHORIZED % HISTORY.encode()) as slow:
+        wait_until(is_answering)
+        wait_until(lambda: not is_answering())
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            while more := slow.recv(2**20):
+                answer += more
+        # It cannot take that for the whole: the last chunk is missing.
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert not answer.endswith(b"0\r\n\r\n")
+        assert ask(server, CURRENT).status == 200
+
+
+def test_an_old_client_gets_a_long_history_up_to_the_end_of_the_connection(
+    long_history: PerformanceMonitor,
+) -> None:
+    whole = api.answer(long_history, Request("GET", HISTORY)).body
+    request = (AUTHORIZED % HISTORY.encode()).replace(b"HTTP/1.1", b"HTTP/1.0")
+    with serve(long_history, token=TOKEN) as server, raw(server, request) as old:
+        answer = b""
+        while more := old.recv(2**20):
+            answer += more
+    assert answer.partition(b"\r\n\r\n")[2] == whole
+
+
 def test_a_disk_that_hangs_delays_only_what_needs_it(
     server: PerformanceServer, monitor: PerformanceMonitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -408,7 +478,7 @@ def test_a_disk_that_hangs_delays_only_what_needs_it(
     monkeypatch.setattr("perfmon_widgets.web.background._TIMEOUT", 0.1)
     with ThreadPoolExecutor(1) as threads:
         switched = threads.submit(switch, server, {"enabled": True})
-        wait_until(lambda: any(each.name == "perfmon-request" for each in threading.enumerate()))
+        wait_until(is_answering)
         for path in api.ROUTES:
             assert ask(server, path).status == 200
         assert switch(server, {"enabled": False}).status == 503

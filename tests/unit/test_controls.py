@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 
 import ipywidgets
 import numpy as np
 import pytest
-from fakes.comm import Wire
-from fakes.threads import join_threads
+from fakes.collectors import FakeCollector
+from fakes.comm import Message, Wire
+from fakes.threads import join_threads, wait_until
 
 from perfmon_widgets import PerformanceMonitor
 from perfmon_widgets.core.csv_log import CsvLog
@@ -291,6 +293,71 @@ def test_a_browser_that_asks_for_the_file_gets_it(wire):
     assert message.data["content"]["export"] == "17"  # by which the view that asked knows it
     assert re.fullmatch(r"perfmon-\d{8}-\d{6}\.csv", message.data["content"]["name"])
     assert [bytes(buffer) for buffer in message.buffers] == [b"time\n"]
+
+
+@pytest.fixture
+def long_history(monkeypatch: pytest.MonkeyPatch) -> PerformanceMonitor:
+    """A history whose file has some ten parts."""
+    monkeypatch.setattr("perfmon_widgets.core.parts._SIZE", 100)
+    monitor = PerformanceMonitor([FakeCollector("a_bytes")])
+    for _ in range(200):
+        monitor.sample()
+    return monitor
+
+
+def joined(messages: list[Message]) -> bytes:
+    return b"".join(bytes(buffer) for message in messages for buffer in message.buffers)
+
+
+def test_the_file_comes_in_parts_as_fast_as_the_page_receives_them(wire, long_history):
+    """A long one was made as a whole, for a page that may have gone."""
+    control = export_csv(long_history, Link())
+    wire.clear()
+    wire.ask(control.widget, export="17", receipts=True)
+    control.act("17")
+    wait_until(lambda: len(wire.messages) == 4)
+    threads = [each for each in threading.enumerate() if each.name == "perfmon-export"]
+    assert len(threads) == 1
+    wire.ask(control.widget, received="another request")
+    for sent in range(4, 8):
+        assert len(wire.messages) == sent
+        wire.ask(control.widget, received="17")
+        wait_until(lambda sent=sent: len(wire.messages) > sent)
+    while threads[0].is_alive():
+        wire.ask(control.widget, received="17")
+        threads[0].join(0.01)
+    contents = [message.data["content"] for message in wire.messages]
+    assert [each.get("name") for each in contents[:-1]] == [None] * (len(contents) - 1)
+    assert contents[-1]["name"]
+    assert joined(wire.messages) == long_history.log.export()
+    assert len(contents) > 8
+
+
+def test_a_page_that_cannot_send_receipts_while_a_cell_runs_gets_one_message(wire, long_history):
+    control = export_csv(long_history, Link())
+    wire.clear()
+    wire.ask(control.widget, export="17", receipts=False)
+    control.act("17")
+    join_threads("perfmon-export")
+    [message] = wire.messages
+    assert joined([message]) == long_history.log.export()
+
+
+def test_nothing_is_sent_to_a_page_that_has_gone(wire, long_history, monkeypatch):
+    monkeypatch.setattr("perfmon_widgets.core.parts._READ_SECONDS", 0.1)
+    control = export_csv(long_history, Link())
+    wire.clear()
+    wire.ask(control.widget, export="17", receipts=True)
+    control.act("17")
+    join_threads("perfmon-export")
+    assert len(wire.messages) == 4
+    assert long_history.errors == {}
+    # Receipts that come too late are for nobody, and the next request is served.
+    wire.ask(control.widget, received="17")
+    wire.clear()
+    control.act("18")
+    join_threads("perfmon-export")
+    assert joined(wire.messages) == long_history.log.export()
 
 
 def test_each_request_is_one_use_of_the_button(wire):

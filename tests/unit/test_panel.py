@@ -23,7 +23,7 @@ import pandas as pd
 import pytest
 from fakes.collectors import FakeCollector, Samples
 from fakes.comm import Message, Wire
-from fakes.threads import join_threads
+from fakes.threads import join_threads, wait_until
 from ipywidgets.widgets.widget import _instances
 
 from perfmon_widgets import Metric, PerformanceMonitor, PerformancePanel, clocks, read_csv
@@ -186,13 +186,6 @@ def elsewhere(function: Callable[[], object]) -> None:
     assert not thread.is_alive(), "it has not ended within 10 s"
     if failed:
         raise failed[0]
-
-
-def wait_until(condition: Callable[[], object], what: str = "it") -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within 10 s"
-        time.sleep(0.005)
 
 
 def parts(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:

@@ -48,20 +48,30 @@ async function render({ model, el }) {
   hint.setAttribute("role", "status");
   el.append(button, hint);
 
-  // The answer reaches every view that is open; only the one that asked saves it.
+  // The answer reaches every view that is open; only the one that asked saves it. A long file comes in parts, the last
+  // one with the name. The kernel waits for the receipts of the others, unless a running cell would hold them up.
   /** @type {string | null} */
   let asked = null;
+  /** @type {Blob[]} */
+  let parts = [];
   const click = () => {
     asked = Math.random().toString(16).slice(2);
-    model.send({ export: asked });
+    parts = [];
+    model.send({ export: asked, receipts: hasControlChannel(model.widget_manager) });
   };
   const save = (
-    /** @type {{ export?: string, name: string } | undefined} */ answer,
+    /** @type {{ export?: string, name?: string } | undefined} */ answer,
     /** @type {BlobPart[]} */ buffers,
   ) => {
     if (!answer || asked === null || answer.export !== asked) return;
+    parts.push(new Blob(buffers)); // which the browser may keep on the disk
+    if (answer.name === undefined) {
+      model.send({ received: asked });
+      return;
+    }
     asked = null;
-    const address = URL.createObjectURL(new Blob(buffers, { type: "text/csv" }));
+    const address = URL.createObjectURL(new Blob(parts, { type: "text/csv" }));
+    parts = [];
     const download = document.createElement("a");
     download.href = address;
     download.download = answer.name;

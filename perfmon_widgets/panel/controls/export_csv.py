@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import anywidget
 import ipywidgets
 import traitlets
 
-from perfmon_widgets.core.parts import paced
+from perfmon_widgets.core.parts import Flow, paced
 from perfmon_widgets.panel.controls import Control
 from perfmon_widgets.panel.link import Link, script
 
@@ -37,16 +37,41 @@ class ExportButton(anywidget.AnyWidget):
 
     def __init__(self, **traits: Any) -> None:
         super().__init__(**traits)
+        self._flows: dict[str, Flow] = {}
+        """Of the requests whose view sends receipts, by the name of the request."""
         self.on_msg(self._receive)
 
     def _receive(self, _: ExportButton, content: dict[str, Any], __: object) -> None:
         if "export" in content:
-            self.request = str(content["export"])
+            request = str(content["export"])
+            if content.get("receipts"):
+                self._flows[request] = Flow()
+            self.request = request
+        elif content.get("received") in self._flows:
+            self._flows[content["received"]].received()
 
-    def send_file(self, request: str, parts: Sequence[bytes]) -> None:
-        """Send the parts of the file to the browser, where the view that made the request saves it."""
+    def send_file(self, request: str, parts: Iterable[bytes]) -> None:
+        """Send the parts of the file to the browser, where the view that made the request saves it.
+
+        Returns when the last one is sent, or when the view sends no receipts any more, since its page was
+        closed. To a view that cannot send them while a cell runs, all parts are sent in one message.
+        """
         name = f"perfmon-{datetime.now():%Y%m%d-%H%M%S}.csv"
-        self.send({"export": request, "name": name}, buffers=[*parts])
+        flow = self._flows.get(request)
+        try:
+            if flow is None:
+                self.send({"export": request, "name": name}, buffers=[*parts])
+                return
+            before = None
+            for part in parts:
+                if before is not None:
+                    if not flow.wait():
+                        return
+                    self.send({"export": request}, buffers=[before])
+                before = part
+            self.send({"export": request, "name": name}, buffers=[before or b""])
+        finally:
+            self._flows.pop(request, None)
 
     def __repr__(self) -> str:
         return "<ExportButton>"
@@ -64,7 +89,7 @@ def export_csv(monitor: Monitor, link: Link) -> Control:
         def work() -> None:
             try:
                 with one_at_a_time:
-                    button.send_file(request, [*paced(monitor.log.export_parts())])
+                    button.send_file(request, paced(monitor.log.export_parts()))
             except Exception as error:  # noqa: BLE001 - listed in ``monitor.errors``
                 monitor.call_soon(partial(_raise, error), name)
 
