@@ -36,6 +36,11 @@ def _load_jupyter_server_extension(server: Any) -> None:
     # These requests do not count as activity of a kernel: that would prevent it from being culled.
     manager = server.kernel_manager
     manager.untracked_message_types = [*manager.untracked_message_types, "perfmon_request"]
+    if getattr(manager, "cull_connected", False) and manager.cull_idle_timeout > 0:
+        # Then a page that is open does not prevent it either, once it has not been touched for as long: the
+        # panel's link.js reads this.
+        page = server.web_app.settings.setdefault("page_config_data", {})
+        page["perfmonUnusedAfter"] = manager.cull_idle_timeout
     base = re.escape(server.web_app.settings["base_url"].rstrip("/"))
     kernels = {"kernels": _Kernels(manager)}
     server.web_app.add_handlers(

@@ -2,6 +2,7 @@
 // many views of the panel this page has.
 
 const HINT_AFTER = 1000; // milliseconds without an answer
+const TOUCHES = ["pointermove", "pointerdown", "wheel", "keydown"];
 const GONE_AFTER = 1000; // milliseconds; a view that is moved on the page is removed and added again
 
 /**
@@ -102,11 +103,21 @@ function hideSnapshot(link, hidden) {
 }
 
 /**
+ * How many milliseconds without a touch make a page an unused one. Infinity, unless the server ends idle kernels also
+ * where a page is open (cull_connected): jupyter/server_extension.py puts that into the configuration of the page.
+ */
+function unusedAfter() {
+  const config = document.getElementById("jupyter-config-data")?.textContent;
+  return 1000 * JSON.parse(config || "{}").perfmonUnusedAfter || Infinity;
+}
+
+/**
  * Report the views of this page to the kernel: when the first is added, when the last is removed or the page
  * is closed, and once in a heartbeat, since the kernel takes a silent page for one that has gone.
  *
- * A hidden page has none: what is sent to it would count as activity, for which a server spares an idle kernel. But
- * without a control channel its next report would wait for the running cell, so there it is taken for visible.
+ * A hidden page has none, nor has one that is unused while the kernel is idle: what is sent to it would count as
+ * activity, for which a server spares an idle kernel. But without a control channel the next report would wait for the
+ * running cell, so there every page is taken for visible and used.
  *
  * @param {WidgetModel} link
  * @param {WidgetManager | undefined} manager
@@ -119,7 +130,11 @@ function reportViews(link, manager, connect) {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let leaving;
 
-  const seen = () => (document.hidden && hasControlChannel(manager) ? 0 : state.views);
+  const patience = unusedAfter();
+  let touched = Date.now();
+
+  const unused = () => Date.now() - touched > patience && manager?.kernel?.status !== "busy";
+  const seen = () => ((document.hidden || unused()) && hasControlChannel(manager) ? 0 : state.views);
   const report = (/** @type {number} */ views) => {
     connect();
     if (!link.comm_live) return;
@@ -142,13 +157,19 @@ function reportViews(link, manager, connect) {
     if (reported.views > 0) report(0);
   };
   const beat = () => {
-    if (seen() > 0 && Date.now() - reported.at >= 1000 * link.get("heartbeat")) report(seen());
+    const due = Date.now() - reported.at >= 1000 * link.get("heartbeat");
+    if (seen() > 0 ? due || reported.views === 0 : unused() && reported.views > 0) report(seen());
+  };
+  const touch = () => {
+    touched = Date.now();
+    if (reported.views === 0) count();
   };
 
   count();
   link.on("perfmon:views", count);
   document.addEventListener("visibilitychange", count);
   window.addEventListener("pagehide", goodbye);
+  for (const kind of TOUCHES) window.addEventListener(kind, touch, { capture: true, passive: true });
   window.addEventListener("pageshow", count); // a page that comes back from the browser's history
   const clock = setInterval(beat, 1000);
   return () => {
@@ -157,6 +178,7 @@ function reportViews(link, manager, connect) {
     hideSnapshot(link, false);
     link.off("perfmon:views", count);
     document.removeEventListener("visibilitychange", count);
+    for (const kind of TOUCHES) window.removeEventListener(kind, touch, { capture: true });
     window.removeEventListener("pagehide", goodbye);
     window.removeEventListener("pageshow", count);
   };

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -120,6 +121,47 @@ def content(response: Any, status: int = 200) -> Any:
 
 
 # -- one kernel ----------------------------------------------------------------------------------------
+
+
+async def test_a_long_history_comes_in_parts(start_kernel: StartKernel, ask: Any) -> None:
+    kernel = await start_kernel()
+    await kernel.run(
+        "import perfmon_widgets.core.parts, perfmon_widgets.web.api\n"
+        "perfmon_widgets.core.parts._SIZE = 1000\n"
+        "perfmon_widgets.web.api._FEW_VALUES = 0\n"
+        "for _ in range(50): monitor.sample()\n"
+    )
+    response = await ask(HISTORY)
+    assert "Content-Length" not in response.headers
+    history = content(response)
+    assert len(history["time"]) >= 50
+    assert all(len(values) == len(history["time"]) for values in history["values"].values())
+    csv = await ask(HISTORY, params={"format": "csv"})
+    assert csv.headers["Content-Type"] == "text/csv; charset=utf-8"
+    lines = csv.body.decode().splitlines()
+    assert lines[0].split(",") == ["time", *history["columns"]]
+    assert len(lines) >= 51
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, None),
+        ({"cull_idle_timeout": 60}, None),
+        ({"cull_connected": True}, None),
+        ({"cull_idle_timeout": 60, "cull_connected": True}, 60),
+    ],
+)
+def test_pages_know_when_the_server_ends_the_kernels_of_unused_ones(options: Any, told: int | None) -> None:
+    manager = SimpleNamespace(
+        **{"untracked_message_types": [], "cull_idle_timeout": 0, "cull_connected": False, **options}
+    )
+    settings: dict[str, Any] = {"base_url": "/"}
+    application = SimpleNamespace(settings=settings, add_handlers=lambda *_: None)
+    server_extension._load_jupyter_server_extension(
+        SimpleNamespace(kernel_manager=manager, web_app=application)
+    )
+    assert settings.get("page_config_data", {}).get("perfmonUnusedAfter") == told
 
 
 async def test_it_answers_for_the_kernel(start_kernel: StartKernel, ask: Any) -> None:
