@@ -113,6 +113,9 @@ class GuardedCells:
         if is_refusal:
             # The frames hold the variables of the functions that ran, as long as the traceback is kept.
             traceback.clear_frames(tb)
+            # Python 3.10 keeps a copy of them, which IPython has asked for. To ask again renews it.
+            for frame, _ in traceback.walk_tb(tb):
+                frame.f_locals  # noqa: B018
 
 
 def _is_refusal(error: BaseException) -> bool:

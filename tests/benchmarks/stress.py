@@ -10,7 +10,8 @@ and ends with status 1 if something was lost. Each part runs in processes of its
 - clients: 1 to 400 clients ask a real Jupyter server in a loop, while the kernel computes. Lost: answers
   other than 200, and those that take more than 10 s.
 - history: a client asks for 432,000 rows as JSON and as CSV, and another for the newest sample in a loop.
-  Lost: rows that are missing, and answers as above. The note says how long the other answers took.
+  Lost: rows that are missing, and answers as above. The note says how long the other answers took, how many
+  samples the monitor missed meanwhile, at 10 Hz, and how much the memory of the server and the kernel grew.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import argparse
 import asyncio
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import socket
@@ -28,9 +30,11 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import psutil
 from jupyter_client.blocking.client import BlockingKernelClient
 from stress_programs import FULL_DISK, INTERRUPTS, KILLS
 
@@ -39,6 +43,7 @@ TOKEN = "a-token-for-the-stress-test"
 HEADERS = {"Authorization": f"token {TOKEN}"}
 CURRENT = "/api/performance/current"
 HISTORY = "/api/performance/history?since=1980-01-01&format="
+INTERVAL = 0.1  # of the monitor, in seconds
 SLOW = 10.0  # seconds after which an answer counts as lost
 
 
@@ -74,8 +79,8 @@ COMPUTE = "while True: number = sum(range(1000))"
 
 
 @contextlib.contextmanager
-def served(folder: Path, rows: int) -> Iterator[int]:
-    """A Jupyter server with a kernel that computes, in which a monitor runs; the port of the server."""
+def served(folder: Path, rows: int) -> Iterator[tuple[int, list[psutil.Process]]]:
+    """A Jupyter server and a kernel that computes, in which a monitor runs: the port, the two processes."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     environment = {
@@ -101,7 +106,8 @@ def served(folder: Path, rows: int) -> Iterator[int]:
             if reply["content"]["status"] != "ok":
                 raise RuntimeError(reply["content"])
             client.execute(COMPUTE)
-            yield port
+            own = psutil.Process(server.pid)
+            yield port, [own, *own.children()]
         finally:
             client.stop_channels()
             server.terminate()
@@ -167,27 +173,51 @@ def _latency(times: Sequence[float]) -> str:
     return f"{1000 * found[len(found) // 2]:.0f} ms at the median, {1000 * found[-1]:.0f} ms at most"
 
 
-async def history(port: int, kind: str, rows: int) -> Row:
+async def history(port: int, kind: str, rows: int, processes: Sequence[psutil.Process]) -> Row:
     """The whole window, while another client asks for the newest sample."""
     other, ended = Row(""), asyncio.Event()
     asking = asyncio.create_task(ask(port, other, ended))
-    before = time.monotonic()
+    grown = asyncio.create_task(growth(processes, ended))
+    since, before = datetime.now(timezone.utc), time.monotonic()
     body = await asyncio.to_thread(fetch, port, HISTORY + kind)
     took = time.monotonic() - before
     ended.set()
     await asking
+    newest = json.loads(
+        await asyncio.to_thread(fetch, port, f"{HISTORY}json".replace("1980-01-01", _iso(since)))
+    )
+    times = [datetime.fromisoformat(each.replace("Z", "+00:00")).timestamp() for each in newest["time"]]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    missed = sum(round(pause / INTERVAL) - 1 for pause in pauses if pause > 1.5 * INTERVAL)
     found = body.count(b"\n") - 1 if kind == "csv" else len(json.loads(body)["time"])
-    note = f"{len(body) / 1e6:.0f} MB in {took:.1f} s; other requests: {_latency(other.times)}"
+    note = (
+        f"{len(body) / 1e6:.0f} MB in {took:.1f} s; other requests: {_latency(other.times)}; {missed} of "
+        f"{len(times)} samples missed; {' and '.join(f'{each / 2**20:.0f}' for each in await grown)} MiB more"
+    )
     return Row(f"history as {kind}", rows, max(0, rows - found) + other.lost, note)
+
+
+def _iso(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")
+
+
+async def growth(processes: Sequence[psutil.Process], ended: asyncio.Event) -> list[int]:
+    """By how many bytes the memory of each process grows at most until then."""
+    before = [each.memory_info().rss for each in processes]
+    most = list(before)
+    while not ended.is_set():
+        await asyncio.sleep(0.01)
+        most = [max(one, each.memory_info().rss) for one, each in zip(most, processes, strict=True)]
+    return [after - one for after, one in zip(most, before, strict=True)]
 
 
 def behind_a_server(seconds: float, counts: Sequence[int], rows: int) -> Iterator[Row]:
     """The parts that need a server: the clients take about so many seconds together."""
-    with tempfile.TemporaryDirectory() as folder, served(Path(folder), rows) as port:
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder), rows) as (port, processes):
         for count in counts:
             yield asyncio.run(clients(port, count, seconds / len(counts)))
         for kind in ("json", "csv"):
-            yield asyncio.run(history(port, kind, rows))
+            yield asyncio.run(history(port, kind, rows, processes))
 
 
 # -- programs ------------------------------------------------------------------------------------------

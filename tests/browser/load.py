@@ -91,10 +91,10 @@ def measure(notebook: Notebook, ticks: int) -> Load:
     """What the next ticks cost, of one second each."""
     first = len(notebook.websocket_frames)
     processor = measure_processor(notebook, ticks)
-    told = [frame for frame in notebook.websocket_frames[first:] if not frame.sent]
+    found = [frame for frame in notebook.websocket_frames[first:] if not frame.sent]
     # The gauges are the last message of a tick.
     drawn: list[list[Frame]] = [[]]
-    for frame in told:
+    for frame in found:
         drawn[-1].append(frame)
         if "readings" in frame.content.get("data", {}).get("state", {}):
             drawn.append([])

@@ -56,7 +56,7 @@ def number(place: Locator, label: str) -> float:
     return float(gauge(place, label).get_attribute("aria-valuenow") or "nan")
 
 
-def told(place: Locator) -> list[str | None]:
+def spoken(place: Locator) -> list[str | None]:
     """The texts for a screen reader of all gauges that have a number."""
     return [meter.get_attribute("aria-valuetext") for meter in place.get_by_role("meter").all()]
 

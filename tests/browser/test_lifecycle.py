@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lab import Notebook
-from panel_page import TIMEOUT, lines, logs_of, rows_shown, section, told, updates, wait_until
+from panel_page import TIMEOUT, lines, logs_of, rows_shown, section, spoken, updates, wait_until
 from playwright.sync_api import Locator, expect
 from proxy import network
 
@@ -64,8 +64,8 @@ def open_panel(open_notebook: Callable[..., Notebook], *cells: str, **options: A
 def wait_live(notebook: Notebook, place: Locator) -> None:
     """Wait until there is a panel whose gauges move."""
     expect(place.get_by_role("meter")).to_have_count(3, timeout=TIMEOUT * 1000)
-    before = told(place)
-    wait_until(notebook, lambda: told(place) != before, "a change of the gauges")
+    before = spoken(place)
+    wait_until(notebook, lambda: spoken(place) != before, "a change of the gauges")
 
 
 def count(notebook: Notebook) -> dict[str, int]:

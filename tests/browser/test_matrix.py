@@ -17,7 +17,7 @@ import matrix
 import pytest
 from ipykernels import install_kernelspecs, woken
 from lab import Notebook, write_notebook
-from panel_page import IS_A_LINE, TIMEOUT, logs_of, own_errors, rows_shown, section, told, wait_until
+from panel_page import IS_A_LINE, TIMEOUT, logs_of, own_errors, rows_shown, section, spoken, wait_until
 from playwright.sync_api import Locator, expect
 from servers import REPOSITORY, VOILA, FrontEnd, Server, environment, start_server
 from voila_page import VoilaNotebook, behind_buttons
@@ -147,8 +147,8 @@ def shown(notebook: Notebook, condition: str) -> float:
 
 def check_gauges(notebook: Notebook, place: Locator) -> None:
     for _ in range(2):
-        before = told(place)
-        wait_until(notebook, lambda before=before: told(place) != before, "a change of the gauges")
+        before = spoken(place)
+        wait_until(notebook, lambda before=before: spoken(place) != before, "a change of the gauges")
 
 
 def next_phase(notebook: Notebook, last: str, phase: str) -> None:

@@ -140,10 +140,10 @@ def test_the_quickstart_notebook_while_its_model_trains(open_notebook, tmp_path)
     assert gauge(place, "CPU").get_attribute("aria-label") == "CPU"
     assert 0 < number(place, "RAM") < 100
     # Both at once, since the next sample may come at any moment.
-    told, drawn = gauge(place, "RAM").evaluate(
+    spoken, drawn = gauge(place, "RAM").evaluate(
         "each => [each.getAttribute('aria-valuetext'), each.querySelector('text').textContent]"
     )
-    assert told.startswith(drawn)
+    assert spoken.startswith(drawn)
     wait_until(
         notebook,
         lambda: gauge(place, "CPU").get_attribute("aria-valuetext") != before["CPU"],

@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 import pytest
 from lab import Notebook
-from panel_page import BUSY, TIMEOUT, gauge, logs_of, number, section, told, updates, wait_until
+from panel_page import BUSY, TIMEOUT, gauge, logs_of, number, section, spoken, updates, wait_until
 from playwright.sync_api import Browser, Locator, expect
 
 PANEL = """
@@ -120,7 +120,7 @@ def test_a_silent_monitor_is_greyed_and_says_for_how_long_and_that_the_kernel_is
     run(notebook, 1)
     expect_words(place, re.compile(r"^no update for [1-9]\d* s$"))
     expect(place.locator(".perfmon-stale")).to_have_count(4)
-    assert "no update for" in (told(place)[0] or "")
+    assert "no update for" in (spoken(place)[0] or "")
     circle = gauge(place, "CPU").locator("circle").first
     assert float(circle.evaluate("circle => getComputedStyle(circle).opacity")) < 0.7
     notebook.run_cell(2)

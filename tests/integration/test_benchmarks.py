@@ -39,7 +39,7 @@ def test_five_values_are_too_few_to_be_sure():
     assert median_of([1.0, 2.0, 3.0, 4.0, 5.0]) == (3.0, -math.inf, math.inf)
 
 
-def test_a_slowdown_says_whether_it_can_be_told_from_none():
+def test_a_slowdown_says_whether_it_can_be_distinguished_from_none():
     assert in_percent(median_of([1.01] * 10)) == "+1.00 % (+1.00 … +1.00)"
     assert in_percent(median_of([0.99, 1.02] * 10)).endswith("no different from 0")
 
@@ -151,7 +151,7 @@ def test_what_a_c_call_that_holds_the_gil_costs_is_counted_and_marked():
     assert abs(found["rows"] + found["missed"] - found["due"]) <= 1
 
 
-def test_what_is_not_told_of_is_noticed():
+def test_what_is_not_reported_is_noticed():
     whole = {"rows": 8, "missed": 2, "due": 10, "gaps": 1, "holes": 1}
     assert told_of(whole)
     assert not told_of(whole | {"missed": 1})

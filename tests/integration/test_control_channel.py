@@ -82,8 +82,8 @@ async def test_a_question_arrives_whole_and_so_does_the_answer(
     for request in (READ, SWITCH):
         answer = asked(channel, request)
         heard = await kernel.hear()
-        told = dict(heard.message["content"], body=bytes(heard.message["buffers"][0]))
-        assert Request(**told) == request
+        content = dict(heard.message["content"], body=bytes(heard.message["buffers"][0]))
+        assert Request(**content) == request
         await kernel.reply(heard, b"\0 any bytes")
         assert await answer == Response(200, "text/plain", b"\0 any bytes")
 
@@ -170,7 +170,7 @@ async def test_a_kernel_that_has_moved_is_asked_where_it_is(
         await never
 
 
-async def test_a_kernel_without_an_address_is_told(kernel: FakeKernel, channel: ControlChannel) -> None:
+async def test_a_kernel_without_an_address_is_reported(kernel: FakeKernel, channel: ControlChannel) -> None:
     kernel.manager.control_port = 0
     with pytest.raises(ConnectionError, match="gateway"):
         await channel.ask(READ, LONG)

@@ -227,15 +227,15 @@ def test_a_kill_at_any_moment_loses_at_most_the_row_being_written(folder, rows):
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, folder / "run.csv", Path(__file__).parents[1]], stdout=subprocess.PIPE
     ) as child:
-        told = 0
-        while told < rows:
+        reported = 0
+        while reported < rows:
             assert select.select([child.stdout], [], [], 30)[0], "the child does not sample"
-            told = int(child.stdout.readline())
+            reported = int(child.stdout.readline())
         child.send_signal(signal.SIGKILL)
-        told = max([told, *map(int, child.stdout.read().split(b"\n")[:-1])])
+        reported = max([reported, *map(int, child.stdout.read().split(b"\n")[:-1])])
     numbers = read_csv(folder / "run.csv")["core0/cpu_percent"].tolist()
     assert numbers == list(range(len(numbers)))
-    assert len(numbers) >= told + 1  # every row that was told is on disk
+    assert len(numbers) >= reported + 1  # every row that was reported is on disk
 
 
 # -- fork --------------------------------------------------------------------------------------------------

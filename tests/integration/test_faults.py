@@ -379,21 +379,21 @@ for number in range(int(sys.argv[1])):
         child(writer, path)
         os._exit(1)
     os.close(writer)
-    told = len(os.read(reader, 1))  # it runs
+    reported = len(os.read(reader, 1))  # it runs
     time.sleep(generator.uniform(0, 0.02))
     os.kill(process, signal.SIGKILL)
     os.waitpid(process, 0)
     while more := os.read(reader, 65536):
-        told += len(more)
+        reported += len(more)
     os.close(reader)
     frame = read_csv(path)
     rows = frame["row_count"].tolist()
     assert rows == list(range(len(rows))), rows
     assert frame["core99/row_count"].tolist() == rows
-    # A row is on disk before it is told; the one that was being written may be there too, or be torn.
-    assert told <= len(rows) <= told + 1, (told, len(rows))
+    # A row is on disk before it is reported; the one that was being written may be there too, or be torn.
+    assert reported <= len(rows) <= reported + 1, (reported, len(rows))
     os.unlink(path)
-print("all", told)
+print("all", reported)
 """
 
 
@@ -928,12 +928,12 @@ with monitor.span("what killed it"):
 """
 
 
-def test_the_file_tells_in_which_span_a_process_was_killed(folder):
+def test_the_file_says_in_which_span_a_process_was_killed(folder):
     done = subprocess.run([sys.executable, "-c", KILLED_IN_A_SPAN], cwd=folder, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL
-    told = read_spans(folder / "run.csv")
-    assert told["name"].tolist() == ["begun", "what killed it"]
-    assert told["end"].isna().tolist() == [False, True]
+    reported = read_spans(folder / "run.csv")
+    assert reported["name"].tolist() == ["begun", "what killed it"]
+    assert reported["end"].isna().tolist() == [False, True]
 
 
 def test_an_interpreter_that_ends_while_the_thread_runs_ends_cleanly(run_python):
@@ -941,11 +941,11 @@ def test_an_interpreter_that_ends_while_the_thread_runs_ends_cleanly(run_python)
         "from perfmon_widgets import PerformanceMonitor\n"
         "import threading, pathlib\n"
         "monitor = PerformanceMonitor(interval=0.001)\n"
-        "told = threading.Event()\n"
-        "monitor.on_sample(lambda sample: told.set())\n"
+        "sampled = threading.Event()\n"
+        "monitor.on_sample(lambda sample: sampled.set())\n"
         "monitor.start()\n"
         "monitor.log.start('run.csv')\n"
-        "told.wait(10)\n"
+        "sampled.wait(10)\n"
         "print(monitor.running)\n"
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "True\n", "")

@@ -218,9 +218,9 @@ def test_the_log_is_switched(ada: Person, stranger: Person) -> None:
         url = f"{ada.server}{LOGGING}"
         return stranger.ask(url, "POST", body, **bearing(ada.token), Content_Type=api.JSON)
 
-    told = switch(b'{"enabled": true, "path": "run.csv"}').json
-    assert (told["enabled"], told["path"]) == (True, "run.csv")
-    assert told["rows"] in (1, 2)  # with that at the end of the cell, if starting took a while
+    answer = switch(b'{"enabled": true, "path": "run.csv"}').json
+    assert (answer["enabled"], answer["path"]) == (True, "run.csv")
+    assert answer["rows"] in (1, 2)  # with that at the end of the cell, if starting took a while
     assert switch(b'{"enabled": true, "path": "../run.csv"}').status == 400
     assert switch(b'{"enabled": false}').json["enabled"] is False
 

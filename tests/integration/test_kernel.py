@@ -207,14 +207,14 @@ def test_running_a_cell_again_leaves_one_live_panel_and_one_thread(kernel, cell)
     kernel.forget_messages()
     time.sleep(0.35)
     request = kernel.start("pass")
-    told: Counter[str] = Counter(
+    updates: Counter[str] = Counter(
         message["content"]["comm_id"]
         for message in kernel.messages(request)
         if message["msg_type"] == "comm_msg" and "readings" in message["content"]["data"].get("state", {})
     )
     kernel.finish(request)
-    assert set(told) == set(gauges)
-    assert max(told.values()) - min(told.values()) <= 1  # the last tick may be cut off
+    assert set(updates) == set(gauges)
+    assert max(updates.values()) - min(updates.values()) <= 1  # the last tick may be cut off
     assert kernel.run("""
 import threading
 [thread.name for thread in threading.enumerate() if thread.name.startswith("perfmon")]

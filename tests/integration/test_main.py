@@ -268,8 +268,8 @@ def test_a_command_that_has_ended_has_no_memory_rather_than_none_in_use(tmp_path
 def test_the_most_memory_is_that_of_the_command_and_not_of_what_it_was_before():
     """Linux counts in the Python that became the command, which is larger than such a small one."""
     assert SUMMARY.match(run("--", "true").stderr)[5] is None
-    told = SUMMARY.match(run("--", *python(f"block = b'x' * {200 * MIB}")).stderr)[5]
-    assert 200 < int(re.fullmatch(r", at most (\d+) MiB of RAM in one process", told)[1]) < 260
+    found = SUMMARY.match(run("--", *python(f"block = b'x' * {200 * MIB}")).stderr)[5]
+    assert 200 < int(re.fullmatch(r", at most (\d+) MiB of RAM in one process", found)[1]) < 260
 
 
 def test_a_file_that_exists_is_kept(tmp_path):
@@ -360,17 +360,17 @@ def test_a_signal_that_may_not_be_passed_on_ends_nothing(monkeypatch):
     watched = Command.__new__(Command)
     watched.pid, watched._watched = os.getpid(), {signal.SIGCHLD, signal.SIGTERM}
     news = [signal.SIGTERM, signal.SIGCHLD]
-    told = []
+    found = []
 
     def refuse(*wish):
-        told.append(wish)
+        found.append(wish)
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(signal, "sigwaitinfo", lambda _: SimpleNamespace(si_signo=news.pop(0), si_code=0))
     monkeypatch.setattr(os, "waitid", lambda *_: "it has ended")
     monkeypatch.setattr(os, "kill", refuse)
     watched.wait()
-    assert told == [(os.getpid(), signal.SIGTERM)]
+    assert found == [(os.getpid(), signal.SIGTERM)]
 
 
 def test_what_nohup_holds_back_is_held_back_from_both():

@@ -53,7 +53,7 @@ class TestNotebook:
         assert [output for output in outputs(path) if output["output_type"] == "error"] == []
         assert [text(output) for output in outputs(path) if output.get("name") == "stderr"] == []
 
-    def test_it_tells_nothing_of_the_machine(self, path):
+    def test_it_says_nothing_of_the_machine(self, path):
         assert [found for output in outputs(path) for found in MACHINE.findall(text(output))] == []
         assert [found for output in outputs(path) for found in TOKEN.findall(text(output))] == []
 

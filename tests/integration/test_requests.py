@@ -183,7 +183,7 @@ def any_kernel(
 
 
 def test_a_click_does_not_make_the_kernel_look_idle(any_kernel):
-    """The browser is told by a reply instead, and knows the echo of its own change by its parent."""
+    """The browser gets a reply instead, and knows the echo of its own change by its parent."""
     kernel: Kernel = any_kernel
     widget = kernel.run(BOX)
     busy = kernel.start_busy()

@@ -160,7 +160,7 @@ def each_request() -> list[tuple[str, str]]:
         {"Cookie": f"token={TOKEN}"},
     ],
 )
-def test_without_the_token_nothing_is_told_or_done(
+def test_without_the_token_nothing_is_said_or_done(
     server: PerformanceServer, folder: Path, method: str, path: str, headers: dict[str, str]
 ) -> None:
     refused = ask(server, path, method, b'{"enabled": true}', None, **JSON, **headers)

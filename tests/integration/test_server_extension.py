@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from ipykernels import NEWEST, OLDER, install_kernelspecs
+from jupyter_core.utils import ensure_async
 from prometheus_client.parser import text_string_to_metric_families
 
 from perfmon_widgets import _jupyter_server_extension_points
@@ -144,7 +145,7 @@ async def test_a_long_history_comes_in_parts(start_kernel: StartKernel, ask: Any
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "seconds"),
     [
         ({}, None),
         ({"cull_idle_timeout": 60}, None),
@@ -152,7 +153,9 @@ async def test_a_long_history_comes_in_parts(start_kernel: StartKernel, ask: Any
         ({"cull_idle_timeout": 60, "cull_connected": True}, 60),
     ],
 )
-def test_pages_know_when_the_server_ends_the_kernels_of_unused_ones(options: Any, told: int | None) -> None:
+def test_pages_know_when_the_server_ends_the_kernels_of_unused_ones(
+    options: Any, seconds: int | None
+) -> None:
     manager = SimpleNamespace(
         **{"untracked_message_types": [], "cull_idle_timeout": 0, "cull_connected": False, **options}
     )
@@ -161,7 +164,7 @@ def test_pages_know_when_the_server_ends_the_kernels_of_unused_ones(options: Any
     server_extension._load_jupyter_server_extension(
         SimpleNamespace(kernel_manager=manager, web_app=application)
     )
-    assert settings.get("page_config_data", {}).get("perfmonUnusedAfter") == told
+    assert settings.get("page_config_data", {}).get("perfmonUnusedAfter") == seconds
 
 
 async def test_it_answers_for_the_kernel(start_kernel: StartKernel, ask: Any) -> None:
@@ -192,9 +195,9 @@ async def test_the_log_is_switched(start_kernel: StartKernel, ask: Any, tmp_path
         refused = content(await ask(LOGGING, "POST", {"enabled": True, "path": bad}), 400)
         assert refused["message"].startswith("path: ")
     (tmp_path / "taken.csv").mkdir()
-    told = content(await ask(LOGGING, "POST", {"enabled": True, "path": "taken.csv"}), 409)["message"]
-    assert "Is a directory" in told
-    assert str(tmp_path) not in told
+    message = content(await ask(LOGGING, "POST", {"enabled": True, "path": "taken.csv"}), 409)["message"]
+    assert "Is a directory" in message
+    assert str(tmp_path) not in message
 
 
 @pytest.mark.parametrize("version", [*OLDER, NEWEST])
@@ -250,7 +253,7 @@ async def test_connections_are_kept_and_do_not_mix_answers(start_kernel: StartKe
 # -- kernels that cannot answer ------------------------------------------------------------------------
 
 
-async def test_no_kernel_and_no_monitor_are_told(start_kernel: StartKernel, ask: Any) -> None:
+async def test_no_kernel_and_no_monitor_are_reported(start_kernel: StartKernel, ask: Any) -> None:
     assert "start" in content(await ask(CURRENT), 404)["message"]
     kernel = await start_kernel("import perfmon_widgets")
     for path in (CURRENT, HISTORY, LOGGING, METRICS):
@@ -286,8 +289,8 @@ async def test_a_monitor_that_starts_within_a_running_cell_is_found(
 async def test_an_unknown_kernel_is_not_found(start_kernel: StartKernel, ask: Any) -> None:
     await start_kernel()
     for identity in ("", "nothing", "../x", "00000000-0000-0000-0000-000000000000"):
-        told = content(await ask(CURRENT, params={"kernel_id": identity}), 404)["message"]
-        assert told.startswith("kernel_id: ")
+        message = content(await ask(CURRENT, params={"kernel_id": identity}), 404)["message"]
+        assert message.startswith("kernel_id: ")
 
 
 async def test_two_kernels_are_listed(start_kernel: StartKernel, ask: Any) -> None:
@@ -302,11 +305,11 @@ async def test_two_kernels_are_listed(start_kernel: StartKernel, ask: Any) -> No
     refused = content(await ask(LOGGING, "POST", {"enabled": True}), 409)
     for kernel in (first, second):
         assert content(await ask(LOGGING, params={"kernel_id": kernel.id}))["enabled"] is False
-    told = families(await ask(PROMETHEUS))["perfmon_ram_used_bytes"].samples
-    assert {sample.labels["kernel_id"] for sample in told} == {first.id, second.id}
+    message = families(await ask(PROMETHEUS))["perfmon_ram_used_bytes"].samples
+    assert {sample.labels["kernel_id"] for sample in message} == {first.id, second.id}
 
 
-async def test_a_killed_kernel_is_told_at_once(
+async def test_a_killed_kernel_is_reported_at_once(
     start_kernel: StartKernel, ask: Any, jp_serverapp: Any
 ) -> None:
     kernel = await start_kernel()
@@ -340,6 +343,9 @@ async def test_a_killed_kernel_is_answered_for_from_its_black_box(
     assert len(found["time"]) > 2
     assert found["values"]["ram_used_bytes"][-1] > 0
     # Also after the server has started it again, until a monitor runs there.
+    while not await ensure_async(kernel.manager.is_alive()):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
     await kernel._client.wait_for_ready(timeout=60)
     again = content(await ask(HISTORY, params={"since": found["time"][-2]}))
     assert again["time"] == found["time"][-1:]
@@ -361,7 +367,7 @@ async def test_a_kernel_that_was_shut_down_has_no_black_box(
     content(await ask(HISTORY), 404)
 
 
-async def test_a_kernel_that_hangs_is_told_in_time(
+async def test_a_kernel_that_hangs_is_reported_in_time(
     start_kernel: StartKernel, ask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_extension, "_TIMEOUT", 1.0)
@@ -371,8 +377,8 @@ async def test_a_kernel_that_hangs_is_told_in_time(
     try:
         for path in (CURRENT, HISTORY, LOGGING, METRICS):
             assert "kernel does not answer" in content(await ask(path), 504)["message"]
-        told = content(await ask(LOGGING, "POST", {"enabled": True}), 504)
-        assert "kernel does not answer" in told["message"]
+        message = content(await ask(LOGGING, "POST", {"enabled": True}), 504)
+        assert "kernel does not answer" in message["message"]
     finally:
         os.kill(process, signal.SIGCONT)
     content(await ask(CURRENT))
@@ -408,7 +414,7 @@ async def test_a_kernel_restarted_is_asked_anew(
 @pytest.mark.parametrize(
     ("method", "path"), [(m, path) for path, methods in api.ROUTES.items() for m in methods]
 )
-async def test_nothing_is_told_without_a_login(
+async def test_nothing_is_said_without_a_login(
     start_kernel: StartKernel, jp_base_url: str, http_server_client: Any, method: str, path: str
 ) -> None:
     await start_kernel("import perfmon_widgets")

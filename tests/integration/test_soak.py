@@ -46,7 +46,7 @@ def test_what_stays_the_same_is_no_growth():
     assert growth(readings())[1] == pytest.approx(0.0, abs=1.0)  # byte
 
 
-def test_the_growth_is_told_per_sample_and_in_all():
+def test_the_growth_is_reported_per_sample_and_in_all():
     per_sample, risen = growth(readings(resident=100_000))
     assert per_sample == pytest.approx(100.0)  # bytes, which is MB per million
     assert risen == pytest.approx(29 * 100_000)
@@ -77,6 +77,6 @@ def test_a_connection_that_comes_and_goes_is_no_growth():
         ([0, 1, 2, 3], 4, 60, "60 ticks were due"),
     ],
 )
-def test_what_is_missing_is_told(numbers, followed, due, complaint):
+def test_what_is_missing_is_reported(numbers, followed, due, complaint):
     found = lost(4, 2, due, 2, numbers, followed)
     assert [complaint in each for each in found] == ([True] if complaint else [])

@@ -269,13 +269,13 @@ def test_prometheus_gets_name_labels_help_and_type(monitor: PerformanceMonitor) 
     monitor.sample()
     response = get(monitor, PROMETHEUS)
     assert (response.status, response.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
-    told = families(response.body)
-    assert set(told) == {"perfmon_cpu_percent", "perfmon_power_watts", "perfmon_sample_time_seconds"}
-    assert {family.type for family in told.values()} == {"gauge"}
-    assert told["perfmon_cpu_percent"].documentation == "About cpu_percent."
-    assert [sample.labels for sample in told["perfmon_cpu_percent"].samples] == [{}, {"core": "0"}]
-    assert told["perfmon_power_watts"].samples[0].labels == {"gpu": "1", "gi": "2", "ci": "3"}
-    assert told["perfmon_sample_time_seconds"].samples[0].value == monitor.latest.time  # type: ignore[union-attr]
+    answered = families(response.body)
+    assert set(answered) == {"perfmon_cpu_percent", "perfmon_power_watts", "perfmon_sample_time_seconds"}
+    assert {family.type for family in answered.values()} == {"gauge"}
+    assert answered["perfmon_cpu_percent"].documentation == "About cpu_percent."
+    assert [sample.labels for sample in answered["perfmon_cpu_percent"].samples] == [{}, {"core": "0"}]
+    assert answered["perfmon_power_watts"].samples[0].labels == {"gpu": "1", "gi": "2", "ci": "3"}
+    assert answered["perfmon_sample_time_seconds"].samples[0].value == monitor.latest.time  # type: ignore[union-attr]
 
 
 def test_prometheus_text_keeps_the_rules_of_promtool(folder: Path) -> None:
@@ -305,35 +305,35 @@ def test_prometheus_is_spared_what_would_spoil_the_scrape() -> None:
     metrics = [Metric(name, "percent", "cpu", 'A "quote", a \\ and\na line.') for name in names]
     monitor = PerformanceMonitor([FakeCollector(metrics=metrics, read=lambda: values)])
     monitor.sample()
-    told = families(get(monitor, PROMETHEUS).body)
+    answered = families(get(monitor, PROMETHEUS).body)
     # Both would be one series.
-    assert [sample.labels for sample in told["perfmon_a_b_percent"].samples] == [
+    assert [sample.labels for sample in answered["perfmon_a_b_percent"].samples] == [
         {},
         {"column": "a-b_percent"},
     ]
-    assert [sample.labels for sample in told["perfmon_x_percent"].samples] == [
+    assert [sample.labels for sample in answered["perfmon_x_percent"].samples] == [
         {"where": "scratch disk"},
         {"where": "n1x/y"},
     ]
-    assert told["perfmon_missing_percent"].samples == []
-    assert len(told["perfmon_Gr__e_percent"].samples) == 1
+    assert answered["perfmon_missing_percent"].samples == []
+    assert len(answered["perfmon_Gr__e_percent"].samples) == 1
 
 
-def test_columns_that_would_be_one_series_are_told_apart_also_while_one_is_missing() -> None:
+def test_columns_that_would_be_one_series_are_distinguished_also_while_one_is_missing() -> None:
     monitor = PerformanceMonitor([])
     monitor.record(é_loss=1.0, è_loss=2.0, sample_time_seconds=5.0, **{"a2/x": 3.0, "a1a2/x": 4.0})
     newest = monitor.sample().time
-    told = families(get(monitor, PROMETHEUS).body)
+    answered = families(get(monitor, PROMETHEUS).body)
     expected = [({}, 1.0), ({"column": "è_loss"}, 2.0)]
-    assert [(one.labels, one.value) for one in told["perfmon___loss"].samples] == expected
+    assert [(one.labels, one.value) for one in answered["perfmon___loss"].samples] == expected
     expected = [({"a": "2"}, 3.0), ({"a": "2", "column": "a1a2/x"}, 4.0)]
-    assert [(one.labels, one.value) for one in told["perfmon_x"].samples] == expected
+    assert [(one.labels, one.value) for one in answered["perfmon_x"].samples] == expected
     expected = [({"column": "sample_time_seconds"}, 5.0), ({}, newest)]
-    assert [(one.labels, one.value) for one in told["perfmon_sample_time_seconds"].samples] == expected
+    assert [(one.labels, one.value) for one in answered["perfmon_sample_time_seconds"].samples] == expected
     monitor.record(è_loss=2.0)
     monitor.sample()
-    told = families(get(monitor, PROMETHEUS).body)
-    assert [one.labels for one in told["perfmon___loss"].samples] == [{"column": "è_loss"}]
+    answered = families(get(monitor, PROMETHEUS).body)
+    assert [one.labels for one in answered["perfmon___loss"].samples] == [{"column": "è_loss"}]
 
 
 def test_no_label_is_made_that_is_not_ours_to_make() -> None:
@@ -341,8 +341,8 @@ def test_no_label_is_made_that_is_not_ours_to_make() -> None:
     monitor = PerformanceMonitor([])
     monitor.record(**{"__x1/loss": 1.0, "kernel_id1/loss": 2.0, "where1/loss": 3.0, "_x1/loss": 4.0})
     monitor.sample()
-    told = families(exposition.joined({"one": get(monitor, PROMETHEUS).body}))
-    assert [(sample.labels, sample.value) for sample in told["perfmon_loss"].samples] == [
+    answered = families(exposition.joined({"one": get(monitor, PROMETHEUS).body}))
+    assert [(sample.labels, sample.value) for sample in answered["perfmon_loss"].samples] == [
         ({"where": "__x1", "kernel_id": "one"}, 1.0),
         ({"where": "kernel_id1", "kernel_id": "one"}, 2.0),
         ({"where": "where1", "kernel_id": "one"}, 3.0),
@@ -372,8 +372,8 @@ def test_a_kernel_that_cannot_be_understood_costs_its_own_series_only(
 def test_expositions_of_several_kernels_join(monitor: PerformanceMonitor) -> None:
     monitor.sample()
     text = get(monitor, PROMETHEUS).body
-    told = families(exposition.joined({"one": text, "two": text}))
-    assert [sample.labels for sample in told["perfmon_cpu_percent"].samples] == [
+    answered = families(exposition.joined({"one": text, "two": text}))
+    assert [sample.labels for sample in answered["perfmon_cpu_percent"].samples] == [
         {"kernel_id": "one"},
         {"core": "0", "kernel_id": "one"},
         {"kernel_id": "two"},
@@ -527,21 +527,21 @@ def test_only_json_of_a_sensible_length_is_read(monitor: PerformanceMonitor, fol
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EIO])
-def test_an_unwritable_file_is_told_with_the_reason_but_not_the_place(
+def test_an_unwritable_file_is_reported_with_the_reason_but_not_the_place(
     monitor: PerformanceMonitor, folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def fail(*_: object) -> int:
         raise OSError(number, os.strerror(number), str(folder))
 
     monkeypatch.setattr("perfmon_widgets.core.log_parts.os.open", fail)
-    told = message(post(monitor, {"enabled": True, "path": "run.csv"}), 409)
-    assert os.strerror(number) in told
-    assert str(folder) not in told
+    answered = message(post(monitor, {"enabled": True, "path": "run.csv"}), 409)
+    assert os.strerror(number) in answered
+    assert str(folder) not in answered
     state = {"enabled": False, "path": None, "rows": 0, "error": os.strerror(number)}
     assert content(get(monitor, LOGGING)) == state
 
 
-def test_a_directory_of_that_name_or_none_to_write_in_is_told(
+def test_a_directory_of_that_name_or_none_to_write_in_is_reported(
     monitor: PerformanceMonitor, folder: Path
 ) -> None:
     (folder / "run.csv").mkdir()
@@ -551,9 +551,9 @@ def test_a_directory_of_that_name_or_none_to_write_in_is_told(
     os.chdir(gone)
     gone.rmdir()
     for body in ({"enabled": True}, {"enabled": True, "path": "x.csv"}):
-        told = message(post(monitor, body), 409)
-        assert "No such file" in told
-        assert str(folder) not in told
+        answered = message(post(monitor, body), 409)
+        assert "No such file" in answered
+        assert str(folder) not in answered
 
 
 def test_a_log_that_has_switched_itself_off_says_why(monitor: PerformanceMonitor, folder: Path) -> None:
@@ -592,7 +592,7 @@ def test_without_a_monitor_it_is_said_how_to_start_one() -> None:
         assert "PerformanceMonitor()" in message(get(None, path), 404)
 
 
-def test_what_nobody_foresaw_is_logged_and_not_told(
+def test_what_nobody_foresaw_is_logged_and_not_shown(
     monitor: PerformanceMonitor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> api.Response:

@@ -28,7 +28,7 @@ def in_group(directory: Path, *processes: int, **files: object) -> Path:
 
 
 @pytest.mark.parametrize(("path", "root"), [("/", "/"), ("/slurm/job/step", "/slurm/job/step")])
-def test_version_1_tells_the_limit_of_a_parent_that_is_not_visible(machine, path, root):
+def test_version_1_shows_the_limit_of_a_parent_that_is_not_visible(machine, path, root):
     """Slurm with Pyxis: the container has the mount of the innermost group, the job has the limit."""
     memory, _, _ = machine.version_1(path, root=root)
     statistics = f"inactive_file 7\nhierarchical_memory_limit {GIB}\ntotal_inactive_file 300"

@@ -60,7 +60,7 @@ def row(ram: float, cpu: float, gpu: float, gpu_memory: float) -> dict[str, floa
     }
 
 
-def test_the_line_tells_what_the_samples_tell():
+def test_the_line_says_what_the_samples_say():
     rows = [row(100, 0, 99, 1), row(900, 50, 100, 8), row(300, 50, 0, 4)]
     with monitor_of(*rows) as monitor:
         have_row(monitor, since=0)
@@ -210,9 +210,9 @@ def test_the_monitor_is_given_back_as_it_was():
     assert (monitor.running, monitor.interval) == (True, 0.2)
     made.end()
     assert (monitor.running, monitor.interval) == (False, NEVER)
-    told = made.summary()
+    found = made.summary()
     monitor.sample()
-    assert made.summary() == told
+    assert made.summary() == found
 
 
 @pytest.mark.parametrize("step", [-3600.0, 3600.0])

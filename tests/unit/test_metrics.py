@@ -58,7 +58,7 @@ def test_a_name_that_says_nothing_is_refused(name):
 
 @pytest.mark.parametrize("name", ["time", "devices", "gaps"])
 def test_a_name_that_the_history_uses_itself_is_refused(name):
-    """``history.attrs`` says under it what is told of no single column; the index is ``time``."""
+    """``history.attrs`` has under it what is about no single column; the index is ``time``."""
     with pytest.raises(ValueError, match=f"'{name}' is reserved for the history itself"):
         Metric(name, "", "cpu", "Some number.")
 

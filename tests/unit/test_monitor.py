@@ -282,7 +282,7 @@ def test_a_column_that_was_not_declared_is_an_error_and_does_not_appear():
     assert "'b_percent'" in monitor.errors["FakeCollector"]
 
 
-def test_several_sources_of_one_kind_are_told_apart():
+def test_several_sources_of_one_kind_are_distinguished():
     monitor = PerformanceMonitor([FakeCollector("a_percent"), FakeCollector("b_percent", read=fails)])
     monitor.sample()
     assert monitor.errors == {"FakeCollector 2": "broken", "b_percent": "broken"}
@@ -368,16 +368,16 @@ def test_a_log_that_has_switched_itself_off_is_among_the_errors(folder):
 # -- subscribers -------------------------------------------------------------------------------------------
 
 
-def test_a_subscriber_is_told_each_sample_until_it_is_removed():
+def test_a_subscriber_gets_each_sample_until_it_is_removed():
     monitor = PerformanceMonitor([FakeCollector("a_percent")])
-    told = []
-    monitor.on_sample(told.append)
-    monitor.on_sample(told.append)  # once is enough
+    heard = []
+    monitor.on_sample(heard.append)
+    monitor.on_sample(heard.append)  # once is enough
     first = monitor.sample()
-    assert told == [first]
-    monitor.on_sample(told.append, remove=True)
+    assert heard == [first]
+    monitor.on_sample(heard.append, remove=True)
     monitor.sample()
-    assert told == [first]
+    assert heard == [first]
 
 
 def test_removing_an_unknown_subscriber_does_nothing():
@@ -386,16 +386,16 @@ def test_removing_an_unknown_subscriber_does_nothing():
 
 def test_a_subscriber_that_raises_is_logged_once_and_harms_nobody(caplog):
     monitor = PerformanceMonitor([FakeCollector("a_percent")])
-    told = []
+    heard = []
 
     def broken(sample: Sample) -> None:
         raise RuntimeError("no browser")
 
     monitor.on_sample(broken)
-    monitor.on_sample(told.append)
+    monitor.on_sample(heard.append)
     for _ in range(3):
         monitor.sample()
-    assert len(told) == 3
+    assert len(heard) == 3
     assert len(caplog.records) == 1
     assert list(monitor.errors.values()) == ["no browser"]
 
@@ -416,16 +416,16 @@ def test_a_subscriber_that_works_again_is_no_longer_among_the_errors():
     assert monitor.errors == {}
 
 
-def test_subscribers_of_one_name_are_told_apart_among_the_errors(caplog):
+def test_subscribers_of_one_name_are_distinguished_among_the_errors(caplog):
     """One that works does not heal the other; that would be logged with every sample."""
     monitor = PerformanceMonitor([FakeCollector("a_percent")])
-    told: list[Sample] = []
-    failing, working = (lambda sample, act=act: act(sample) for act in (lambda _: 1 / 0, told.append))
+    heard: list[Sample] = []
+    failing, working = (lambda sample, act=act: act(sample) for act in (lambda _: 1 / 0, heard.append))
     monitor.on_sample(failing)
     monitor.on_sample(working)
     for _ in range(3):
         monitor.sample()
-    assert len(told) == 3
+    assert len(heard) == 3
     assert list(monitor.errors.values()) == ["division by zero"]
     assert len(caplog.records) == 1
     monitor.on_sample(failing, remove=True)
@@ -506,11 +506,11 @@ def test_a_subscriber_that_would_end_the_thread_does_not(error):
 
 def test_subscriptions_from_several_threads_are_all_kept():
     monitor = PerformanceMonitor([FakeCollector("a_percent")])
-    told: list[tuple[int, int]] = []
+    heard: list[tuple[int, int]] = []
 
     def subscribe(number: int) -> None:
         for each in range(200):
-            callback = partial(lambda key, sample: told.append(key), (number, each))
+            callback = partial(lambda key, sample: heard.append(key), (number, each))
             monitor.on_sample(callback)
             if each % 2:
                 monitor.on_sample(callback, remove=True)
@@ -526,22 +526,22 @@ def test_subscriptions_from_several_threads_are_all_kept():
     finally:
         sys.setswitchinterval(before)
     monitor.sample()
-    assert sorted(told) == [(number, each) for number in range(4) for each in range(0, 200, 2)]
+    assert sorted(heard) == [(number, each) for number in range(4) for each in range(0, 200, 2)]
 
 
-def test_a_subscriber_may_remove_itself_while_it_is_told():
+def test_a_subscriber_may_remove_itself_while_it_is_called():
     monitor = PerformanceMonitor([FakeCollector("a_percent")])
-    told = []
+    heard = []
 
     def once(sample: Sample) -> None:
-        told.append(sample)
+        heard.append(sample)
         monitor.on_sample(once, remove=True)
 
     monitor.on_sample(once)
     monitor.on_sample(other := Samples())
     monitor.sample()
     monitor.sample()
-    assert len(told) == 1
+    assert len(heard) == 1
     assert len(other) == 2
 
 
@@ -676,10 +676,10 @@ def test_a_subscriber_may_stop_the_monitor():
 
 def test_a_subscriber_and_another_thread_may_stop_the_monitor_at_the_same_time():
     monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=FAST)
-    told, stopping = threading.Event(), threading.Event()
+    heard, stopping = threading.Event(), threading.Event()
 
     def stop(sample: Sample) -> None:
-        told.set()
+        heard.set()
         stopping.wait(10)
         time.sleep(0.05)  # the other thread is inside its stop() by now
         monitor.stop()
@@ -687,7 +687,7 @@ def test_a_subscriber_and_another_thread_may_stop_the_monitor_at_the_same_time()
     monitor.on_sample(stop)
     monitor.start()
     (thread,) = samplers()
-    assert told.wait(10)
+    assert heard.wait(10)
     stopping.set()
     started = time.monotonic()
     monitor.stop()
@@ -1074,10 +1074,10 @@ def test_a_forked_child_has_no_monitor_running_and_can_start_its_own(forked):
         def child() -> tuple[bool, int, int, bool]:
             inherited = monitor.running
             threads = len(samplers())
-            told = Samples()
-            monitor.on_sample(told)
+            heard = Samples()
+            monitor.on_sample(heard)
             monitor.start()
-            times = [told.next().time for _ in range(3)]
+            times = [heard.next().time for _ in range(3)]
             running = monitor.running
             monitor.stop()
             return inherited, threads, len(times), running
@@ -1274,60 +1274,60 @@ def test_a_check_reads_no_history():
 # -- started and stopped -----------------------------------------------------------------------------------
 
 
-def test_faces_are_told_of_a_start_and_a_stop():
+def test_faces_hear_of_a_start_and_a_stop():
     monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
-    told: list[tuple[bool, bool]] = []
-    monitor.on_state(lambda running: told.append((running, monitor.running)))
+    heard: list[tuple[bool, bool]] = []
+    monitor.on_state(lambda running: heard.append((running, monitor.running)))
     monitor.start()
     monitor.start()
     monitor.stop()
     monitor.stop()
-    assert told == [(True, True), (False, False)]
+    assert heard == [(True, True), (False, False)]
 
 
-def test_a_face_that_took_itself_out_is_told_no_more():
+def test_a_face_that_took_itself_out_hears_no_more():
     monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
-    told: list[bool] = []
-    monitor.on_state(told.append)
-    monitor.on_state(told.append)  # known already
+    heard: list[bool] = []
+    monitor.on_state(heard.append)
+    monitor.on_state(heard.append)  # known already
     with monitor:
         pass
-    monitor.on_state(told.append, remove=True)
+    monitor.on_state(heard.append, remove=True)
     with monitor:
         pass
-    assert told == [True, False]
+    assert heard == [True, False]
 
 
-def test_a_face_that_fails_when_told_keeps_nobody_from_starting_and_stopping():
+def test_a_face_that_fails_when_called_keeps_nobody_from_starting_and_stopping():
     monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
-    told: list[bool] = []
+    heard: list[bool] = []
 
     def fail(_: bool) -> None:
         raise RuntimeError("broken face")
 
     monitor.on_state(fail)
-    monitor.on_state(told.append)
+    monitor.on_state(heard.append)
     with monitor:
         assert monitor.running
-    assert told == [True, False]
+    assert heard == [True, False]
     assert "broken face" in monitor.errors.values()
 
 
 def test_the_monitor_may_be_stopped_by_who_gets_a_sample():
     """Then it is the sampling thread that tells."""
     monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
-    told = threading.Event()
+    heard = threading.Event()
     threads: list[threading.Thread] = []
 
     def note(running: bool) -> None:
         if not running:
             threads.append(threading.current_thread())
-            told.set()
+            heard.set()
 
     monitor.on_state(note)
     monitor.on_sample(lambda _: monitor.stop())
     monitor.start()
-    assert told.wait(10)
+    assert heard.wait(10)
     assert threads[0] is not threading.current_thread()
 
 

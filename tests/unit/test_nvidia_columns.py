@@ -210,7 +210,7 @@ def test_share_of_time_in_which_the_clock_was_held_back(
         ({"field74": 1, "narrow": 1}, "32 bits"),
     ],
 )
-def test_clocks_of_which_the_driver_does_not_tell(
+def test_clocks_of_which_the_driver_does_not_report(
     nvidia_machine: fakes.Machine, made: Make, lines: Mapping[str, object], words: str
 ) -> None:
     nvidia_machine(fakes.gpu(0, **lines))

@@ -212,7 +212,7 @@ def words(panel: PerformancePanel) -> str:
 
 
 def gauges(panel: PerformancePanel) -> dict[str, dict[str, Any]]:
-    """What each gauge was told, by its label."""
+    """What each gauge was sent, by its label."""
     return {gauge.label: gauge.reading for gauge in panel.gauges.children}
 
 
@@ -562,7 +562,7 @@ def test_a_stopped_monitor_with_numbers_is_shown_as_stopped(show, monitor):
     assert gauges(panel)["CPU"]["value"] is not None
 
 
-def test_a_closed_panel_is_told_of_no_stop(panel, monitor, wire):
+def test_a_closed_panel_hears_of_no_stop(panel, monitor, wire):
     panel.close()
     wire.clear()
     with monitor:
@@ -1446,7 +1446,7 @@ def test_without_permission_the_panel_says_so_and_goes_on(panel, monitor, wire, 
     assert "no permission to write in" in words(panel)
     assert 'role="alert"' in words(panel)
     assert panel.log_to_csv.value is False
-    # The browser has ticked its own box, so it has to be told.
+    # The browser has ticked its own box, so it has to hear of it.
     assert [message.state for message in wire.to(panel.log_to_csv) if message.data["method"] == "update"][
         -1
     ] == {"value": False}
@@ -1821,7 +1821,7 @@ def test_close_while_the_monitor_runs(machine, widgets_before, wire):
 
 
 @pytest.mark.parametrize("sampled", [True, False])
-def test_what_the_monitor_tells_after_close_draws_nothing(monitor, widgets_before, wire, sampled):
+def test_what_the_monitor_sends_after_close_draws_nothing(monitor, widgets_before, wire, sampled):
     """As a sample does that was taken before, and waited for close() to let it draw."""
     panel = PerformancePanel(monitor)
     look_at(wire, panel)

@@ -99,7 +99,7 @@ def test_a_cpu_that_was_idle_was_not_busy(monkeypatch):
     assert made.collect()["core0/cpu_percent"] == 0.0
 
 
-def test_a_system_that_does_not_tell_waiting_is_read(monkeypatch):
+def test_a_system_that_does_not_count_waiting_is_read(monkeypatch):
     times = namedtuple("scputimes", "user nice system idle")  # as on macOS
     now = times(10.0, 0.0, 5.0, 85.0)
     monkeypatch.setattr(psutil, "cpu_times", lambda percpu=False: [now] if percpu else now)

@@ -37,15 +37,15 @@ def spans(*moments: tuple[float, float]) -> pd.DataFrame:
 
 def test_a_row_stands_for_the_time_since_the_row_before():
     # The first stands for the usual time between two rows, which is 2 s here.
-    told = summary(history([0, 2, 4, 12], a_percent=[10, 20, 20, 50])).loc["a_percent"]
-    assert told["mean"] == pytest.approx((2 * 10 + 2 * 20 + 2 * 20 + 8 * 50) / 14)
-    assert (told["now"], told["min"], told["max"]) == (50, 10, 50)
+    table = summary(history([0, 2, 4, 12], a_percent=[10, 20, 20, 50])).loc["a_percent"]
+    assert table["mean"] == pytest.approx((2 * 10 + 2 * 20 + 2 * 20 + 8 * 50) / 14)
+    assert (table["now"], table["min"], table["max"]) == (50, 10, 50)
 
 
 def test_rows_at_even_times_weigh_the_same():
     values = np.random.default_rng(0).uniform(0, 100, 50)
-    told = summary(history(range(50), a_percent=values)).loc["a_percent"]
-    assert told["mean"] == pytest.approx(values.mean())
+    table = summary(history(range(50), a_percent=values)).loc["a_percent"]
+    assert table["mean"] == pytest.approx(values.mean())
 
 
 def test_what_was_not_measured_before_a_row_does_not_count_for_it():
@@ -65,28 +65,28 @@ def test_for_95_percent_of_the_time_the_value_was_at_or_below_p95():
 
 
 def test_missing_numbers_are_neither_values_nor_time():
-    told = summary(history([0, 1, 2, 3], a=[NAN, 10, NAN, 20], b=[NAN] * 4, c=[1, 1, 1, NAN]))
-    assert told.loc["a", ["now", "mean", "min", "max", "p95"]].tolist() == [20, 15, 10, 20, 20]
-    assert told.loc["b", ["now", "mean", "min", "max", "p95"]].isna().all()
-    assert math.isnan(told.loc["c", "now"])
-    assert told.loc["c", "mean"] == 1
+    table = summary(history([0, 1, 2, 3], a=[NAN, 10, NAN, 20], b=[NAN] * 4, c=[1, 1, 1, NAN]))
+    assert table.loc["a", ["now", "mean", "min", "max", "p95"]].tolist() == [20, 15, 10, 20, 20]
+    assert table.loc["b", ["now", "mean", "min", "max", "p95"]].isna().all()
+    assert math.isnan(table.loc["c", "now"])
+    assert table.loc["c", "mean"] == 1
 
 
 def test_an_infinite_value_does_not_spoil_the_mean():
-    told = summary(history([0, 1, 2], loss=[1, math.inf, 3])).loc["loss"]
-    assert told["mean"] == 2
+    table = summary(history([0, 1, 2], loss=[1, math.inf, 3])).loc["loss"]
+    assert table["mean"] == 2
 
 
 def test_a_summary_of_nothing_has_its_rows_without_numbers():
-    told = summary(history([], a_percent=[]))
-    assert told.index.tolist() == ["a_percent"]
-    assert told.loc["a_percent", "mean":].isna().all()
+    table = summary(history([], a_percent=[]))
+    assert table.index.tolist() == ["a_percent"]
+    assert table.loc["a_percent", "mean":].isna().all()
     assert len(summary(history([]))) == 0
 
 
 def test_a_clock_that_was_set_back_makes_no_negative_time():
-    told = summary(history([100, 101, 2, 3], a=[10, 10, 10, 10])).loc["a"]
-    assert told["mean"] == pytest.approx(10)
+    table = summary(history([100, 101, 2, 3], a=[10, 10, 10, 10])).loc["a"]
+    assert table["mean"] == pytest.approx(10)
 
 
 def test_since_takes_the_rows_that_are_later():
@@ -124,20 +124,20 @@ def test_units_are_those_declared_or_else_those_in_the_names():
 
 
 def test_a_summary_is_printed_with_units_and_keeps_its_numbers():
-    told = summary(history([0, 1], ram_used_bytes=[2**30, 3 * 2**30], loss=[0.03125, NAN]))
-    line = next(line for line in repr(told).splitlines() if line.startswith("ram_used_bytes"))
+    table = summary(history([0, 1], ram_used_bytes=[2**30, 3 * 2**30], loss=[0.03125, NAN]))
+    line = next(line for line in repr(table).splitlines() if line.startswith("ram_used_bytes"))
     assert line.split() == ["ram_used_bytes", "3", "GiB", "2", "GiB", "1", "GiB", "3", "GiB", "3", "GiB"]
-    assert "0.03125" in repr(told)
-    assert "<td>3 GiB</td>" in told._repr_html_()
-    assert "unit" not in told._repr_html_()
-    assert told.loc["ram_used_bytes", "now"] == 3 * 2**30
-    assert told[["mean", "max"]].dtypes.tolist() == [np.float64] * 2
+    assert "0.03125" in repr(table)
+    assert "<td>3 GiB</td>" in table._repr_html_()
+    assert "unit" not in table._repr_html_()
+    assert table.loc["ram_used_bytes", "now"] == 3 * 2**30
+    assert table[["mean", "max"]].dtypes.tolist() == [np.float64] * 2
 
 
 def test_a_long_summary_is_printed_whole():
     """A pandas table of more than 80 characters is cut in the middle, where the numbers are."""
-    told = summary(history([0], process_write_bytes_per_second=[1], tokens_per_second=[1e6]))
-    assert "..." not in repr(told)
+    table = summary(history([0], process_write_bytes_per_second=[1], tokens_per_second=[1e6]))
+    assert "..." not in repr(table)
 
 
 # -- spans -------------------------------------------------------------------------------------------------
@@ -224,22 +224,22 @@ def test_what_came_before_or_after_all_rows_has_no_numbers():
     assert np.isnan(cost(history([], a=[]), 0, 1)).all()
 
 
-def test_a_span_that_began_before_the_first_row_is_told_from_there():
+def test_a_span_that_began_before_the_first_row_is_reported_from_there():
     rows = history([10, 11, 12], a=[1, 2, 3])
     assert cost(rows, 5, 12)[1:] == [3, 2]
 
 
-def test_a_span_that_goes_on_is_told_up_to_the_newest_row():
+def test_a_span_that_goes_on_is_reported_up_to_the_newest_row():
     rows = history([0, 1, 2, 3], a=[1, 2, 3, 4])
     assert cost(rows, 1, NAN) == [3.5, 4, 2]
 
 
 def test_numbers_that_are_missing_in_a_span_are_left_out():
     rows = history([0, 1, 2, 3], a=[1, NAN, 3, NAN], b=[NAN] * 4)
-    told = by_span(rows, spans((0, 3), (0, 2)))
-    assert told["a"].iloc[0].tolist() == pytest.approx([3, 3, NAN], nan_ok=True)
-    assert told["a"].iloc[1].tolist() == [3, 3, 2]
-    assert told["b"].isna().all(axis=None)
+    table = by_span(rows, spans((0, 3), (0, 2)))
+    assert table["a"].iloc[0].tolist() == pytest.approx([3, 3, NAN], nan_ok=True)
+    assert table["a"].iloc[1].tolist() == [3, 3, 2]
+    assert table["b"].isna().all(axis=None)
 
 
 def test_a_span_across_a_gap_does_not_take_the_row_after_it_for_the_whole_gap():
@@ -290,46 +290,46 @@ def test_a_span_during_which_a_clock_was_set_has_rows_by_its_duration():
 def test_spans_keep_their_index_and_stand_beside_their_costs():
     rows = history([0, 1, 2], a=[1, 2, 3], b=[3, 2, 1])
     stretches = spans((0, 1), (1, 2)).set_index(pd.Index([7, 9], name="execution_count"))
-    told = join_costs("cell", stretches, by_span(rows, stretches))
-    assert told.index.tolist() == [7, 9]
-    assert told["cell"]["name"].tolist() == ["span 0", "span 1"]
-    assert told["cell"]["start"].dtype == stretches["start"].dtype
-    assert told["a"].columns.tolist() == ["mean", "max", "change"]
-    assert told["b", "change"].tolist() == [-1, -1]
-    assert told.columns.names == ["metric", "statistic"]
+    table = join_costs("cell", stretches, by_span(rows, stretches))
+    assert table.index.tolist() == [7, 9]
+    assert table["cell"]["name"].tolist() == ["span 0", "span 1"]
+    assert table["cell"]["start"].dtype == stretches["start"].dtype
+    assert table["a"].columns.tolist() == ["mean", "max", "change"]
+    assert table["b", "change"].tolist() == [-1, -1]
+    assert table.columns.names == ["metric", "statistic"]
 
 
 def test_no_spans_are_a_table_without_rows():
-    told = by_span(history([0, 1], a=[1, 2]), spans())
-    assert told.shape == (0, 3)
-    assert join_costs("span", spans(), told).shape == (0, 9)
+    table = by_span(history([0, 1], a=[1, 2]), spans())
+    assert table.shape == (0, 3)
+    assert join_costs("span", spans(), table).shape == (0, 9)
 
 
 def test_of_very_many_spans_the_ends_are_printed(monkeypatch):
     rows = history(range(100), ram_used_bytes=range(100))
-    told = by_span(rows, spans(*[(at / 100, at / 100 + 0.01) for at in range(5_000)]))
-    printed = repr(told)
+    table = by_span(rows, spans(*[(at / 100, at / 100 + 0.01) for at in range(5_000)]))
+    printed = repr(table)
     assert 10 < len(printed.splitlines()) < 70
     assert [line.split()[0] for line in printed.splitlines()[2:4]] == ["0", "1"]
     assert printed.splitlines()[-1].split()[0] == "4999"
     assert any(set(line.split()) == {".."} or line.startswith("..") for line in printed.splitlines())
-    assert told._repr_html_().count("<tr>") < 70
-    assert len(told) == 5_000
+    assert table._repr_html_().count("<tr>") < 70
+    assert len(table) == 5_000
 
 
 def test_costs_are_printed_with_units():
     rows = history([0, 1], ram_used_bytes=[0, 2**31])
-    told = by_span(rows, spans((0, 1)))
-    assert "2 GiB" in repr(told)
-    assert "<td>2 GiB</td>" in join_costs("span", spans((0, 1)), told)._repr_html_()
+    table = by_span(rows, spans((0, 1)))
+    assert "2 GiB" in repr(table)
+    assert "<td>2 GiB</td>" in join_costs("span", spans((0, 1)), table)._repr_html_()
 
 
 def test_a_span_s_name_and_duration_come_before_its_times():
     stretches = spans((0, 1))
-    told = join_costs("span", stretches, by_span(history([0, 1], a=[1, 2]), stretches))
-    assert told["span"].columns.tolist()[:3] == ["name", "duration_seconds", "cpu_seconds"]
-    assert told["span"].columns.tolist()[3:] == ["raised", "start", "end"]
-    assert "span 0" in repr(told)
+    table = join_costs("span", stretches, by_span(history([0, 1], a=[1, 2]), stretches))
+    assert table["span"].columns.tolist()[:3] == ["name", "duration_seconds", "cpu_seconds"]
+    assert table["span"].columns.tolist()[3:] == ["raised", "start", "end"]
+    assert "span 0" in repr(table)
 
 
 @pytest.mark.parametrize("name", ["cell", "unit", "mean", "start"])
@@ -344,9 +344,9 @@ def test_a_series_may_have_any_name(name):
 
 
 def test_a_series_may_be_called_as_a_column_of_the_summary_begins():
-    told = summary(history([0, 1], u=[0.25, 0.75], unit=[1, 2]))
-    assert told.loc["u", "unit"] == ""
-    assert "0.75" in repr(told)
+    table = summary(history([0, 1], u=[0.25, 0.75], unit=[1, 2]))
+    assert table.loc["u", "unit"] == ""
+    assert "0.75" in repr(table)
 
 
 @pytest.mark.parametrize("seed", range(5))

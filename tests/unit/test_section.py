@@ -162,7 +162,7 @@ def test_each_row_says_what_it_is_about_and_why_its_number_is_missing():
     assert shown.table.values["reasons"] == {"gpu0/power_watts": "not supported"}
 
 
-def test_the_unit_of_what_is_drawn_is_told_with_it():
+def test_the_unit_of_what_is_drawn_is_reported_with_it():
     shown = section([in_bytes("a_bytes")])
     shown.show(history([5, 0], {"a_bytes": [GIBIBYTE, 3 * GIBIBYTE]}), {})
     assert shown.table.values["labels"] == ["GiB"]

@@ -58,7 +58,7 @@ def test_each_gauge_has_a_row():
     ]
 
 
-def test_the_time_of_the_values_is_told_with_its_zone():
+def test_the_time_of_the_values_is_reported_with_its_zone():
     text = table(CPU, history([5, 0], {"cpu_percent": [1, 2]}))
     [caption] = re.findall("<caption>(.*?)</caption>", text)
     assert re.fullmatch(r"Last values, 2027-01-1[45] \d\d:\d\d:\d\d \(UTC[+-]\d{4}\)", caption)
@@ -71,7 +71,7 @@ def test_before_the_first_sample_it_says_so():
 
 
 @pytest.mark.parametrize(("first", "words"), [(5, "last 5 s"), (90, "last 2 min"), (600, "last 10 min")])
-def test_how_long_the_lines_are_is_told(first, words):
+def test_how_long_the_lines_are_is_reported(first, words):
     assert f">{words}<" in table(CPU, history([first, 0], {"cpu_percent": [1, 2]}))
 
 

@@ -37,12 +37,12 @@ def test_what_was_there_and_what_comes_stand_beside_the_log(monitor, folder):
         monitor.end(cell, raised=True)
     monitor.log.stop()
     monitor.stop()
-    told = read_spans(path)
-    assert told["kind"].tolist() == ["mark", "span", "cell", "mark"]
-    assert told["name"].tolist() == ["before", 'epoch "1", a', "train()", "two lines ü"]
-    assert told["raised"].tolist() == [False, False, True, False]
-    assert told["execution_count"].tolist() == [pd.NA, pd.NA, 7, pd.NA]
-    spans, marks = told[told["kind"] == "span"], told[told["kind"] == "mark"]
+    rows_read = read_spans(path)
+    assert rows_read["kind"].tolist() == ["mark", "span", "cell", "mark"]
+    assert rows_read["name"].tolist() == ["before", 'epoch "1", a', "train()", "two lines ü"]
+    assert rows_read["raised"].tolist() == [False, False, True, False]
+    assert rows_read["execution_count"].tolist() == [pd.NA, pd.NA, 7, pd.NA]
+    spans, marks = rows_read[rows_read["kind"] == "span"], rows_read[rows_read["kind"] == "mark"]
     assert spans["start"].tolist() == monitor.spans["start"].tolist()
     assert spans["end"].tolist() == monitor.spans["end"].tolist()
     assert marks["start"].tolist() == monitor.marks.index.tolist()
@@ -137,11 +137,11 @@ def test_a_log_of_the_same_name_has_its_spans_too_if_the_files_were_removed(moni
         path = monitor.log.start("run.csv")
         monitor.mark(label)
         monitor.log.stop()
-        told = read_spans(path)
+        rows_read = read_spans(path)
         for name in names(folder):
             (folder / name).unlink()
     assert path.name == "run.csv"
-    assert told["name"].tolist() == ["a", "b"]
+    assert rows_read["name"].tolist() == ["a", "b"]
     assert monitor.errors == {}
 
 
@@ -155,7 +155,7 @@ def test_a_file_that_is_there_already_is_never_touched(monitor, folder):
     assert read_spans(path)["name"].tolist() == ["a"]
 
 
-def test_a_failure_is_told_and_costs_only_the_spans(monitor, folder):
+def test_a_failure_is_reported_and_costs_only_the_spans(monitor, folder):
     path = monitor.log.start("run.csv")
     (folder / "run.spans.csv").mkdir()
     monitor.mark("a")
@@ -200,7 +200,7 @@ def test_whatever_a_name_is_the_file_can_be_read_back(monitor, name):
     ]
 
 
-def test_a_file_that_is_deleted_is_told_and_not_made_anew(monitor, folder):
+def test_a_file_that_is_deleted_is_reported_and_not_made_anew(monitor, folder):
     monitor.log.start("run.csv")
     monitor.mark("a")
     (folder / "run.spans.csv").unlink()
@@ -266,9 +266,9 @@ def test_a_last_line_that_was_torn_is_left_out(monitor, folder):
 def test_a_log_without_spans_reads_as_none(monitor, folder):
     path = monitor.log.start("run.csv")
     monitor.stop()
-    told = read_spans(path)
-    assert len(told) == 0
-    assert list(told.columns) == [
+    rows_read = read_spans(path)
+    assert len(rows_read) == 0
+    assert list(rows_read.columns) == [
         "kind",
         "name",
         "start",
@@ -289,11 +289,11 @@ def test_a_file_of_an_older_version_is_read_too(folder):
         "2,span,on,2030-01-31T12:00:01.000000Z,,,False\n"
         "1,cell,train(),2030-01-31T12:00:00.000000Z,2030-01-31T12:00:02.500000Z,7,True\n"
     )
-    told = read_spans("run.csv")
-    assert told["name"].tolist() == ["train()", "on"]
-    assert told["duration_seconds"].tolist() == pytest.approx([2.5, math.nan], nan_ok=True)
-    assert told["cpu_seconds"].isna().all()
-    assert told["raised"].tolist() == [True, False]
+    rows_read = read_spans("run.csv")
+    assert rows_read["name"].tolist() == ["train()", "on"]
+    assert rows_read["duration_seconds"].tolist() == pytest.approx([2.5, math.nan], nan_ok=True)
+    assert rows_read["cpu_seconds"].isna().all()
+    assert rows_read["raised"].tolist() == [True, False]
 
 
 def test_the_duration_of_a_span_is_kept_though_the_clock_was_set_meanwhile(monitor, folder, monkeypatch):
@@ -302,9 +302,9 @@ def test_the_duration_of_a_span_is_kept_though_the_clock_was_set_meanwhile(monit
     with monitor.span("a"):
         monkeypatch.setattr(clocks.time, "time", lambda: time_of_day() - 3600)
     monitor.stop()
-    told = read_spans(path)
-    assert told["start"].tolist() == told["end"].tolist()
-    assert 0 < told["duration_seconds"][0] < 60
+    rows_read = read_spans(path)
+    assert rows_read["start"].tolist() == rows_read["end"].tolist()
+    assert 0 < rows_read["duration_seconds"][0] < 60
 
 
 def test_a_log_that_is_not_there_is_an_error_that_names_it(folder):
@@ -329,15 +329,15 @@ def test_another_file_is_refused(folder, content):
         read_spans("run.csv")
 
 
-def test_costs_can_be_told_from_the_files_alone(folder):
+def test_costs_can_be_distinguished_from_the_files_alone(folder):
     with PerformanceMonitor(interval=60) as monitor:
         path = monitor.log.start("run.csv")
         with monitor.span("work"):
             time.sleep(0.12)
-    told = by_span(read_csv(path), read_spans(path))
-    assert told["process_ram_bytes"]["mean"].notna().all()
+    rows_read = by_span(read_csv(path), read_spans(path))
+    assert rows_read["process_ram_bytes"]["mean"].notna().all()
     live = monitor.by_span()["process_ram_bytes"]
-    assert told["process_ram_bytes"]["max"].tolist() == live["max"].tolist()
+    assert rows_read["process_ram_bytes"]["max"].tolist() == live["max"].tolist()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

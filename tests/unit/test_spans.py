@@ -60,7 +60,7 @@ def test_a_mark_has_its_moment_and_its_label(monitor):
     assert before <= marks.index[0] <= pd.Timestamp.now("UTC")
 
 
-def test_spans_are_told_in_the_order_in_which_they_started(monitor):
+def test_spans_are_reported_in_the_order_in_which_they_started(monitor):
     with monitor.span("outer"), monitor.span("inner"):
         assert monitor.spans["end"].isna().all()
         assert monitor.spans["duration_seconds"].isna().all()
@@ -76,7 +76,7 @@ def test_spans_are_told_in_the_order_in_which_they_started(monitor):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, GeneratorExit])
-def test_a_span_tells_that_an_exception_ended_it_and_lets_it_through(monitor, error):
+def test_a_span_says_that_an_exception_ended_it_and_lets_it_through(monitor, error):
     with pytest.raises(error), monitor.span("training"):
         raise error
     assert list(monitor.spans["raised"]) == [True]
@@ -564,9 +564,9 @@ def test_a_summary_is_that_of_the_history():
     monitor = PerformanceMonitor([FakeCollector("a_percent", metrics=[metric("load_processes")])])
     for _ in range(3):
         monitor.sample()
-    told = monitor.summary()
-    assert told.loc["a_percent", ["now", "min", "max"]].tolist() == [2, 0, 2]
-    assert told["unit"].tolist() == ["percent", "processes"]
+    table = monitor.summary()
+    assert table.loc["a_percent", ["now", "min", "max"]].tolist() == [2, 0, 2]
+    assert table["unit"].tolist() == ["percent", "processes"]
     assert monitor.summary(since=3600).loc["a_percent", "max"] == 2
 
 
@@ -575,9 +575,9 @@ def test_by_span_joins_the_spans_with_the_history(monitor):
     with monitor.span("training"):
         threading.Event().wait(0.01)
         monitor.sample()
-    told = monitor.by_span()
-    assert told["span"]["name"].tolist() == ["training"]
-    assert told["a_percent"].iloc[0].tolist() == [1, 1, 1]
+    table = monitor.by_span()
+    assert table["span"]["name"].tolist() == ["training"]
+    assert table["a_percent"].iloc[0].tolist() == [1, 1, 1]
 
 
 def test_what_is_freed_right_after_a_span_is_not_counted_as_its_own(monkeypatch):

@@ -140,12 +140,12 @@ def in_order(*numbers: float) -> bool:
 
 @given(ROWS)
 def test_in_a_summary_the_mean_lies_between_min_and_max(rows):
-    told = summary(history(rows)).loc["a"]
-    assert in_order(told["min"], told["mean"], told["max"])
-    assert in_order(told["min"], told["p95"], told["max"])
+    table = summary(history(rows)).loc["a"]
+    assert in_order(table["min"], table["mean"], table["max"])
+    assert in_order(table["min"], table["p95"], table["max"])
     known = [value for _, value, _ in rows if math.isfinite(value)]
     if known:
-        assert [told["min"], told["max"]] == [min(known), max(known)]
+        assert [table["min"], table["max"]] == [min(known), max(known)]
 
 
 @given(ROWS, st.floats(-10, 60), st.floats(0, 60))
