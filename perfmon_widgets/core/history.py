@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 # Rows at first; the ring grows when the window holds more.
 _ROWS = 128
+# A window is copied in blocks of this many rows, about 1 ms each, for which a new sample waits. For a whole
+# window of 432,000 rows it would be 60 ms.
+_BLOCK = 8192
 # What stands before the values in a row: its time in Unix seconds, the same moment on the monotonic clock,
 # and whether samples are missing before it.
 _TIME, _TAKEN, _AFTER_GAP, _VALUES = range(4)
@@ -119,9 +122,7 @@ class History:
 
         Times are datetime64[us] in UTC of shape (rows,), values float64 of shape (rows, columns).
         """
-        with self._lock:
-            count, stamps = self.count, self._oldest_first(self._rows[:, :_VALUES])
-            values = self._oldest_first(self._rows[:, _VALUES:])
+        count, stamps, values = self._copied()
         times = np.rint(1e6 * stamps[:, _TIME]).astype(np.int64).astype("datetime64[us]")
         return count, times, stamps[:, _AFTER_GAP].astype(bool), values
 
@@ -132,11 +133,45 @@ class History:
 
         ``last``: only the rows of that many seconds before the newest.
         """
+        first = 0
+        if last < math.inf:
+            with self._lock:
+                taken, oldest = self._oldest_first(self._rows[:, _TAKEN]), self.count - self._length
+            first = oldest + int(np.searchsorted(taken, taken[-1] - last)) if len(taken) else 0
+        _, stamps, values = self._copied(first)
+        return stamps[:, _TAKEN], stamps[:, _AFTER_GAP].astype(bool), values
+
+    def _copied(self, first: int = 0) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
+        """Return the number of the newest row, and copies of what precedes the values, and of the values.
+
+        Only of the rows from the number ``first`` on.
+        """
         with self._lock:
-            taken = self._oldest_first(self._rows[:, _TAKEN])
-            skipped = int(np.searchsorted(taken, taken[-1] - last)) if len(taken) else 0
-            rows = self._oldest_first(self._rows, skipped)
-        return rows[:, _TAKEN], rows[:, _AFTER_GAP].astype(bool), rows[:, _VALUES:]
+            end, start = self.count, max(self.count - self._length, first)
+            stamps = np.empty((end - start, _VALUES))
+            values = np.empty((end - start, self._rows.shape[1] - _VALUES))
+        left = 0
+        for at in range(0, end - start, _BLOCK):
+            gone = self._copy_block(stamps[at : at + _BLOCK], values[at : at + _BLOCK], start + at)
+            left = at + gone if gone else left
+        return end, stamps[left:], values[left:]
+
+    def _copy_block(self, stamps: NDArray[np.float64], values: NDArray[np.float64], number: int) -> int:
+        """Fill these arrays with the rows from this number on.
+
+        Returns how many rows at the beginning were not copied, since they have left the window meanwhile.
+        """
+        with self._lock:
+            oldest, size = self.count - self._length, len(self._rows)
+            gone = min(max(oldest - number, 0), len(stamps))
+            at = (self._first + number + gone - oldest) % size
+            middle = gone + min(size - at, len(stamps) - gone)  # where the end of the ring comes
+            width = _VALUES + values.shape[1]
+            stamps[gone:middle] = self._rows[at : at + middle - gone, :_VALUES]
+            values[gone:middle] = self._rows[at : at + middle - gone, _VALUES:width]
+            stamps[middle:] = self._rows[: len(stamps) - middle, :_VALUES]
+            values[middle:] = self._rows[: len(stamps) - middle, _VALUES:width]
+        return gone
 
     def frame(self) -> pd.DataFrame:
         """Return a copy of the window as a DataFrame: index ``time`` (UTC), one float64 column per metric.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import sys
 import threading
 import time
@@ -275,3 +276,43 @@ def test_readers_at_the_same_time_each_have_the_columns_of_their_rows():
 @given(st.floats(0, 4e9))
 def test_a_time_is_rounded_to_the_nearest_microsecond(seconds):
     assert abs(microseconds(seconds).astype(np.int64) / 1e6 - seconds) <= 1e-6
+
+
+@pytest.mark.parametrize("block", [1, 3, 50])
+@pytest.mark.parametrize("window", [5, 20, 100])
+def test_rows_that_come_and_go_while_the_window_is_read_leave_whole_rows(monkeypatch, block, window):
+    """A long window is read in blocks, so that no sample waits for all of it."""
+    monkeypatch.setattr("perfmon_widgets.core.history._BLOCK", block)
+    chance = random.Random(block * window)
+    now = [0.0]
+    history = History(["a", "b"], window, lambda: now[0])
+    copy_block = history._copy_block
+
+    def append(most: int) -> None:
+        for _ in range(chance.randint(0, most)):
+            now[0] += chance.random()
+            number = float(history.count)
+            history.append(number, (number, 2 * number, *[0.0] * (len(history.columns) - 2)))
+
+    def disturbed(*arguments: object) -> int:
+        left = copy_block(*arguments)
+        if chance.random() < 0.3:
+            append(60)
+        if chance.random() < 0.05:
+            history.add_columns([f"c{history.count}"])
+        return left
+
+    monkeypatch.setattr(history, "_copy_block", disturbed)
+    for _ in range(10):
+        append(50)
+        count, first = history.count, history.count - len(history)
+        newest, times, after_gap, values = history.read()
+        assert newest == count
+        assert len(times) == len(after_gap) == len(values)
+        assert values[:, 0].tolist() == list(range(count - len(values), count))
+        # All are there that were in the window all the time.
+        assert first <= count - len(values) <= max(first, history.count - len(history))
+        assert values[:, 1].tolist() == (2 * values[:, 0]).tolist()
+        moments, _, values = history.read_monotonic(3)
+        assert np.diff(values[:, 0]).tolist() == [1] * max(len(values) - 1, 0)
+        assert not len(moments) or moments[-1] - moments[0] <= 3
