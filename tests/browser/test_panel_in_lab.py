@@ -104,6 +104,26 @@ def run_busy(notebook: Notebook, index: int) -> None:
     wait_until(notebook, notebook.is_busy, "the start of the cell")
 
 
+def test_a_long_history_is_exported_in_parts_while_a_cell_runs(open_notebook):
+    """More parts than are on their way at a time, so the page has to confirm them."""
+    fill = (
+        "import perfmon_widgets.core.parts; perfmon_widgets.core.parts._SIZE = 2000\n"
+        "for _ in range(200): panel.monitor.sample()"
+    )
+    notebook, place = open_panel(open_notebook, fill, BUSY)
+    notebook.run_cell(1)
+    notebook.wait_idle()
+    run_busy(notebook, 2)
+    first = len(notebook.websocket_frames)
+    with notebook.page.expect_download() as download:
+        place.get_by_role("button", name="Export CSV").click()
+    exported = read_csv(download.value.path())
+    assert len(exported) >= 200
+    sent = [frame for frame in notebook.websocket_frames[first:] if frame.sent]
+    assert sum("received" in frame.content.get("data", {}).get("content", {}) for frame in sent) > 4
+    assert notebook.is_busy()
+
+
 def test_the_quickstart_notebook_while_its_model_trains(open_notebook, tmp_path):
     longer = tmp_path / QUICKSTART.name
     before, after = "time.monotonic() + 20", "time.monotonic() + 120"
