@@ -79,8 +79,8 @@ COMPUTE = "while True: number = sum(range(1000))"
 
 
 @contextlib.contextmanager
-def served(folder: Path, rows: int) -> Iterator[tuple[int, list[psutil.Process]]]:
-    """A Jupyter server and a kernel that computes, in which a monitor runs: the port, the two processes."""
+def served(folder: Path, rows: int, *, idle: bool) -> Iterator[tuple[int, list[psutil.Process]]]:
+    """A Jupyter server and a kernel that computes or not, with a monitor: the port, the two processes."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     environment = {
@@ -105,7 +105,8 @@ def served(folder: Path, rows: int) -> Iterator[tuple[int, list[psutil.Process]]
             reply = client.execute_interactive(MONITOR.format(rows=rows), timeout=120)
             if reply["content"]["status"] != "ok":
                 raise RuntimeError(reply["content"])
-            client.execute(COMPUTE)
+            if not idle:
+                client.execute(COMPUTE)
             own = psutil.Process(server.pid)
             yield port, [own, *own.children()]
         finally:
@@ -211,9 +212,9 @@ async def growth(processes: Sequence[psutil.Process], ended: asyncio.Event) -> l
     return [after - one for after, one in zip(most, before, strict=True)]
 
 
-def behind_a_server(seconds: float, counts: Sequence[int], rows: int) -> Iterator[Row]:
+def behind_a_server(seconds: float, counts: Sequence[int], rows: int, *, idle: bool = False) -> Iterator[Row]:
     """The parts that need a server: the clients take about so many seconds together."""
-    with tempfile.TemporaryDirectory() as folder, served(Path(folder), rows) as (port, processes):
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder), rows, idle=idle) as (port, processes):
         for count in counts:
             yield asyncio.run(clients(port, count, seconds / len(counts)))
         for kind in ("json", "csv"):
@@ -265,6 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=180, help="of the whole run, about")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 5, 20, 50, 100, 400])
     parser.add_argument("--rows", type=int, default=432_000, help="of the history")
+    parser.add_argument("--idle", action="store_true", help="the kernel behind the server does not compute")
     options = parser.parse_args(arguments)
     share = options.seconds / 6  # two for the clients; the rest is for starts and for the history
     print(f"{'':<28} {'attempts':>9} {'lost':>6}")
@@ -273,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         row = each(share / 2)
         lost += row.lost
         print(row, flush=True)
-    for row in behind_a_server(2 * share, options.clients, options.rows):
+    for row in behind_a_server(2 * share, options.clients, options.rows, idle=options.idle):
         lost += row.lost
         print(row, flush=True)
     print("nothing was lost" if not lost else f"{lost} were lost")
