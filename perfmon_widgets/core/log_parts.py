@@ -39,9 +39,10 @@ class LogParts:
 
     def begin(self, columns: Sequence[str]) -> None:
         """Go on in another file, which has these columns; an OSError leaves the last one open."""
-        descriptor, self.last = self._create_next(columns)
-        self.columns = tuple(columns)
-        before, self._descriptor = self._descriptor, descriptor
+        descriptor, path = self._create_next(columns)
+        before = self._descriptor
+        # In one statement: an interrupt leaves all of them as they were.
+        self._descriptor, self.last, self.columns = descriptor, path, tuple(columns)
         os.close(before)
 
     def _create_next(self, columns: Sequence[str]) -> tuple[int, Path]:
