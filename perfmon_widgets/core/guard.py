@@ -23,6 +23,7 @@ from perfmon_widgets.clocks import time
 from perfmon_widgets.core.errors import text_of
 from perfmon_widgets.core.intervention import INTERRUPTED, REFUSED, STOPPED, Intervention
 from perfmon_widgets.core.registry import registry
+from perfmon_widgets.core.room import END, Room, Use
 from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.views.death import Cell
 from perfmon_widgets.views.text import format_used, format_value
@@ -35,18 +36,6 @@ if TYPE_CHECKING:
 SHARE = 0.92
 """The share of the memory limit that cells may fill, unless another one is given."""
 
-# Above this share of its limit a control group only searches for memory to give back: the kernel would be
-# alive, but a cell took minutes there (measured at 99.8 %).
-_END = 0.985
-# A cell that begins with memory full still gets this many bytes, or this share of the limit, if there are so
-# many below _END: even `del frames` needs some.
-_FLOOR, _FLOOR_SHARE = 24e6, 0.01
-# With less than this share of the limit left, the limit is no longer raised before the cell ends.
-_LITTLE = 0.02
-# The seconds between two raises of the limit, and from the beginning of a cell to the first. Memory that is
-# reserved but not touched yet counts as data, but not as occupied: raising at once would permit to reserve
-# more than there is.
-_RAISE_EVERY = 1.0
 # Memory is touched at this many bytes a second at most, so that what is left lasts this long at least.
 _SPEED = 8e9
 # After an intervention, and a cell that had nearly filled the memory, free memory is given back after each
@@ -107,8 +96,8 @@ class Guard:
         """The running cell; None if none is running."""
         self._knows_cells = False
         self._open = False  # whether the reserve is
-        self._floor = self._trip = self._peak = 0.0
-        self._raise_at = self._children_at = 0.0
+        self._peak = self._children_at = 0.0
+        self._room = Room()
         self._tight = False  # whether memory has not been half empty since the last intervention
         self._interrupt: Callable[[], object] | None = None
         self.pending = ""
@@ -221,16 +210,18 @@ class Guard:
             if parts is None or self._stopping:
                 return _LONGEST
             limit = parts.limit
-            data, occupied, size = _read(parts)
-            self._peak = max(self._peak, occupied)
+            use = _read(parts)
+            self._peak = max(self._peak, use.occupied)
             now = time.monotonic()
-            left = self._set(limit, data, occupied, size, now)
-            if self.cell is not None and not self._open and occupied >= self._trip:
-                self._interrupt_cell(occupied, size)
+            guarded = not self._knows_cells or (self.cell is not None and not self._open)
+            share = self.share if guarded else END
+            limit.set(self._room.next(use, share, limit.now(), now) if guarded else use.limit(share))
+            if self.cell is not None and not self._open and use.occupied >= self._room.trip:
+                self._interrupt_cell(use)
         if now >= self._children_at:
             self._children_at = now + _LONGEST
             limit.give_back_to_children()
-        return min(max(left / _SPEED, _SHORTEST), _LONGEST)
+        return min(max(use.left(share) / _SPEED, _SHORTEST), _LONGEST)
 
     def occupied(self) -> tuple[float, float]:
         """Return the memory that cannot be given back, and its limit, in bytes; NaN while not running.
@@ -240,31 +231,16 @@ class Guard:
         parts = self._parts
         return (math.nan, math.nan) if parts is None else parts.memory.read()
 
-    def _set(self, limit: DataLimit, data: float, occupied: float, size: float, now: float) -> float:
-        """Set the limit; returns the bytes that are left."""
-        guarded = not self._knows_cells or (self.cell is not None and not self._open)
-        left = max((self.share if guarded else _END) * size - occupied, 0.0)
-        target = data + left
-        if guarded:
-            target = max(target, self._floor)
-            raises = target > limit.now()
-            if raises and (left < _LITTLE * size or now < self._raise_at):
-                return left
-            if raises:
-                self._raise_at = now + _RAISE_EVERY
-        limit.set(target)
-        return left
-
-    def _interrupt_cell(self, occupied: float, size: float) -> None:
-        self._trip = float("inf")  # once a cell
+    def _interrupt_cell(self, use: Use) -> None:
+        self._room.trip = math.inf  # once a cell
         if self._interrupt is None:
             return
         self.pending = (
-            f"{STOPPED}: RAM {format_used(occupied, size, 'bytes')} in use, of which "
+            f"{STOPPED}: RAM {format_used(use.occupied, use.size, 'bytes')} in use, of which "
             f"{format_value(100 * self.share, 'percent')} may be filled. The memory was reserved before, or "
             "another process took it, so that no allocation could be refused"
         )
-        self._record(INTERRUPTED, occupied, size)
+        self._record(INTERRUPTED, use.occupied, use.size)
         self._interrupt()
 
     # -- cells: called by jupyter/guarded_cells.py -----------------------------------------------------
@@ -279,15 +255,10 @@ class Guard:
             parts = self._parts
             if parts is None:
                 return
-            limit = parts.limit
-            data, occupied, size = _read(parts)
-            self._peak = occupied
+            use = _read(parts)
+            self._peak = use.occupied
             self.cell, self._open, self.pending, self._interrupt = cell, False, "", interrupt
-            floor = max(min(max(_FLOOR, _FLOOR_SHARE * size), _END * size - occupied), 0.0)
-            self._floor = data + floor
-            self._trip = max((self.share + _END) / 2 * size, occupied + floor + _LITTLE / 2 * size)
-            self._raise_at = time.monotonic() + _RAISE_EVERY
-            limit.set(max(data + max(self.share * size - occupied, 0.0), self._floor))
+            parts.limit.set(self._room.begin(use, self.share, time.monotonic()))
 
     def open_reserve(self) -> None:
         """Open the reserve until the cell ends; the first act of this needs no memory."""
@@ -319,7 +290,8 @@ class Guard:
         parts.limit.lift()
         size = parts.memory.read()[1]
         tight, self._tight = self._tight or self._peak > _NEARLY_FULL * size, False
-        self.cell, self._open, self._floor, self.pending, self._interrupt = None, False, 0.0, "", None
+        self.cell, self._open, self.pending, self._interrupt = None, False, "", None
+        self._room = Room()
         if tight:
             # What was deleted lies in the allocator's heap, which would keep it for small objects.
             parts.heap.give_back()
@@ -337,15 +309,15 @@ class Guard:
         return intervention
 
 
-def _read(parts: Parts) -> tuple[float, float, float]:
-    """Return the data of this process, the occupied memory and its limit, in bytes.
+def _read(parts: Parts) -> Use:
+    """Return what the memory is used for now.
 
     Other threads go on meanwhile. On a busy machine they filled 100 MB between two of these lines, and the
     limit, made of a larger data than the occupied memory was read with, let them fill all of it.
     """
     before = parts.limit.data()
     occupied, size = parts.memory.read()
-    return min(before, parts.limit.data()), occupied, size
+    return Use(min(before, parts.limit.data()), occupied, size)
 
 
 guard = Guard()

@@ -85,7 +85,7 @@ def stepped(parts) -> Stepped:
 def test_without_cells_the_share_is_kept(stepped, parts):
     assert parts.limit.in_force == 150 * MB + 820 * MB
     stepped.share = 0.5
-    stepped._raise_at = 0.0
+    stepped._room._raise_at = 0.0
     stepped.step()
     assert parts.limit.in_force == 150 * MB + 400 * MB
 
@@ -103,7 +103,7 @@ def test_memory_that_changes_while_it_is_read_gives_no_room(stepped, parts, monk
         return read() if moment == "before" else found
 
     monkeypatch.setattr(parts.memory, "read", change)
-    stepped._raise_at = 0.0
+    stepped._room._raise_at = 0.0
     stepped.step()
     room = parts.limit.in_force - parts.limit.size
     assert room <= 920 * MB - parts.memory.occupied
@@ -175,7 +175,7 @@ def test_the_limit_is_lowered_at_once_and_raised_rarely(stepped, parts):
     parts.limit.size = 650 * MB  # reserved, not touched
     stepped.step()
     assert parts.limit.in_force == (150 + 820) * MB  # or more could be reserved than there is
-    stepped._raise_at = 0.0
+    stepped._room._raise_at = 0.0
     stepped.step()
     raised = parts.limit.in_force
     assert raised == (650 + 820) * MB
@@ -185,7 +185,7 @@ def test_the_limit_is_lowered_at_once_and_raised_rarely(stepped, parts):
     parts.memory.occupied = 600 * MB  # another process
     stepped.step()
     assert parts.limit.in_force == (1150 + 320) * MB
-    stepped._raise_at = 0.0
+    stepped._room._raise_at = 0.0
     parts.memory.occupied = 300 * MB
     stepped.step()
     assert parts.limit.in_force == (1150 + 620) * MB
@@ -196,7 +196,7 @@ def test_with_little_left_it_is_not_raised_before_the_cell_ends(stepped, parts):
     stepped.cell_began(CELL, None)
     in_force = parts.limit.in_force
     parts.memory.occupied, parts.limit.size = 905 * MB, 1100 * MB
-    stepped._raise_at = 0.0
+    stepped._room._raise_at = 0.0
     stepped.step()
     assert parts.limit.in_force == in_force
 
