@@ -1,4 +1,4 @@
-"""Cells that take all the memory there is. They need ``np``, ``pd``, ``json``, ``time`` and the number LIMIT."""
+"""Cells that take all the memory there is. They need ``np``, ``pd``, ``json``, ``time`` and ``LIMIT``."""
 
 from __future__ import annotations
 
