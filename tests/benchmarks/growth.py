@@ -132,12 +132,13 @@ def windows(sizes: Sequence[str] = tuple(WINDOWS)) -> Table:
 def panels(sizes: Sequence[int] = PANELS) -> Table:
     """From one panel to many over one monitor, of each the section of the CPU open."""
     rows = []
+    names = ["cpu_percent", *(f"core{n}/cpu_percent" for n in range(32))]
+    percents = itertools.cycle(map(float, range(100)))
+    cpus = FakeCollector(*names, read=lambda: dict.fromkeys(names, next(percents)))
     for size in sizes:
         with pytest.MonkeyPatch.context() as patch:
             wire = Wire(patch)
-            monitor = PerformanceMonitor(
-                [FakeCollector("cpu_percent", *(f"core{n}/cpu_percent" for n in range(32)))]
-            )
+            monitor = PerformanceMonitor([cpus])
             shown = [PerformancePanel(monitor) for _ in range(size)]
             for panel in shown:
                 wire.ask(panel._link, page="page", views=1)

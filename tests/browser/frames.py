@@ -19,6 +19,7 @@ class Frame:
     sent: bool  # True: browser to kernel
     channel: str  # shell, control, iopub or stdin
     msg_type: str
+    parent_type: str  # of the message that this one is about; empty for none
     comm_id: str  # empty where the message belongs to no widget
     size: int  # bytes, envelope and buffers included
     content: dict[str, Any]
@@ -30,13 +31,14 @@ def decode_frame(payload: bytes, *, time: float, sent: bool) -> Frame:
     # metadata, content, buffers. All numbers are 8 bytes, little-endian.
     count = int.from_bytes(payload[:8], "little")
     offsets = [int.from_bytes(payload[8 * i : 8 * i + 8], "little") for i in range(1, count + 1)]
-    channel, header, _, _, content = (payload[offsets[i] : offsets[i + 1]] for i in range(5))
+    channel, header, parent, _, content = (payload[offsets[i] : offsets[i + 1]] for i in range(5))
     fields = json.loads(content)
     return Frame(
         time=time,
         sent=sent,
         channel=channel.decode(),
         msg_type=json.loads(header)["msg_type"],
+        parent_type=json.loads(parent).get("msg_type", ""),
         comm_id=fields.get("comm_id", ""),
         size=len(payload),
         content=fields,
