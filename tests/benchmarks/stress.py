@@ -7,11 +7,11 @@ and ends with status 1 if something was lost. Each part runs in processes of its
 - interrupts: exceptions at any moment in the main thread, as a notebook's stop button raises them. Lost:
   spans that are not ended, and threads that stay.
 - kills: a process that logs is killed at any moment. Lost: rows that it had reported as stored.
+- history: a client asks for 432,000 rows as JSON and as CSV, and another for the newest sample in a loop.
+  Lost: rows that are missing, and answers as below. The note says how long the other answers took, how many
+  samples the monitor missed meanwhile, at 10 Hz, and how much the memory of the server and the kernel grew.
 - clients: 1 to 400 clients ask a real Jupyter server in a loop, while the kernel computes. Lost: answers
   other than 200, and those that take more than 10 s.
-- history: a client asks for 432,000 rows as JSON and as CSV, and another for the newest sample in a loop.
-  Lost: rows that are missing, and answers as above. The note says how long the other answers took, how many
-  samples the monitor missed meanwhile, at 10 Hz, and how much the memory of the server and the kernel grew.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -79,8 +79,11 @@ COMPUTE = "while True: number = sum(range(1000))"
 
 
 @contextlib.contextmanager
-def served(folder: Path, rows: int, *, idle: bool) -> Iterator[tuple[int, list[psutil.Process]]]:
-    """A Jupyter server and a kernel that computes or not, with a monitor: the port, the two processes."""
+def served(folder: Path, rows: int) -> Iterator[tuple[int, list[psutil.Process], Callable[[str], object]]]:
+    """A Jupyter server, and a kernel in which a monitor runs.
+
+    Yields the port, the two processes, and what begins to execute code in the kernel.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     environment = {
@@ -105,10 +108,8 @@ def served(folder: Path, rows: int, *, idle: bool) -> Iterator[tuple[int, list[p
             reply = client.execute_interactive(MONITOR.format(rows=rows), timeout=120)
             if reply["content"]["status"] != "ok":
                 raise RuntimeError(reply["content"])
-            if not idle:
-                client.execute(COMPUTE)
             own = psutil.Process(server.pid)
-            yield port, [own, *own.children()]
+            yield port, [own, *own.children()], client.execute
         finally:
             client.stop_channels()
             server.terminate()
@@ -212,13 +213,14 @@ async def growth(processes: Sequence[psutil.Process], ended: asyncio.Event) -> l
     return [after - one for after, one in zip(most, before, strict=True)]
 
 
-def behind_a_server(seconds: float, counts: Sequence[int], rows: int, *, idle: bool = False) -> Iterator[Row]:
+def behind_a_server(seconds: float, counts: Sequence[int], rows: int) -> Iterator[Row]:
     """The parts that need a server: the clients take about so many seconds together."""
-    with tempfile.TemporaryDirectory() as folder, served(Path(folder), rows, idle=idle) as (port, processes):
-        for count in counts:
-            yield asyncio.run(clients(port, count, seconds / len(counts)))
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder), rows) as (port, processes, execute):
         for kind in ("json", "csv"):
             yield asyncio.run(history(port, kind, rows, processes))
+        execute(COMPUTE)
+        for count in counts:
+            yield asyncio.run(clients(port, count, seconds / len(counts)))
 
 
 # -- programs ------------------------------------------------------------------------------------------
@@ -266,7 +268,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=180, help="of the whole run, about")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 5, 20, 50, 100, 400])
     parser.add_argument("--rows", type=int, default=432_000, help="of the history")
-    parser.add_argument("--idle", action="store_true", help="the kernel behind the server does not compute")
     options = parser.parse_args(arguments)
     share = options.seconds / 6  # two for the clients; the rest is for starts and for the history
     print(f"{'':<28} {'attempts':>9} {'lost':>6}")
@@ -275,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         row = each(share / 2)
         lost += row.lost
         print(row, flush=True)
-    for row in behind_a_server(2 * share, options.clients, options.rows, idle=options.idle):
+    for row in behind_a_server(2 * share, options.clients, options.rows):
         lost += row.lost
         print(row, flush=True)
     print("nothing was lost" if not lost else f"{lost} were lost")
