@@ -106,9 +106,9 @@ class History:
         moved[: self._length, : kept.shape[1]] = kept
         self._begin(moved)
 
-    def _oldest_first(self, rows: NDArray[np.float64], skipped: int = 0) -> NDArray[np.float64]:
-        """Return a copy of the rows in the window, without the oldest ``skipped`` of them."""
-        first, end = self._first + skipped, self._first + self._length
+    def _oldest_first(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return a copy of the rows in the window."""
+        first, end = self._first, self._first + self._length
         begin = max(first - len(rows), 0)
         return np.concatenate((rows[first:end], rows[begin : max(end - len(rows), 0)]))
 

@@ -260,7 +260,7 @@ async def test_a_client_that_goes_ends_the_parts(kernel: FakeKernel, channel: Co
     assert not await received(kernel, heard)
     with pytest.raises(BrokenPipeError):
         await answer
-    # What comes too late is for nobody, and the next request is answered.
+    # A part that comes too late is ignored, and the next request is answered.
     await kernel.reply(heard, b"two ", "perfmon_part")
     again = asked(channel)
     await kernel.reply(await kernel.hear(), b"right")

@@ -272,7 +272,7 @@ def test_a_long_history_comes_in_parts_where_the_client_takes_them(kernel, kind)
 
 
 def test_a_client_that_does_not_read_gets_no_more_than_a_few_parts(kernel):
-    """The answer to a request for a long history was made as a whole, whoever read it."""
+    """A long history was made as a whole, even for a client that reads nothing."""
     kernel.execute(
         "import perfmon_widgets.core.parts, perfmon_widgets.web.api\n"
         "perfmon_widgets.core.parts._SIZE = 100\n"

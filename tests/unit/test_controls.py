@@ -352,7 +352,7 @@ def test_nothing_is_sent_to_a_page_that_has_gone(wire, long_history, monkeypatch
     join_threads("perfmon-export")
     assert len(wire.messages) == 4
     assert long_history.errors == {}
-    # Receipts that come too late are for nobody, and the next request is served.
+    # Receipts that come too late are ignored, and the next request is served.
     wire.ask(control.widget, received="17")
     wire.clear()
     control.act("18")
