@@ -118,7 +118,8 @@ class Kernel:
             try:
                 return dict(self._client.get_iopub_msg(timeout=1))
             except queue.Empty:
-                assert self._manager.is_alive(), f"the kernel is dead: {self.errors.read_text()}"
+                status = self._manager.provisioner.process.poll()
+                assert status is None, f"the kernel is dead, exit status {status}: {self.errors.read_text()}"
                 assert time.monotonic() < deadline, f"nothing was published within {DEADLINE} s"
 
     def forget_messages(self) -> None:

@@ -58,7 +58,8 @@ def _open_parts() -> Parts:
     from perfmon_widgets.core.data_limit import DataLimit  # noqa: PLC0415
     from perfmon_widgets.core.heap import Heap  # noqa: PLC0415
 
-    return Parts(OccupiedMemory(), DataLimit(), Heap())
+    limit = DataLimit()
+    return Parts(OccupiedMemory(), limit, Heap(limit))
 
 
 watchers: list[Callable[[Guard, bool], object]] = []
@@ -295,9 +296,15 @@ class Guard:
         if tight:
             # What was deleted lies in the allocator's heap, which would keep it for small objects.
             parts.heap.give_back()
+            self._plug(parts)
             occupied, size = self.occupied()
             self._tight = occupied > _HALF * size
         self.step()
+
+    def _plug(self, parts: Parts) -> None:
+        with self._lock:  # step() sets limits, too
+            if self._parts is parts:  # else stop() has unplugged the heap meanwhile
+                parts.heap.plug()
 
     def _record(self, kind: str, occupied: float, size: float) -> Intervention:
         intervention = Intervention(time.time(), kind, self.cell, occupied, size)

@@ -77,8 +77,10 @@ class GuardedCells:
             return
         self._depth = 0
         with log_exceptions():
-            self._guard.cell_ended()
-            self._restore_signal()
+            try:
+                self._guard.cell_ended()
+            finally:
+                self._restore_signal()
 
     def _restore_signal(self) -> None:
         former, self._former = self._former, None

@@ -54,12 +54,17 @@ class Limit:
 
 class NoHeap:
     given_back = 0
+    plugged = False
 
     def give_back(self) -> None:
         self.given_back += 1
+        self.plugged = False
+
+    def plug(self) -> None:
+        self.plugged = True
 
     def unplug(self) -> None:
-        pass
+        self.plugged = False
 
 
 class Stepped(Guard):
@@ -275,9 +280,19 @@ def test_freed_memory_is_given_back_after_a_cell_that_handled_its_error_itself(s
     parts.memory.occupied = 100 * MB
     stepped.cell_ended()
     assert parts.heap.given_back == 1
+    assert parts.heap.plugged
     stepped.cell_began(CELL, None)
     stepped.cell_ended()
     assert parts.heap.given_back == 1
+
+
+def test_a_guard_that_stops_while_memory_is_given_back_leaves_nothing_plugged(stepped, parts, monkeypatch):
+    stepped.know_cells()
+    stepped.cell_began(CELL, None)
+    parts.memory.occupied = 850 * MB
+    monkeypatch.setattr(parts.heap, "give_back", stepped.stop, raising=True)
+    stepped.cell_ended()
+    assert not parts.heap.plugged
 
 
 def test_the_less_is_left_the_sooner_the_next_step(stepped, parts):
