@@ -18,6 +18,8 @@ from perfmon_widgets.collectors import allowance
 from perfmon_widgets.collectors.linux import holding, memory_of_tree, survey
 from perfmon_widgets.collectors.linux.tree import Tree
 
+NO_RESERVE = 0x4000  # MAP_NORESERVE, which the module mmap does not have
+
 
 @pytest.fixture(autouse=True)
 def whatever_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +142,14 @@ def test_pages_that_forks_copy_count_in_the_next_row(copied):
             expected = number * (160 if copied == "all" else 80)
             assert grown(watched, before) == pytest.approx(expected, rel=0.05, abs=20)
     inherited.close()
+
+
+@pytest.mark.parametrize("gib", [10, 200])
+def test_address_space_that_is_reserved_and_not_filled_does_not_hide_copied_pages(gib):
+    """As a JVM, an allocator or many threads reserve it; the size of a process in memory does not show it."""
+    reserved = mmap.mmap(-1, gib * 1024 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE)
+    test_pages_that_forks_copy_count_in_the_next_row("every second page")
+    reserved.close()
 
 
 @pytest.mark.parametrize("workers", [1, 3])
