@@ -11,7 +11,7 @@ from pathlib import Path
 
 from perfmon_widgets.collectors import portable
 from perfmon_widgets.collectors.amd.metrics import METRICS as AMD
-from perfmon_widgets.collectors.linux import cpu, disk, memory, network, process
+from perfmon_widgets.collectors.linux import cpu, disk, memory, network, pressure, process
 from perfmon_widgets.collectors.nvidia.metrics import METRICS as NVIDIA
 from perfmon_widgets.metrics import Metric
 
@@ -73,8 +73,8 @@ NVIDIA GPUs have the same indices as in `nvidia-smi`. AMD GPUs follow, in the or
 frameworks.
 
 **macOS and Windows.** psutil is read instead of /proc. It has no disk traffic for a single file system and
-none for a process, and no memory of descendants; its network counters count some bytes twice. So these
-columns do not exist, and `process_…` is about this process alone.
+none for a process, no memory of descendants and no pressure; its network counters count some bytes twice.
+So these columns do not exist, and `process_…` is about this process alone.
 
 `python tests/accuracy.py` prints these numbers next to those of `free`, `df`, `vmstat`, `mpstat`, `top`,
 `iostat`, `sar` and `nvidia-smi`, at rest and under load, with the differences.
@@ -86,11 +86,12 @@ SECTIONS = (
         (
             *cpu.METRICS,
             *cpu.OPTIONAL_METRICS,
+            pressure.CPU,
             replace(cpu.core_metric(0), name="coreN/cpu_percent", label="core N"),
         ),
     ),
-    ("Memory", (*memory.METRICS, *memory.OPTIONAL_METRICS)),
-    ("Disk", disk.METRICS),
+    ("Memory", (*memory.METRICS, *memory.OPTIONAL_METRICS, pressure.MEMORY)),
+    ("Disk", (*disk.METRICS, pressure.IO)),
     ("Network", network.METRICS),
     ("This process", process.METRICS),
 )

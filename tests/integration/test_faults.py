@@ -874,6 +874,8 @@ costs = pytest.mark.parametrize(
         ("meminfo", ("ram", "swap", "host_ram")),
         ("self/io", ("process_read", "process_write")),
         ("pressure/memory", ("memory_pressure",)),
+        ("pressure/cpu", ("cpu_pressure",)),
+        ("pressure/io", ("io_pressure",)),
         ("self/mountinfo", ("disk_read", "disk_write")),
         ("self/net/dev", ("network",)),
         ("self/cgroup", ()),

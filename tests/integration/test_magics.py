@@ -341,7 +341,8 @@ def test_help_is_good_documentation(kernel):
 def test_why_says_what_holds_the_work_up(kernel):
     kernel.run("%perfmon start --interval 0.5 -o monitor")
     kernel.run("monitor.window = 12.0")  # nothing of what the tests before did
-    # More threads than CPUs, so that all are busy whatever else this machine does.
+    # More threads than CPUs, so that all are busy whatever else this machine does. Others may use more of
+    # them, and not every OS kernel counts who waits for one.
     burn = "import hashlib; end = time.monotonic() + 14; block = b'x' * 2**20"
     work = "while time.monotonic() < end: hashlib.sha256(block).digest()"
     kernel.run(f"{burn}\nimport os, threading\ndef work():\n    {work}")
@@ -350,7 +351,7 @@ def test_why_says_what_holds_the_work_up(kernel):
         "[thread.start() for thread in threads]; [thread.join() for thread in threads]; None"
     )
     answer = kernel.run("%perfmon why -o found")
-    assert "All CPUs are busy with " in answer.text
+    assert re.search("All CPUs are busy with |More threads or workers run than there are CPUs", answer.text)
     assert kernel.value("len(found)") == str(len(answer.text.splitlines()))
     assert kernel.value("[str(finding) for finding in found]") == str(answer.text.splitlines())
 

@@ -69,7 +69,8 @@ def test_a_machine_with_every_limit_has_every_column_of_the_host(tmp_path):
         cpu_max="50000 100000",
         cpu_stat="usage_usec 1\nuser_usec 1\nnr_periods 1\nnr_throttled 0",
     )
-    (job / "memory.pressure").write_text("some avg10=0 avg60=0 avg300=0 total=1\n")
+    for kind in ("cpu", "io", "memory"):
+        (job / f"{kind}.pressure").write_text("some avg10=0 avg60=0 avg300=0 total=1\n")
     made = HostCollector(machine.proc, machine.sys, environment={})
     found = {re.sub(r"^core\d+", "coreN", metric.name) for metric in made.metrics}
     assert found == {metric.name for metric in ALL if metric.group != "process"}

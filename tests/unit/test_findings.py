@@ -125,6 +125,31 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"process_cpu_percent": 50.0},
     ),
     (
+        "This kernel waits for the disk: it reads 2 MB/s and keeps 0.4 of 8 CPUs busy; programs wait for "
+        "disks 63% of the time",
+        {
+            "process_cpu_percent": 5.0,
+            "process_read_bytes_per_second": 2e6,
+            "process_write_bytes_per_second": 0.0,
+            "io_pressure_percent": 63.0,
+            **CORES,
+        },
+        {"io_pressure_percent": 19.0},
+    ),
+    (
+        "GPU 0 waits for the disk: it is busy 40% of the time, while this kernel writes 2 MB/s and keeps "
+        "0.4 of 8 CPUs busy; programs wait for disks 63% of the time",
+        {
+            GPU: 40.0,
+            "process_cpu_percent": 5.0,
+            "process_read_bytes_per_second": 0.0,
+            "process_write_bytes_per_second": 2e6,
+            "io_pressure_percent": 63.0,
+            **CORES,
+        },
+        {"process_write_bytes_per_second": 0.9e6},
+    ),
+    (
         "This kernel waits for the network: it receives 60 MB/s and keeps 0.4 of 8 CPUs busy",
         {"process_cpu_percent": 5.0, "network_received_bytes_per_second": 60e6, **CORES},
         {"network_received_bytes_per_second": 49e6},
@@ -182,6 +207,12 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"cpu_percent": 94.0},
     ),
     (
+        "More threads or workers run than there are CPUs: one of them waits for a CPU 97% of the time, and "
+        "this kernel uses 92% of the CPUs",
+        {"cpu_percent": 99.0, "process_cpu_percent": 92.0, "cpu_pressure_percent": 97.0},
+        {"cpu_percent": 94.0},
+    ),
+    (
         "Only one of 8 CPUs works for this kernel: it keeps 1.0 CPUs busy, as a single thread of Python does",
         {"cpu_percent": 20.0, "process_cpu_percent": 12.4, **CORES},
         {"process_cpu_percent": 18.0},
@@ -202,6 +233,20 @@ each_case = pytest.mark.parametrize(
 def test_a_rule_speaks_where_its_numbers_are_reached_and_only_there(said, history, nearly):
     assert [finding.line for finding in found(history, seconds=length(said))] == [said]
     assert found(history | nearly, seconds=length(said)) == []
+
+
+def test_as_many_threads_as_cpus_wait_for_a_cpu_now_and_then():
+    busy = {"cpu_percent": 99.0, "process_cpu_percent": 92.0}
+    for waiting, what in ((79.0, "All CPUs are busy with this kernel"), (80.0, "More threads or workers")):
+        [finding] = found(busy | {"cpu_pressure_percent": waiting}, seconds=120)
+        assert finding.what.startswith(what)
+
+
+def test_threads_that_wait_for_a_cpu_may_be_those_of_others():
+    waiting = {"cpu_percent": 99.0, "cpu_pressure_percent": 97.0}
+    for more in ({"process_cpu_percent": 80.0}, {"process_cpu_percent": 99.0, "host_cpu_percent": 99.0}):
+        [finding] = found(waiting | more, seconds=120)
+        assert finding.what == "All CPUs are busy with this kernel"
 
 
 @each_case

@@ -13,7 +13,7 @@ from fakes.collectors import FakeMachine, group, read
 
 from perfmon_widgets import PerformanceMonitor
 from perfmon_widgets.collectors import Collector, default_collectors
-from perfmon_widgets.collectors.linux import cpu, disk, limits, memory
+from perfmon_widgets.collectors.linux import cpu, disk, limits, memory, pressure
 from perfmon_widgets.collectors.linux.host import HostCollector
 
 KIB = 1024
@@ -337,7 +337,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    for module in (limits, cpu, memory, disk):
+    for module in (limits, cpu, pressure, disk):
         monkeypatch.setattr(module, "time", made)
     return made
 

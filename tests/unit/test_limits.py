@@ -10,7 +10,7 @@ import pytest
 from fakes.collectors import FakeMachine, group
 
 from perfmon_widgets import PerformanceMonitor
-from perfmon_widgets.collectors.linux import cpu, host, jupyterhub, limits, memory
+from perfmon_widgets.collectors.linux import cpu, host, jupyterhub, limits, pressure
 from perfmon_widgets.collectors.linux.host import HostCollector
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
@@ -43,7 +43,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    for module in (limits, cpu, memory):
+    for module in (limits, cpu, pressure):
         monkeypatch.setattr(module, "time", made)
     return made
 
@@ -160,7 +160,8 @@ def test_every_column_there_can_be_is_in_the_table(machine):
     mount = machine.version_2("/job")
     job = memory_group(mount / "job", limit=4_000 * KIB, used=1_000 * KIB)
     group(job, cpu_max="100000 100000", cpu_stat="usage_usec 0\nnr_periods 5\nnr_throttled 0")
-    group(job, memory_pressure="some avg10=0 avg60=0 avg300=0 total=0")
+    none = PRESSURE.format(0)
+    group(job, memory_pressure=none, cpu_pressure=none, io_pressure=none)
     made = names(collector(machine))
     assert {name for name in made if "/" not in name} == {
         metric.name for metric in (*host.METRICS, *host.OPTIONAL_METRICS)
@@ -298,8 +299,21 @@ def test_a_limit_that_comes_later_brings_its_own_pressure(machine, clock):
 
 
 def test_where_pressure_is_not_counted_there_is_no_such_column(machine):
-    (machine.proc / "pressure/memory").mkdir(parents=True)  # reading it fails, as where it is switched off
-    assert "memory_pressure_percent" not in names(collector(machine))
+    for kind in ("cpu", "io", "memory"):  # reading these fails, as where it is switched off
+        (machine.proc / "pressure" / kind).mkdir(parents=True)
+    assert [name for name in names(collector(machine)) if "pressure" in name] == []
+
+
+@pytest.mark.parametrize("kind", ["cpu", "io"])
+def test_waiting_for_a_cpu_or_a_disk_is_pressure_too(machine, clock, kind):
+    machine.write(f"proc/pressure/{kind}", PRESSURE.format(1_000_000))
+    made = collector(machine)
+    column = f"{kind}_pressure_percent"
+    assert math.isnan(made.collect()[column])
+    machine.write(f"proc/pressure/{kind}", PRESSURE.format(3_000_000))
+    clock.now += 5
+    assert made.collect()[column] == pytest.approx(40.0)
+    assert sources(made)[column] == f"{machine.proc}/pressure/{kind}, some"
 
 
 # -- which mount, which group ------------------------------------------------------------------------------

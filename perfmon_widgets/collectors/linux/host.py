@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from perfmon_widgets.collectors.linux import cpu, disk, memory, network
+from perfmon_widgets.collectors.linux import cpu, disk, memory, network, pressure
 from perfmon_widgets.collectors.linux.limits import Allowed, Limits
 from perfmon_widgets.collectors.linux.processes import PROC
 from perfmon_widgets.metrics import Metric
@@ -16,7 +16,7 @@ SYS = Path("/sys")
 
 METRICS = (*cpu.METRICS, *memory.METRICS, *disk.METRICS, *network.METRICS)
 """The columns of every machine, in addition to those of each CPU."""
-OPTIONAL_METRICS = (*cpu.OPTIONAL_METRICS, *memory.OPTIONAL_METRICS)
+OPTIONAL_METRICS = (*cpu.OPTIONAL_METRICS, *memory.OPTIONAL_METRICS, *pressure.METRICS)
 """The columns that exist where a limit is in force, or where the OS kernel counts what they show."""
 
 
@@ -35,7 +35,7 @@ class _Unreadable:
         return {}
 
 
-_Part: TypeAlias = cpu.Cpu | memory.Memory | disk.Disk | network.Network | _Unreadable
+_Part: TypeAlias = cpu.Cpu | memory.Memory | disk.Disk | network.Network | pressure.Pressure | _Unreadable
 
 
 def _opened(make: Callable[[], _Part], metrics: Sequence[Metric]) -> _Part:
@@ -49,12 +49,12 @@ def _opened(make: Callable[[], _Part], metrics: Sequence[Metric]) -> _Part:
 class HostCollector:
     """CPU, RAM, swap, disk and network that this process may use of the machine.
 
-    cpu.py, memory.py, disk.py and network.py say what each number means. The columns are decided when the
-    collector is made: ``host_…`` exists if a limit keeps this process from using all of the machine, the
-    throttled share if it has a CPU quota, memory pressure if the OS kernel counts it. A file that cannot be
-    opened at that time stays missing, for example where /proc shows processes only (systemd's
-    ProcSubset=pid). ``limits`` default to those found in ``proc``. ``root`` is the number there of another
-    process: then the limits and the network namespace are that one's.
+    The modules of its parts say what each number means. The columns are decided when the collector is made:
+    ``host_…`` exists if a limit keeps this process from using all of the machine, the throttled share if it
+    has a CPU quota, pressure if the OS kernel counts it. A file that cannot be opened at that time stays
+    missing, for example where /proc shows processes only (systemd's ProcSubset=pid). ``limits`` default to
+    those found in ``proc``. ``root`` is the number there of another process: then the limits and the network
+    namespace are that one's.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class HostCollector:
             _opened(lambda: memory.Memory(proc, allowed, environment), memory.METRICS),
             self._disk,
             _opened(lambda: network.Network(proc, sys, root), network.METRICS),
+            *(pressure.Pressure(kind, proc, allowed) for kind in ("cpu", "memory", "io")),
         ]
         self._failed: dict[str, str] = {}
 

@@ -1,4 +1,4 @@
-"""Memory: usage against the tightest limit, usage of the machine, swap, and time spent waiting for memory."""
+"""Memory: usage against the tightest limit, usage of the machine, and swap."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors.linux import jupyterhub
 from perfmon_widgets.collectors.linux.limits import Allowed
 from perfmon_widgets.collectors.linux.memory_limit import MemoryLimit, WorkingSet
 from perfmon_widgets.collectors.linux.system_file import SystemFile
 from perfmon_widgets.collectors.linux.tree import Tree
 from perfmon_widgets.collectors.plausible import impossible
-from perfmon_widgets.collectors.rate import Rate, percent
+from perfmon_widgets.collectors.rate import percent
 from perfmon_widgets.metrics import Metric
 
 METRICS = (
@@ -119,16 +118,7 @@ _UNRECLAIMABLE = Metric(
     " where a container has a limit.",
     source="memory.current less inactive_file, active_file and slab_reclaimable in memory.stat",
 )
-_PRESSURE = Metric(
-    name="memory_pressure_percent",
-    unit="percent",
-    group="memory",
-    label="waiting for memory",
-    help="Share of the time in which a program had to wait because memory was short; only where the OS kernel"
-    " counts it (PSI).",
-    source="memory.pressure of the control group with the limit, or /proc/pressure/memory",
-)
-OPTIONAL_METRICS = (_UNRECLAIMABLE, *_HOST, _PRESSURE)
+OPTIONAL_METRICS = (_UNRECLAIMABLE, *_HOST)
 # What set the limit where that of a container may be hidden.
 _UNSEEN = "machine; own limit hidden"
 
@@ -138,8 +128,8 @@ class Memory:
 
     ``ram_*`` is MemTotal − MemAvailable as ``free`` prints it. Where a control group has a limit below that,
     it is the working set of that group against its limit, and ``ram_unreclaimable_bytes`` is what of it is
-    not file cache. ``host_ram_*`` exists if the limit is not the machine's size when this is made,
-    ``memory_pressure_percent`` if the OS kernel counts it (PSI). Raises OSError if there is no /proc/meminfo.
+    not file cache. ``host_ram_*`` exists if the limit is not the machine's size when this is made. Raises
+    OSError if there is no /proc/meminfo.
     """
 
     def __init__(self, proc: Path, allowed: Allowed, environment: Mapping[str, str] = os.environ) -> None:
@@ -149,8 +139,6 @@ class Memory:
         self._limit: MemoryLimit | None = None
         self._by_hub = math.inf
         self._used: WorkingSet | Tree | None = None
-        self._pressure: SystemFile | None = None
-        self._waiting = Rate()
         self.errors: dict[str, str] = {}
         self.metrics: Sequence[Metric] = ()
         self.refresh(allowed)
@@ -159,8 +147,6 @@ class Memory:
             self._columns.append(_UNRECLAIMABLE)
         if self._used is not None:
             self._columns += _HOST
-        if self._pressure is not None:
-            self._columns.append(_PRESSURE)
         self._names = {metric.name for metric in self._columns}
         self._describe()
 
@@ -183,27 +169,8 @@ class Memory:
                 elif by_hub < math.inf:
                     server = jupyterhub.server(jupyterhub.MEMORY, self._proc, self._environment)
                     self._used = Tree(server, self._proc)
-        self._open_pressure()
         if self.metrics:
             self._describe()
-
-    def _open_pressure(self) -> None:
-        """Open the count of the group with the limit (version 2 only), or else that of the machine."""
-        files = [self._proc / "pressure" / "memory"]
-        if self._limit is not None:
-            files.insert(0, self._limit.directory / "memory.pressure")
-        for file in files:
-            if self._pressure is not None and self._pressure.path == file:
-                return
-            try:
-                pressure = SystemFile(file)
-                content = pressure.read()  # fails where counting is switched off
-            except OSError:
-                continue
-            if b"total=" not in content:
-                continue
-            self._pressure, self._waiting = pressure, Rate()
-            return
 
     def _describe(self) -> None:
         meminfo = f"{self._proc}/meminfo"
@@ -224,7 +191,6 @@ class Memory:
             "ram_used_bytes": used,
             _UNRECLAIMABLE.name: unreclaimable,
             "ram_percent": limit if used == meminfo else f"{used} against {limit}",
-            _PRESSURE.name: f"{self._pressure.path}, some" if self._pressure is not None else "",
         }
         self.metrics = tuple(
             replace(
@@ -236,7 +202,7 @@ class Memory:
         )
 
     def collect(self) -> dict[str, float]:
-        """Return a value for each column; the pressure is NaN in the first reading.
+        """Return a value for each column.
 
         Raises OSError if /proc/meminfo, or the control group with the limit, cannot be read.
         """
@@ -261,11 +227,6 @@ class Memory:
             values.update(
                 zip((metric.name for metric in _HOST), (100 * host / total, host, total), strict=True)
             )
-        if self._pressure is not None and _PRESSURE.name in self._names:
-            # "some avg10=… avg60=… avg300=… total=<microseconds>"
-            microseconds = int(self._pressure.read().partition(b"total=")[2].split(None, 1)[0])
-            waited = self._waiting.update(microseconds / 1e6, time.monotonic())
-            values[_PRESSURE.name] = percent(waited, 1.0)
         self._collect_swap(content, values)
         return values
 

@@ -45,13 +45,37 @@ def _busy_by_others(evidence: Evidence) -> Iterator[tuple[str, str]]:
         )
 
 
+# On two CPUs 2, 3 and 4 busy threads make it 1, 50 and 95 % (measured). Others may wait, too: this kernel
+# must use nearly all that is used.
+_WAIT_FOR_CPU, _NEARLY_ALL = 80.0, 0.9
+
+
+def _waiting_for_a_cpu(evidence: Evidence, busy: float, own: float) -> float:
+    """The share of the time in which one of this kernel's threads waits for a CPU; NaN if it is not known."""
+    # Where this process may not use the whole machine, the pressure may be about other CPUs.
+    known = own >= _NEARLY_ALL * busy and "host_cpu_percent" not in evidence.metrics
+    return evidence.mean("cpu_pressure_percent") if known else math.nan
+
+
 def _busy_by_this_kernel(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """The CPUs are as busy as the gauge's warning says, at least half of it with this kernel."""
     busy, own = _share_of_this_kernel(evidence)
-    if own >= busy / 2:
+    if own >= busy / 2 and not _waiting_for_a_cpu(evidence, busy, own) >= _WAIT_FOR_CPU:
         yield (
             "All CPUs are busy with this kernel",
             f"{format_value(busy, 'percent')} busy, this kernel uses {format_value(own, 'percent')} of them",
+        )
+
+
+def _more_than_cpus(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """They are busy with this kernel alone, and nearly always one of its threads waits for one (PSI)."""
+    busy, own = _share_of_this_kernel(evidence)
+    waiting = _waiting_for_a_cpu(evidence, busy, own)
+    if waiting >= _WAIT_FOR_CPU:
+        yield (
+            "More threads or workers run than there are CPUs",
+            f"one of them waits for a CPU {format_value(waiting, 'percent')} of the time, and this kernel "
+            f"uses {format_value(own, 'percent')} of the CPUs",
         )
 
 
@@ -120,6 +144,11 @@ THROTTLED = Rule(
 )
 BUSY_BY_OTHERS = Rule("warning", "wait for them, or move to a machine of your own", _busy_by_others)
 BUSY_BY_THIS_KERNEL = Rule("info", "only less work or more CPUs make it faster", _busy_by_this_kernel)
+MORE_THAN_CPUS = Rule(
+    "info",
+    "use as many workers as CPUs, with one thread each (OMP_NUM_THREADS=1): more of them only take turns",
+    _more_than_cpus,
+)
 ONE_OF_MANY = Rule("info", "replace loops by array operations, or spread them over processes", _one_of_many)
 LATE = Rule(
     "warning", "make that call in a process of its own, if anything else has to go on meanwhile", _late

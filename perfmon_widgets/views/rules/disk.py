@@ -12,27 +12,51 @@ from perfmon_widgets.views.text import format_used, format_value
 
 # About what one hard disk or a small cloud disk reads in a row, and half of what a gigabit network carries.
 _MUCH = 50e6
+# A fifth of the time is lost. Who waits is not counted: this kernel must read or write, too. A hard disk
+# finds about a hundred small files a second, which are 1 MB.
+_PRESSURE, _SOME = 20.0, 1e6
 
 
-def _waits(evidence: Evidence, column: str, place: str, verb: str) -> Iterator[tuple[str, str]]:
-    """Much is read, while neither one of this kernel's CPUs nor a GPU is busy."""
-    read = evidence.mean(column)
-    if not read >= _MUCH or not evidence.cpus_busy < ONE_CPU or is_measured(evidence):
+def _waits(evidence: Evidence, place: str, what: str, more: str = "") -> Iterator[tuple[str, str]]:
+    """What this kernel does there, if neither one of its CPUs nor a GPU is busy."""
+    if not evidence.cpus_busy < ONE_CPU or is_measured(evidence):
         return
-    reading = f"{verb} {format_value(read, 'bytes_per_second')}"
-    cpus = f"keeps {evidence.cpus_busy:.1f} of {evidence.cpus:.0f} CPUs busy"
+    what += f" and keeps {evidence.cpus_busy:.1f} of {evidence.cpus:.0f} CPUs busy{more}"
     for gpu, busy in pauses(evidence):
         yield (
             f"{evidence.gpus[gpu]} waits for the {place}",
-            f"it is busy {format_value(busy, 'percent')} of the time, while this kernel {reading} and {cpus}",
+            f"it is busy {format_value(busy, 'percent')} of the time, while this kernel {what}",
         )
     if not any(evidence.mean(f"{gpu}/utilization_percent") >= IDLE for gpu in evidence.gpus):
-        yield f"This kernel waits for the {place}", f"it {reading} and {cpus}"
+        yield f"This kernel waits for the {place}", f"it {what}"
+
+
+def _pressure(evidence: Evidence) -> str:
+    """How much programs wait for disks, in words; empty if it is little, or not counted."""
+    pressure = evidence.mean("io_pressure_percent")
+    if not pressure >= _PRESSURE:
+        return ""
+    return f"; programs wait for disks {format_value(pressure, 'percent')} of the time"
 
 
 def _waits_for_disk(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """This kernel reads what a small disk can give, while neither one of its CPUs nor a GPU is busy."""
-    return _waits(evidence, "process_read_bytes_per_second", "disk", "reads")
+    """This kernel reads what a small disk can give, or reads and programs wait for disks.
+
+    All the while neither one of its CPUs nor a GPU is busy. A network file system is a disk here.
+    """
+    read, more = evidence.mean("process_read_bytes_per_second"), _pressure(evidence)
+    if read >= (_SOME if more else _MUCH):
+        yield from _waits(evidence, "disk", f"reads {format_value(read, 'bytes_per_second')}", more)
+
+
+def _waits_to_write(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """This kernel writes and programs wait for disks, while neither one of its CPUs nor a GPU is busy.
+
+    What is written goes to memory first, and to the disk later: much of it alone is no reason to wait.
+    """
+    written, more = evidence.mean("process_write_bytes_per_second"), _pressure(evidence)
+    if written >= _SOME and more and not any(_waits_for_disk(evidence)):
+        yield from _waits(evidence, "disk", f"writes {format_value(written, 'bytes_per_second')}", more)
 
 
 def _waits_for_network(evidence: Evidence) -> Iterator[tuple[str, str]]:
@@ -41,7 +65,9 @@ def _waits_for_network(evidence: Evidence) -> Iterator[tuple[str, str]]:
     The network is that of the container or the machine: who receives is not measured. Network file systems
     count, too.
     """
-    return _waits(evidence, "network_received_bytes_per_second", "network", "receives")
+    received = evidence.mean("network_received_bytes_per_second")
+    if received >= _MUCH:
+        yield from _waits(evidence, "network", f"receives {format_value(received, 'bytes_per_second')}")
 
 
 def _disk_full_soon(evidence: Evidence) -> Iterator[tuple[str, str]]:
@@ -64,6 +90,7 @@ _MEASURE = "monitor.steps(loader) measures whether it is the data"
 WAITS_FOR_DISK = Rule(
     "warning", f"keep the data on a faster disk or in memory, in few large files; {_MEASURE}", _waits_for_disk
 )
+WAITS_TO_WRITE = Rule("warning", "write less often, or to a faster disk", _waits_to_write)
 WAITS_FOR_NETWORK = Rule(
     "warning",
     f"copy the data to a local disk first, or receive it in several workers; {_MEASURE}",
