@@ -149,7 +149,7 @@ def judge(
 ) -> Death:
     """Return the death with its verdict."""
     verdict, reason = verdict_of(evidence)
-    facts = [*_memory(evidence), reason]
+    facts = [*_memory(evidence, verdict), reason]
     return Death(times[-1], cell, verdict, "; ".join(facts), columns, times, series)
 
 
@@ -182,14 +182,17 @@ def _ended_by(exit_status: int | None) -> str:
     return f"{'compiled code crashed' if crash else 'somebody killed it'} ({name}, signal {-exit_status})"
 
 
-def _memory(evidence: Evidence) -> list[str]:
-    """Return how full memory was, and how fast it grew, in words."""
+def _memory(evidence: Evidence, verdict: str) -> list[str]:
+    """Return how full memory was in the last sample, and how fast it grew, in words."""
     if not math.isfinite(evidence.used):
         return []
     words = f"RAM {format_used(evidence.used, evidence.limit, 'bytes')}"
+    growth = ""
     if evidence.grown >= _NOTABLE * evidence.limit:
-        words += f", {format_change(evidence.grown, 'bytes')} in {format_duration(evidence.within)}"
-    return [words]
+        growth = f"{format_change(evidence.grown, 'bytes')} in {format_duration(evidence.within)}"
+    if verdict == CERTAIN and evidence.percent < _FULL_ENOUGH:
+        return [f"{words} in the last sample{f' ({growth})' * bool(growth)}, and full before the next one"]
+    return [f"{words}, {growth}" if growth else words]
 
 
 def _growth(times: Sequence[float], used: Sequence[float]) -> tuple[float, float]:

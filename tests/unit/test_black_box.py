@@ -146,6 +146,20 @@ def test_the_sentence_has_time_cell_memory_growth_and_verdict(box, machine):
     assert str(cell := death.cell) == f"cell [14] {cell.source}"
 
 
+def test_memory_that_filled_up_since_the_last_sample_is_said_to(box, machine):
+    box.write(sample(1.0, used=2 * GIB))
+    machine.write("cgroup/job/memory.events", "oom_kill 2\n")
+    assert read_death(box.path).evidence == (
+        "RAM 2 of 16 GiB in the last sample, and full before the next one; the OS kernel's count of OOM "
+        "kills rose: killed for want of memory"
+    )
+    box.write(sample(3.0, used=4 * GIB))
+    machine.write("cgroup/job/memory.events", "oom_kill 3\n")
+    assert read_death(box.path).evidence.startswith(
+        "RAM 4 of 16 GiB in the last sample (+2 GiB in 2 s), and full before the next one; "
+    )
+
+
 def test_a_death_of_another_day_has_its_date(box):
     box.write(sample(1_000_000_000.0))
     day = time.strftime("%Y-%m-%d", time.localtime(1_000_000_000))
