@@ -125,16 +125,24 @@ def _areas(moments: Sequence[tuple[float, float]], look: Look, across: Place, bo
 
 
 def _line(line: Line, across: Place, up: Place) -> str:
-    """The known points of a line, and strokes between those that follow each other."""
+    """The known points of a line, and strokes between those that follow each other.
+
+    Of points at one height only the ends are written: many columns do not change for a long time.
+    """
     times, values = line.points
     known = np.isfinite(values)
     begins = known & ~np.append(False, known[:-1])
     # A point without neighbours is a short dash.
     dash = np.where(begins & ~np.append(known[1:], False), 3, 0)
-    x, y = (across(times) - dash / 2)[known].tolist(), up(values[known]).tolist()
+    x, y = (across(times) - dash / 2)[known], up(values[known]).round(1)
+    begins, dash = begins[known], dash[known]
+    flat = np.full(len(y), False)
+    flat[1:-1] = (y[1:-1] == y[:-2]) & (y[1:-1] == y[2:]) & ~begins[1:-1] & ~begins[2:]
     path = "".join(
         f"M{at:.1f},{high:.1f}h{width}" if begin else f"L{at:.1f},{high:.1f}"
-        for at, high, begin, width in zip(x, y, begins[known].tolist(), dash[known].tolist(), strict=True)
+        for at, high, begin, width in zip(
+            *(part[~flat].tolist() for part in (x, y, begins, dash)), strict=True
+        )
     )
     return (
         f'<path d="{path}" fill="none" stroke="{line.color}"{_style(line)} '

@@ -71,7 +71,7 @@ def test_a_notebook_with_one_panel_is_stored_in_little_more_than_100_kb():
     )
     assert tables(notebook)[2] == 1
     size = len(nbformat.writes(notebook))
-    assert size < 110_000
+    assert size < 105_000
     state = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"].values()
     scripts = [model["state"].get(name, "") for model in state for name in ("_esm", "_css", "gauge")]
     assert 10_000 < sum(map(len, scripts)) < 25_000

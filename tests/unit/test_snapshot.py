@@ -87,6 +87,15 @@ def test_the_line_is_broken_where_numbers_are_missing():
     assert line(np.arange(100, -1, -1), np.full(101, 50.0)).count("M") == 1
 
 
+def test_of_points_at_one_height_only_the_ends_are_written():
+    drawn = line([40, 30, 20, 10, 0], [50, 50, 50, 50, 100])
+    assert drawn == "M0.0,14.5h0L120.0,14.5L160.0,2.0"
+    assert line([40, 30, 20, 10, 0], [50, 50, 50, 50, 50]) == "M0.0,14.5h0L160.0,14.5"
+    broken = line(np.arange(6, -1, -1), [50, 50, np.nan, 50, 50, 50, 50])
+    assert broken.count("M") == 2
+    assert broken.count("L") == 2
+
+
 def test_a_line_of_few_samples_is_not_broken():
     assert line([600, 400, 200, 0], [1, 2, 3, 4]).count("M") == 1
 
