@@ -121,6 +121,7 @@ def test_a_signal_is_no_want_of_memory_and_the_magic_shows_it(kernel):
 
 def test_the_report_is_there_when_a_monitor_starts_and_stays_the_same(kernel):
     kernel.execute(START)
+    wait_for_a_sample_after(kernel)
     os.kill(kernel.process, signal.SIGKILL)
     kernel.wait_until_dead()
     kernel.restart(now=True)
