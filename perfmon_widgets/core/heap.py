@@ -27,10 +27,9 @@ class Heap:
 
     def __init__(self, limit: DataLimit) -> None:
         self._limit = limit
-        self._trim = getattr(
-            ctypes.CDLL(None), "malloc_trim", None
-        )  # gigabytes take long: other threads go on
-        library = ctypes.PyDLL(None)  # keeps Python's lock: see give_back()
+        # CDLL releases Python's lock: to give back gigabytes takes long, and other threads go on meanwhile.
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        library = ctypes.PyDLL(None)  # keeps Python's lock: see plug()
         self._malloc, self._free = library.malloc, library.free
         self._malloc.restype = ctypes.c_void_p
         self._malloc.argtypes, self._free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]

@@ -191,7 +191,8 @@ def _memory(evidence: Evidence, verdict: str) -> list[str]:
     if evidence.grown >= _NOTABLE * evidence.limit:
         growth = f"{format_change(evidence.grown, 'bytes')} in {format_duration(evidence.within)}"
     if verdict == CERTAIN and evidence.percent < _FULL_ENOUGH:
-        return [f"{words} in the last sample{f' ({growth})' * bool(growth)}, and full before the next one"]
+        bracket = f" ({growth})" if growth else ""
+        return [f"{words} in the last sample{bracket}, and full before the next one"]
     return [f"{words}, {growth}" if growth else words]
 
 

@@ -75,7 +75,7 @@ class HostCollector:
             _opened(lambda: memory.Memory(proc, allowed, environment), memory.METRICS),
             self._disk,
             _opened(lambda: network.Network(proc, sys, root), network.METRICS),
-            *(pressure.Pressure(kind, proc, allowed) for kind in ("cpu", "memory", "io")),
+            *(pressure.Pressure(metric, proc, allowed) for metric in pressure.METRICS),
         ]
         self._failed: dict[str, str] = {}
 

@@ -40,19 +40,19 @@ IO = Metric(
     " the OS kernel counts it (PSI).",
     source="io.pressure of the control group with the memory limit, or /proc/pressure/io of the machine",
 )
-_METRICS = {"cpu": CPU, "memory": MEMORY, "io": IO}
-METRICS = tuple(_METRICS.values())
+METRICS = (CPU, MEMORY, IO)
 
 
 class Pressure:
     """A pressure column of HostCollector: ``some``, which counts the time in which any program waited.
 
     It is of the control group with the memory limit (version 2), or else of the machine. The column exists if
-    the OS kernel counts it when this is made. ``kind`` is ``cpu``, ``memory`` or ``io``.
+    the OS kernel counts it when this is made. ``metric`` is one of METRICS.
     """
 
-    def __init__(self, kind: str, proc: Path, allowed: Allowed) -> None:
-        self._kind, self._proc = kind, proc
+    def __init__(self, metric: Metric, proc: Path, allowed: Allowed) -> None:
+        self._metric, self._proc = metric, proc
+        self._kind = metric.name.partition("_")[0]  # as the OS kernel names its files: cpu, memory, io
         self._file: SystemFile | None = None
         self._waited = Rate()
         self.errors: dict[str, str] = {}
@@ -79,7 +79,7 @@ class Pressure:
                 continue
             if b"total=" in content:
                 self._file, self._waited = file, Rate()
-                self.metrics = (replace(_METRICS[self._kind], source=f"{path}, some"),)
+                self.metrics = (replace(self._metric, source=f"{path}, some"),)
                 return
 
     def collect(self) -> dict[str, float]:
@@ -92,4 +92,4 @@ class Pressure:
         # "some avg10=… avg60=… avg300=… total=<microseconds>"
         microseconds = int(self._file.read().partition(b"total=")[2].split(None, 1)[0])
         share = self._waited.update(microseconds / 1e6, time.monotonic())
-        return {self.metrics[0].name: percent(share, 1.0)}
+        return {self._metric.name: percent(share, 1.0)}
