@@ -14,7 +14,8 @@ from IPython.display import display
 from perfmon_widgets.jupyter.kernel import is_jupyter_kernel
 from perfmon_widgets.jupyter.measurement import have_row
 from perfmon_widgets.views.headline import headline_of_cells
-from perfmon_widgets.views.text import align, format_change, format_duration, format_period, format_value
+from perfmon_widgets.views.local_time import format_period
+from perfmon_widgets.views.text import align, format_change, format_duration, format_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,8 +101,7 @@ def show_summary(line: Line) -> pd.DataFrame:
     history = line.monitor.history
     report = summary(history)
     count = len(history)
-    first, last = (time.to_pydatetime() for time in history.index[[0, -1]])
-    period = format_period(first, last)
+    period = format_period(*(time.timestamp() for time in history.index[[0, -1]]))
     print(f"{period}, {count} sample{'s' if count > 1 else ''}")
     missing, constant = report["max"].isna(), report["min"] == report["max"]
     if count < 2 or (missing | constant).all():

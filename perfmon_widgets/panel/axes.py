@@ -9,9 +9,6 @@ import bqplot
 
 from perfmon_widgets.views.figures import Axis
 
-# Seconds between the marks of an axis of times.
-_STEPS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 4 * 3600, 6 * 3600, 12 * 3600)
-
 _INK = {"fill": "var(--jp-content-font-color1, currentColor)"}
 
 
@@ -21,7 +18,7 @@ def layout_of_figures() -> dict[str, Any]:
         "animation_duration": 0,  # an animation costs the browser four times as much
         "padding_x": 0,
         "padding_y": 0,
-        "fig_margin": {"top": 22, "bottom": 20, "left": 40, "right": 20},
+        "fig_margin": {"top": 17, "bottom": 20, "left": 40, "right": 25},
         "background_style": {"fill": "transparent"},
         "title_style": {**_INK, "font-size": "12px"},
         "display_toolbar": False,
@@ -52,29 +49,10 @@ def make_labels(**where: Any) -> bqplot.Label:
     )
 
 
-def show_times(axis: bqplot.Axis, window: float) -> None:
-    """Mark the last ``window`` seconds in round steps."""
-    # None at the left end, where it would lie over the vertical axis.
-    step = next((step for step in _STEPS if 5 * step >= window), window)
-    ticks = [-step * number for number in range(math.ceil(window / step) - 1, -1, -1)]
-    # The labels before the ticks, and not in one message: bqplot draws new ticks a moment later, with the
-    # labels that it had when it received the ticks.
-    axis.tick_labels = {f"{tick:g}": _ago(-tick, step) for tick in ticks}
-    axis.tick_values = [float(tick) for tick in ticks]
-
-
 def show_values(drawn: bqplot.Axis, axis: Axis) -> None:
     """Write the numbers of a figure's axis, with as few decimals as every one of them needs."""
     step = (axis.top - axis.bottom) / 4
     decimals = next(number for number in range(400) if math.isclose(round(step, number), step))
-    # The format before the ticks, as in show_times().
+    # The format before the ticks: bqplot draws new ticks a moment later, with the format that it had.
     drawn.tick_format = "~s" if axis.top >= 1e5 else f".{decimals}f" if decimals < 5 else ".1e"
     drawn.tick_values = axis.ticks
-
-
-def _ago(seconds: float, step: float) -> str:
-    """How long ago, in the unit in which the steps of the axis are whole."""
-    if seconds == 0:
-        return "now"
-    size, unit = (3600, "h") if step >= 3600 else (60, "min") if step >= 60 else (1, "s")
-    return f"−{seconds / size:g} {unit}"

@@ -1,4 +1,4 @@
-"""Chart: the bqplot brush for the lines of a figure, over the seconds before now."""
+"""Chart: the bqplot brush for the lines of a figure, live."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import bqplot
 import numpy as np
 
-from perfmon_widgets.panel.axes import layout_of_figures, make_axis, show_times, show_values
+from perfmon_widgets.panel.axes import layout_of_figures, make_axis, show_values
+from perfmon_widgets.panel.time_axis import TimeAxis
 from perfmon_widgets.views.figures import Figure, Rows, fill
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 # time, in every drawing: fewer where there are many lines.
 _MAX_POINTS, _MIN_POINTS = 200, 60
 _NUMBERS = 1_300  # of four bytes, in one message of one chart
+_AREA = 0.13  # opacity of the area below the first line, by which the eye finds it
 # Invisible points lie this many seconds before now, left of the figure: bqplot cannot place a missing number.
 _NOWHERE = 1e9
 
@@ -31,25 +33,28 @@ class Chart(bqplot.Figure):
 
     Args:
         figure: the figure that is drawn; it may have no numbers yet.
-        window: how many seconds are shown.
+        time: the time axis; the charts of a section share it.
         behind: marks that lie behind the lines; several charts may share them.
     """
 
-    def __init__(self, figure: Figure, window: float, *, behind: Sequence[bqplot.Mark] = ()) -> None:
+    def __init__(self, figure: Figure, time: TimeAxis, *, behind: Sequence[bqplot.Mark] = ()) -> None:
         self.drawn = figure
         """The figure with the numbers that are shown."""
         lines = figure.lines
         self._points = min(_MAX_POINTS, max(_MIN_POINTS, _NUMBERS // (len(lines) + 1)))
-        self._x = bqplot.LinearScale(min=-window, max=0.0)
+        self._time = time
         self._y = bqplot.LinearScale()
-        self._x_axis, self._y_axis = make_axis(self._x, "bottom"), make_axis(self._y, "left")
-        x, y = _with_ends(np.array([-window, 0.0]), np.full((len(lines), 2), np.nan))
+        self._y_axis = make_axis(self._y, "left")
+        main = next((line for line in lines if not line.faint and not line.joined), None)
+        x, y = _with_ends(np.array([-time.seconds, 0.0]), np.full((len(lines), 2), np.nan))
         self._lines = bqplot.Lines(
             x=x,
             y=y,
-            scales={"x": self._x, "y": self._y},
+            scales={"x": time.ago, "y": self._y},
             colors=[line.color for line in lines],
             opacities=[0.0 if line.joined else 0.5 if line.faint else 1.0 for line in lines],
+            fill="bottom",
+            fill_opacities=[_AREA if line is main else 0.0 for line in lines],
             stroke_width=1.0,  # Chromium takes five times as long for anything above a pixel
             preserve_domain={"x": True, "y": True},
         )
@@ -57,38 +62,32 @@ class Chart(bqplot.Figure):
         super().__init__(
             # The lines first: table.js reads the values under the mouse from the first mark.
             marks=[self._lines, *([self._joined] if self._joined else []), *behind],
-            axes=[self._x_axis, self._y_axis],
+            axes=[time.axes[0], self._y_axis, time.axes[1]],
             **layout_of_figures(),
         )
         if any(line.dash for line in lines):
             self.add_class("perfmon-patterns")  # panel.css draws the dashes, by the place of a line
         self._show_axis()
-        self.set_window(window)
 
     def _make_joined(self) -> bqplot.Lines:
         nowhere = np.zeros((len(self.drawn.lines), 2), dtype=np.float32)
         return bqplot.Lines(
             x=nowhere - _NOWHERE,
             y=nowhere,
-            scales={"x": self._x, "y": self._y},
+            scales={"x": self._time.ago, "y": self._y},
             colors=[line.color for line in self.drawn.lines],
             stroke_width=1.6,  # there are few points
             marker="circle",
             marker_size=10,
         )
 
-    def set_window(self, seconds: float) -> None:
-        """Show the last ``seconds`` of the history from the next show() on."""
-        self._x.min = -seconds
-        show_times(self._x_axis, seconds)
-
     def show(self, rows: Rows, now: float) -> None:
-        """Draw the rows that lie in the window; ``now`` (Unix seconds) is its right end."""
-        inside = rows.between(now + self._x.min, now)
-        filled = fill(self.drawn, inside, points=self._points, seconds=-self._x.min, keep_axis=True)
-        times = filled.lines[0].times
-        if len(times) < 2:
-            return  # bqplot takes a single column for a flat list
+        """Draw the rows, of the time that the axis shows; ``now`` (Unix seconds) is its right end."""
+        seconds = self._time.seconds
+        filled = fill(self.drawn, rows, points=self._points, seconds=seconds, keep_axis=True)
+        times, values = filled.lines[0].times, np.stack([line.values for line in filled.lines])
+        if len(times) < 2:  # bqplot takes a single column for a flat list
+            times, values = np.array([now - seconds, now]), np.full((len(values), 2), np.nan)
         changed, self.drawn = filled.axis != self.drawn.axis, filled
         if changed:
             self._show_axis()
@@ -96,9 +95,7 @@ class Chart(bqplot.Figure):
             with self._joined.hold_sync():
                 self._joined.x, self._joined.y = self._joined_points(now)
         with self._lines.hold_sync():
-            self._lines.x, self._lines.y = _with_ends(
-                times - now, np.stack([line.values for line in filled.lines])
-            )
+            self._lines.x, self._lines.y = _with_ends(times - now, values)
 
     def _show_axis(self) -> None:
         axis = self.drawn.axis

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import bqplot
 import numpy as np
 
-from perfmon_widgets.panel.axes import layout_of_figures, make_axis, show_times
+from perfmon_widgets.panel.axes import layout_of_figures, make_axis
+from perfmon_widgets.panel.time_axis import TimeAxis
 from perfmon_widgets.views.figures import Figure, Rows
 from perfmon_widgets.views.statistics import means_by_place
 
@@ -25,52 +26,47 @@ _COLUMNS, _CELLS = 120, 2_500
 class HeatMap(bqplot.Figure):
     """A map of percentages: a row for each line of the figure, a column for the mean of each short time."""
 
-    def __init__(self, figure: Figure, window: float) -> None:
+    def __init__(self, figure: Figure, time: TimeAxis) -> None:
         self.drawn = figure
         """What is drawn; its lines have no numbers."""
         rows = len(figure.lines)
         self._count = min(_COLUMNS, max(24, _CELLS // rows))
-        x_scale = bqplot.LinearScale(min=-window, max=0.0)
+        self._time, self._seconds = time, time.seconds
         y_scale = bqplot.LinearScale(min=-0.5, max=rows - 0.5)
-        self._x_axis, y_axis = make_axis(x_scale, "bottom"), make_axis(y_scale, "left")
+        y_axis = make_axis(y_scale, "left")
         y_axis.grid_lines = "none"
         y_axis.tick_values = [float(rows * quarter // 4) for quarter in range(4)] + [rows - 1.0]
         y_axis.tick_format = ".0f"
         self._map = bqplot.HeatMap(
             color=np.full((rows, self._count), _MISSING, dtype=np.float32),
-            x=self._middles(window),
+            x=self._middles(),
             y=np.arange(rows, dtype=np.float32),
             scales={
-                "x": x_scale,
+                "x": time.ago,
                 "y": y_scale,
                 "color": bqplot.ColorScale(min=_MISSING, max=100, colors=["transparent", *_COLORS]),
             },
         )
         super().__init__(
             marks=[self._map],
-            axes=[self._x_axis, y_axis],
+            axes=[time.axes[0], y_axis, time.axes[1]],
             title=f"{figure.name} by number, dark 0 to bright 100 %",
             **layout_of_figures(),
         )
-        self.set_window(window)
 
-    def set_window(self, seconds: float) -> None:
-        """Show the last ``seconds`` of the history from the next show() on."""
-        self._window = seconds
-        self._map.scales["x"].min = -seconds
-        self._map.x = self._middles(seconds)
-        show_times(self._x_axis, seconds)
-
-    def _middles(self, window: float) -> NDArray[np.float32]:
-        edges = np.linspace(-window, 0.0, self._count + 1)
+    def _middles(self) -> NDArray[np.float32]:
+        edges = np.linspace(-self._seconds, 0.0, self._count + 1)
         return ((edges[1:] + edges[:-1]) / 2).astype(np.float32)
 
     def show(self, rows: Rows, now: float) -> None:
-        """Draw the rows that lie in the window; ``now`` (Unix seconds) is its right end."""
+        """Draw the rows of the time that the axis shows; ``now`` (Unix seconds) is its right end."""
+        if self._seconds != self._time.seconds:
+            self._seconds = self._time.seconds
+            self._map.x = self._middles()
         names = [line.name for line in self.drawn.lines]
         times = rows.times - now
-        inside = (times > -self._window) & (times <= 0)
-        place = np.ceil((times[inside] / self._window + 1) * self._count).astype(int) - 1
+        inside = (times > -self._seconds) & (times <= 0)
+        place = np.ceil((times[inside] / self._seconds + 1) * self._count).astype(int) - 1
         values = rows.of(names)[inside]
         means = means_by_place(values, rows.seconds[inside], place, self._count).astype(np.float32).T
         self._map.color = np.nan_to_num(_joined(means, place), nan=_MISSING)

@@ -139,7 +139,9 @@ function reportViews(link, manager, connect) {
     connect();
     if (!link.comm_live) return;
     reported = { views, at: Date.now() };
-    link.send({ page: state.page, views, whileBusy: hasControlChannel(manager) });
+    const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
+    const minutes = -new Date().getTimezoneOffset();
+    link.send({ page: state.page, views, whileBusy: hasControlChannel(manager), zone: timeZone, minutes });
   };
   const count = () => {
     clearTimeout(leaving);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anywidget
 import ipywidgets
@@ -26,6 +26,20 @@ def script(*names: str) -> str:
     text = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in names)
     lines = _COMMENT.sub("", text).splitlines()
     return "\n".join(line.strip() for line in lines if line.strip())
+
+
+class Page(NamedTuple):
+    """What a page reports."""
+
+    name: str
+    views: int
+    """How many views of the panel it has."""
+    while_busy: bool
+    """Whether its messages reach a kernel that runs a cell."""
+    zone: str
+    """The name of its time zone: ``Europe/Berlin``."""
+    minutes: float
+    """The present difference of its clock to UTC."""
 
 
 class Link(anywidget.AnyWidget):
@@ -56,15 +70,20 @@ class Link(anywidget.AnyWidget):
         super().__init__(**traits)
         self.own = self.model_id
 
-    def on_viewers(self, callback: Callable[[str, int, bool], object]) -> None:
-        """Call ``callback(page, views, while_busy)`` when a page reports how many views of the panel it has.
-
-        ``while_busy`` is whether its messages reach a kernel that runs a cell.
-        """
+    def on_viewers(self, callback: Callable[[Page], object]) -> None:
+        """Call ``callback(page)`` when a page reports how many views of the panel it has."""
 
         def receive(_: Link, content: dict[str, Any], __: object) -> None:
             if "page" in content:
-                callback(str(content["page"]), int(content["views"]), bool(content.get("whileBusy")))
+                callback(
+                    Page(
+                        str(content["page"]),
+                        int(content["views"]),
+                        bool(content.get("whileBusy")),
+                        str(content.get("zone", "UTC")),
+                        float(content.get("minutes", 0)),
+                    )
+                )
 
         self.on_msg(receive)
 

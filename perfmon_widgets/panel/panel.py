@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import ipywidgets
@@ -27,13 +26,14 @@ from perfmon_widgets.panel.displayed import notify_displayed
 from perfmon_widgets.panel.fallback import fallback
 from perfmon_widgets.panel.former import replace_former
 from perfmon_widgets.panel.gauges import Gauges
-from perfmon_widgets.panel.link import Link
+from perfmon_widgets.panel.link import Link, Page
 from perfmon_widgets.panel.parts import parts_of
 from perfmon_widgets.panel.sections import Sections
 from perfmon_widgets.panel.snapshot import Snapshot
 from perfmon_widgets.panel.verdict import Verdict
 from perfmon_widgets.panel.viewers import Viewers
 from perfmon_widgets.views.gauges import in_lines
+from perfmon_widgets.views.local_time import format_clock, set_zone
 from perfmon_widgets.views.text import format_value
 
 
@@ -69,7 +69,11 @@ class PerformancePanel(ipywidgets.VBox):
         # Left to right.
         chart_window = window(self.monitor, self.advanced.set_window)
         row = (log, guarding, chart_window, interval(self.monitor), export)
-        self._controls = (*row, Control("open section", self.advanced, "selected_index"))
+        self._controls = (
+            *row,
+            Control("open section", self.advanced, "selected_index"),
+            Control("timeline", self.advanced.timeline, "request", self.advanced.look),
+        )
         self._actions = Actions(self.monitor, self._controls, self._show_changes)
         self._snapshot = Snapshot(
             self.monitor,
@@ -157,8 +161,10 @@ class PerformancePanel(ipywidgets.VBox):
             with self._actions.writing():
                 self._show_changes()
 
-    def _looked_at(self, page: str, views: int, while_busy: bool) -> None:
-        if self._viewers.heard(page, views, while_busy=while_busy):
+    def _looked_at(self, page: Page) -> None:
+        """Note a page's report; draw everything for a page that is new, or whose clock differs."""
+        is_new = self._viewers.heard(page.name, page.views, while_busy=page.while_busy)
+        if set_zone(page.zone, page.minutes) or is_new:
             self._actions.run("panel", self._show_all)
 
     # -- coming and going ------------------------------------------------------------------------------
@@ -194,7 +200,7 @@ class PerformancePanel(ipywidgets.VBox):
         state = f"sampled every {monitor.interval:g} s" if monitor.running else "the monitor is stopped"
         if monitor.latest is None:
             return f"{lines}\n{state}"
-        return f"{lines}\nat {datetime.fromtimestamp(monitor.latest.time):%H:%M:%S}, {state}"
+        return f"{lines}\nat {format_clock(monitor.latest.time)}, {state}"
 
     def __repr__(self) -> str:
         values = ", ".join(

@@ -14,6 +14,7 @@ from perfmon_widgets.panel.axes import layout_of_figures, make_axis, make_labels
 from perfmon_widgets.panel.shading import make_areas, outlines
 from perfmon_widgets.views.columns import metrics_of
 from perfmon_widgets.views.figures import Figure, Line, by_default, chosen, fill, rows_of
+from perfmon_widgets.views.local_time import format_dates, offset, ticks, time_format
 from perfmon_widgets.views.palette import DASHES
 from perfmon_widgets.views.stretches import LOOKS, Stretch, edges, names, stretches
 from perfmon_widgets.views.svg import image, picture
@@ -114,10 +115,18 @@ def _traits(figure: Figure, start: float, end: float, behind: Sequence[Stretch])
     scales = {"x": bqplot.DateScale(), "y": bqplot.LinearScale(min=bottom, max=top)}
     axis = make_axis(scales["y"], "left")
     show_values(axis, figure.axis)
+    found = ticks(start, end, _PIXELS)
+    time = make_axis(
+        scales["x"],
+        "bottom",
+        label=format_dates(start, end),
+        tick_values=_moments(np.array([tick.time for tick in found]), end),
+        tick_format=time_format(start, end, _PIXELS),
+    )
     layout = layout_of_figures()
     return layout | {
         "marks": [*_shades(behind, start, end, scales["x"]), *_lines(figure, start, end, scales)],
-        "axes": [make_axis(scales["x"], "bottom", label=f"{_days(start, end)} UTC"), axis],
+        "axes": [time, axis],
         "title": figure.title,
         "legend_location": "top-left",
         "fig_margin": {**layout["fig_margin"], "left": 52, "bottom": 42},
@@ -134,7 +143,7 @@ def _lines(figure: Figure, start: float, end: float, scales: dict[str, bqplot.Sc
         length = max(len(times) for times, _ in points)
         marks.append(
             bqplot.Lines(
-                x=np.stack([_moments(_filled(times, length)) for times, _ in points]),
+                x=np.stack([_moments(_filled(times, length), end) for times, _ in points]),
                 y=np.stack([_filled(values, length) for _, values in points]),
                 scales=scales,
                 colors=[line.color for line in lines],
@@ -178,18 +187,18 @@ def _shades(behind: Sequence[Stretch], start: float, end: float, time: bqplot.Da
     scales = {"x": time, "y": bqplot.LinearScale(min=0.0, max=1.0)}
     pixel = (end - start) / _PIXELS
     marks = []
-    for kind in LOOKS:
-        moments = np.clip(np.array(list(edges(behind, kind, pixel)), dtype=float).ravel(), start, end)
+    for layer in LOOKS:
+        moments = np.clip(np.array(list(edges(behind, layer, pixel)), dtype=float).ravel(), start, end)
         if len(moments):
-            x, y = outlines({kind: moments})
-            marks.append(make_areas([kind], _moments(x), y, scales))
-    found = names(behind, start, _PIXELS_A_LETTER * pixel)
+            x, y = outlines({layer: moments})
+            marks.append(make_areas([layer], _moments(x, end), y, scales))
+    found = names(behind, start, end, _PIXELS_A_LETTER * pixel)
     return [
         *marks,
         make_labels(
-            x=_moments(np.array([at for at, _ in found])),
-            y=np.array([stretch.look.names_at for _, stretch in found]),
-            text=np.array([stretch.name for _, stretch in found]),
+            x=_moments(np.array([name.at for name in found]), end),
+            y=np.array([name.height for name in found]),
+            text=np.array([name.text for name in found]),
             scales=scales,
         ),
     ]
@@ -219,20 +228,18 @@ def _filled(values: NDArray[np.float64], length: int) -> NDArray[np.float64]:
     return np.pad(values, (0, length - len(values)), mode="edge")
 
 
-def _moments(seconds: NDArray[np.float64]) -> NDArray[np.datetime64]:
-    """Unix seconds as bqplot takes times: without a zone, in UTC."""
-    return np.rint(seconds * 1e3).astype("datetime64[ms]")
+def _moments(seconds: NDArray[np.float64], end: float) -> NDArray[np.datetime64]:
+    """Unix seconds as bqplot takes times: without a zone, here in that of the reader.
+
+    All have the difference to UTC of the figure's ``end``, so that its time has no gap where clocks were set.
+    """
+    return np.rint((seconds + offset(end)) * 1e3).astype("datetime64[ms]")
 
 
 def _unix(times: Any) -> NDArray[np.float64]:
     """Times as Unix seconds, NaN for none; those without zone are UTC."""
     index = pd.DatetimeIndex(times).as_unit("us")
     return np.where(index.isna(), np.nan, index.asi8 / 1e6)
-
-
-def _days(start: float, end: float) -> str:
-    first, last = (np.datetime64(round(each), "s").astype("datetime64[D]") for each in (start, end))
-    return str(first) if first == last else f"{first} – {last}"
 
 
 def _kind(value: object) -> str:

@@ -15,10 +15,11 @@ from perfmon_widgets.core.spans import Span
 from perfmon_widgets.metrics import RECORDED, Metric
 from perfmon_widgets.panel.chart import Chart
 from perfmon_widgets.panel.heat_map import HeatMap
-from perfmon_widgets.panel.link import Link
-from perfmon_widgets.panel.shading import PIXELS, Shading
+from perfmon_widgets.panel.shading import Shading
 from perfmon_widgets.panel.table import Table
-from perfmon_widgets.views.figures import rows_of, section, shown_seconds
+from perfmon_widgets.panel.time_axis import PIXELS, TimeAxis
+from perfmon_widgets.panel.timeline import Period, Timeline
+from perfmon_widgets.views.figures import Rows, rows_of, section, shown_seconds
 
 _DRAW_EVERY = 1.0  # seconds at least, since a figure of the first half minute moves by ten pixels a second
 
@@ -37,53 +38,87 @@ class Section(ipywidgets.VBox):
     Args:
         group: the group that is shown.
         metrics: all metrics of the monitor, since the colours follow their order.
-        window: how many seconds are shown.
-        link: the link of the panel.
+        window: how many seconds are shown at most, until a stretch is chosen.
+        timeline: the row that says and steers which time is shown; all sections of a panel share it.
     """
 
     children: tuple[ipywidgets.Widget, ...]  # ipywidgets has no types
 
     def __init__(
-        self, group: str, metrics: Sequence[Metric], window: float, link: Link, **traits: Any
+        self,
+        group: str,
+        metrics: Sequence[Metric],
+        window: float,
+        timeline: Timeline,
+        **traits: Any,
     ) -> None:
         self._figures = section(group, metrics)
-        self._window = self._shown = window
+        self._window = window
+        self._timeline = timeline
+        self._time: TimeAxis | None = None
+        self.period: Period | None = None
+        """The time that the charts show; None before they are drawn."""
         self._holds_values = group == RECORDED
         self.newest = -math.inf
         """The time of the newest row that is shown, in Unix seconds."""
         self._shading: Shading | None = None
         self.charts: tuple[Chart | HeatMap, ...] = ()
+        self._all_metrics = metrics
         self._metrics = [metric for metric in metrics if metric.group == group]
-        self._link = link
         super().__init__(**traits)
         self.add_class("perfmon-section")
 
     @cached_property
     def table(self) -> Table:
         """The legend of the charts; as they are, made when the section is shown for the first time."""
-        return Table(self._metrics, self._link)
+        return Table(self._metrics, self._timeline.link)
 
-    def show(self, history: pd.DataFrame, errors: Mapping[str, str], spans: Sequence[Span] = ()) -> None:
-        """Draw the history up to its newest row: a message per chart, one for the table, one for spans."""
-        if self._shading is None:
-            self._shading = Shading(self._shown)
-            self._make_charts(self._shading)
-        rows = rows_of(history)
-        now = float(rows.times[-1])
-        rows = rows.between(now - self._window, now)
-        self._fit(shown_seconds(now - rows.times[0], self._window))
+    def show(
+        self,
+        history: pd.DataFrame,
+        errors: Mapping[str, str],
+        spans: Sequence[Span] = (),
+        *,
+        chosen: Period | None = None,
+        is_running: bool = True,
+    ) -> None:
+        """Draw the history up to its newest row, or the stretch of it that was chosen.
+
+        That is a message per chart, one for the table, and one or two for the time. ``is_running``: whether
+        the newest row is about now.
+        """
+        every = rows_of(history)
+        newest = float(every.times[-1])
+        period = self.period = chosen or self._newest(every, newest)
+        rows = every.between(*period)
+        # Rows later than the newest were taken before the computer's clock was set back.
+        drawn = rows if chosen is None else every.around(*period)
+        if self._time is None or self._shading is None:
+            self._time = TimeAxis(period.seconds)
+            self._shading = Shading(self._time)
+            self._make_charts(self._time, self._shading)
         with self._sent_together():
-            self._shading.show(spans, now)
+            self._time.show(period.end, period.seconds, is_now=chosen is None and is_running)
+            self._shading.show(spans)
+            self._timeline.show(spans, every, self._all_metrics, period, is_live=chosen is None)
             for chart in self.charts:
-                chart.show(rows, now)
-            values = rows.of([metric.name for metric in self._metrics])
-            newest = _last_values(values) if self._holds_values else values[-1]
-            self.table.show(values, rows.seconds, newest, now, errors)
+                chart.show(drawn, period.end)
+            self._show_table(rows, period, errors)
         if not self.children:  # after there is something to draw
             row = ipywidgets.HBox(self.charts, layout={"flex_flow": "row wrap", "overflow": "hidden"})
-            self.children = (row, self.table)
+            self.children = (row, self._timeline, self.table)
         if len(history) > 1:  # else there is no line yet
-            self.newest = now
+            self.newest = newest
+
+    def _newest(self, rows: Rows, now: float) -> Period:
+        """The last rows: as many as there are, from half a minute to the window."""
+        inside = rows.between(now - self._window, now)
+        return Period(now - shown_seconds(now - inside.times[0], self._window), now)
+
+    def _show_table(self, rows: Rows, period: Period, errors: Mapping[str, str]) -> None:
+        values = rows.of([metric.name for metric in self._metrics])
+        last = values[-1] if len(values) and not self._holds_values else _last_values(values)
+        self.table.show(values, rows.seconds, last, period, errors)
 
     def is_due(self, now: float, interval: float) -> bool:
         """Whether to draw the row of ``now`` (Unix seconds), if the next comes after ``interval`` seconds.
@@ -92,7 +127,7 @@ class Section(ipywidgets.VBox):
         by less than a pixel and a later row will move them by one soon, and if one was drawn within a second.
         """
         # Of the rows around the next pixel, this draws the nearest. abs(): the clock may have been set back.
-        return abs(now - self.newest) + interval / 2 > max(self._shown / PIXELS, _DRAW_EVERY)
+        return abs(now - self.newest) + interval / 2 > max(self._seconds / PIXELS, _DRAW_EVERY)
 
     @contextmanager
     def _sent_together(self) -> Iterator[None]:
@@ -107,28 +142,20 @@ class Section(ipywidgets.VBox):
                 held.enter_context(widget.hold_sync())
             yield
 
-    def _make_charts(self, shading: Shading) -> None:
+    @property
+    def _seconds(self) -> float:
+        return self._window if self._time is None else self._time.seconds
+
+    def _make_charts(self, time: TimeAxis, shading: Shading) -> None:
         self.charts = tuple(
-            HeatMap(figure, self._shown)
-            if figure.is_map
-            else Chart(figure, self._shown, behind=shading.marks)
+            HeatMap(figure, time) if figure.is_map else Chart(figure, time, behind=shading.marks)
             for figure in self._figures
         )
         self.table.point_at(self.charts)
 
     def set_window(self, seconds: float) -> None:
-        """Show the last ``seconds`` of the history from the next show() on."""
+        """Show the last ``seconds`` of the history at most, from the next show() on."""
         self._window = seconds
-
-    def _fit(self, seconds: float) -> None:
-        """Let all figures show the last ``seconds``: a young history does not fill the window."""
-        if seconds == self._shown:
-            return
-        self._shown = seconds
-        if self._shading is not None:
-            self._shading.set_window(seconds)
-        for chart in self.charts:
-            chart.set_window(seconds)
 
 
 def _last_values(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from perfmon_widgets.metrics import RECORDED, Sample
 from perfmon_widgets.panel.link import Link
 from perfmon_widgets.panel.parts import parts_of
 from perfmon_widgets.panel.section import Section
+from perfmon_widgets.panel.timeline import Period, Request, Timeline, choose
 from perfmon_widgets.views.columns import groups, title_of
 from perfmon_widgets.views.stretches import MAX_STRETCHES
 
@@ -31,9 +32,11 @@ class Sections(ipywidgets.Accordion):
 
     def __init__(self, monitor: Monitor, link: Link, window: float) -> None:
         self._monitor = monitor
-        self._link = link
         self._window = window
-        self._window_is_new = False  # since the open section was drawn
+        self._chosen: Period | None = None  # what a person looks at instead of the newest rows
+        self._period_is_new = False  # since the open section was drawn
+        self.timeline = Timeline(link, layout={"width": "100%"})
+        """The row of the open section that steers which time is shown."""
         self._groups = groups(monitor.metrics)
         self._layout_of_each = ipywidgets.Layout()
         self._sections = {name: self._section(name) for name in self._groups}
@@ -46,7 +49,7 @@ class Sections(ipywidgets.Accordion):
 
     def _section(self, group: str) -> Section:
         layout = self._layout_of_each  # one for all: a notebook stores each
-        return Section(group, self._monitor.metrics, self._window, self._link, layout=layout)
+        return Section(group, self._monitor.metrics, self._window, self.timeline, layout=layout)
 
     @property
     def open_group(self) -> str | None:
@@ -63,7 +66,7 @@ class Sections(ipywidgets.Accordion):
     def is_due(self, sample: Sample) -> bool:
         """Return whether this sample moves the lines of the open section, or is the last for now."""
         section = self._open_section()
-        return section is not None and (
+        return (section is not None and self._chosen is None) and (
             not self._monitor.running or section.is_due(sample.time, self._monitor.interval)
         )
 
@@ -71,17 +74,32 @@ class Sections(ipywidgets.Accordion):
         """Draw the open section."""
         section = self._open_section()
         if section is not None and self._monitor.latest is not None:
-            self._window_is_new = False
-            spans = self._monitor.newest_spans(MAX_STRETCHES)
-            section.show(self._monitor.history, self._monitor.errors, spans)
+            self._period_is_new = False
+            section.show(
+                self._monitor.history,
+                self._monitor.errors,
+                self._monitor.newest_spans(MAX_STRETCHES),
+                chosen=self._chosen,
+                is_running=self._monitor.running,
+            )
 
     def show_rest(self) -> None:
-        """Draw the open section unless it already shows the newest sample and the chosen window."""
+        """Draw the open section unless it shows what it should: the newest sample, or what was chosen."""
         section, latest = self._open_section(), self._monitor.latest
         if section is None or latest is None:
             return
-        if self._window_is_new or abs(section.newest - latest.time) > _ROUNDED:
+        moved = self._chosen is None and abs(section.newest - latest.time) > _ROUNDED
+        if self._period_is_new or moved or section.period is None:
             self.show()
+
+    def look(self, request: Request) -> None:
+        """Choose what a person asked for: a period of the history, or the newest rows."""
+        section, history = self._open_section(), self._monitor.history
+        if section is None or section.period is None or not len(history):
+            return
+        known = Period(*(moment.timestamp() for moment in (history.index[0], history.index[-1])))
+        self._chosen = choose(request, section.period, known, is_live=self._chosen is None)
+        self._period_is_new = True
 
     def show_recorded(self) -> None:
         """Make a section for the series that ``record()`` added; replace it each time a series is added."""
@@ -95,13 +113,14 @@ class Sections(ipywidgets.Accordion):
             self.children = tuple(self._sections.values())
             self.titles = [title_of(name) for name in self._groups]
         if former is not None:
-            for widget in parts_of(former) - parts_of(self, self._link):
+            for widget in parts_of(former) - parts_of(self, self.timeline, self.timeline.link):
                 widget.close()
 
     def set_window(self, seconds: float) -> None:
         """Show the last ``seconds`` of the history in every section, from the next drawing on."""
         self._window = seconds
-        self._window_is_new = True
+        self._chosen = None
+        self._period_is_new = True
         for section in self._sections.values():
             section.set_window(seconds)
 

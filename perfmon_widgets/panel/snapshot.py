@@ -8,7 +8,6 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +20,7 @@ from perfmon_widgets.metrics import Metric
 from perfmon_widgets.views.columns import groups, metrics_of, title_of
 from perfmon_widgets.views.figures import Rows, chosen, fill, rows_of, section
 from perfmon_widgets.views.gauges import Reading, readings
+from perfmon_widgets.views.local_time import format_time, zone_name
 from perfmon_widgets.views.stretches import MAX_STRETCHES, stretches
 from perfmon_widgets.views.svg import image, picture, sparkline
 from perfmon_widgets.views.text import format_value
@@ -162,15 +162,10 @@ def table(shown: Mapping[str, Reading], history: pd.DataFrame) -> str:
     body = "".join(_row(label, reading, rows, metrics) for label, reading in shown.items())
     caption = "no values yet"
     if len(history):
-        newest = history.index[-1].to_pydatetime().astimezone()
-        caption = f"Last values, {_in_words(newest)}"
+        newest = float(rows.times[-1])
+        caption = f"Last values, {format_time(newest)} {zone_name(newest)}"
     head = "".join(f'<th scope="col">{each}</th>' for each in ("", "", "value", "", _span(rows)))
     return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _in_words(time: datetime) -> str:
-    """The local time of the kernel, with its difference to UTC."""
-    return f"{time:%Y-%m-%d %H:%M:%S} (UTC{time:%z})"
 
 
 def _span(rows: Rows) -> str:

@@ -31,7 +31,7 @@ function swatch(color, dash) {
   return svg;
 }
 
-const clock = (seconds) => new Date(1000 * seconds).toLocaleTimeString();
+const clock = (seconds) => new Date(1000 * seconds).toLocaleTimeString("en-GB");
 
 // The values of a figure that are nearest to a moment, given in seconds before now.
 function nearest(figure, names, seconds) {
@@ -51,10 +51,6 @@ function nearest(figure, names, seconds) {
   return { x: x[at], all: x, values: mapped ? values.map((value) => (value < 0 ? NaN : value)) : values };
 }
 
-async function connected(element) {
-  while (!element.isConnected) await new Promise((resolve) => setTimeout(resolve, 100));
-}
-
 async function render({ model, el, signal }) {
   const table = element("table", undefined, { class: "perfmon-table" });
   const caption = element("caption");
@@ -70,9 +66,7 @@ async function render({ model, el, signal }) {
   let seconds = null; // the moment that the mouse or the keys point at, in seconds before now
   let leave = () => {};
   const section = () => el.closest(".perfmon-section");
-  const places = () =>
-    [...(section()?.querySelectorAll(".bqplot") ?? [])].filter((each) => each.querySelector(".plotarea_events"));
-  const area = (place) => place.querySelector(".plotarea_events").getBoundingClientRect();
+  const places = () => plots(section());
   const start = () => figures[0]?.get("marks")?.[0]?.get("scales")?.x?.get("min") ?? -600;
 
   function drawRows() {
@@ -92,9 +86,9 @@ async function render({ model, el, signal }) {
   }
 
   function drawValues() {
-    const { time, cells, reasons } = model.get("values");
+    const { time, period, cells, reasons } = model.get("values");
     if (!time) return;
-    put(caption, `${clock(time + start())} – ${clock(time)}`);
+    put(caption, period);
     model.get("rows").forEach(({ name, about }, at) => {
       const row = body.rows[at];
       for (const [column, text] of cells[at].entries()) put(row.cells[column + 1], text);
@@ -135,6 +129,7 @@ async function render({ model, el, signal }) {
       });
     }
     put(pointed, moment === null ? "" : `at ${clock(moment)}`);
+    section()?.dispatchEvent(new CustomEvent("perfmon:pointed", { detail: moment }));
     model.get("rows").forEach(({ name }, at) => {
       put(body.rows[at].cells[HEAD.length], found.get(name) ?? "");
     });
@@ -146,7 +141,7 @@ async function render({ model, el, signal }) {
       place.setAttribute("aria-valuenow", String(Math.round(snapped)));
       place.setAttribute("aria-valuetext", words);
       if (moment === null) return;
-      const [inside, outside] = [area(place), place.getBoundingClientRect()];
+      const [inside, outside] = [plotArea(place), place.getBoundingClientRect()];
       const cursor = element("div", undefined, { class: "perfmon-cursor" });
       const x = inside.left - outside.left + inside.width * (1 - snapped / start());
       cursor.style.cssText =
@@ -162,7 +157,7 @@ async function render({ model, el, signal }) {
   const moved = (event) => {
     const place = places().find((each) => each.contains(event.target));
     if (!place) return void (seconds !== null && event.pointerType === "mouse" && point(null));
-    const { left, width, top, bottom } = area(place);
+    const { left, width, top, bottom } = plotArea(place);
     const within = event.clientX >= left - 4 && event.clientX <= left + width + 4
       && event.clientY >= top - 4 && event.clientY <= bottom + 4;
     point(within ? start() * (1 - (event.clientX - left) / width) : null);
@@ -199,8 +194,7 @@ async function render({ model, el, signal }) {
   const link = await find(model.widget_manager, model.get("link"));
   if (link) leave = attend(link);
   await takeFigures();
-  connected(el).then(() => {
-    const root = section();
+  inSection(el).then((root) => {
     root?.addEventListener("pointermove", moved, { signal });
     root?.addEventListener("pointerleave", left, { signal });
     root?.addEventListener("focusout", left, { signal });

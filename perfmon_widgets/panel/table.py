@@ -15,6 +15,7 @@ from perfmon_widgets.metrics import Metric
 from perfmon_widgets.panel.link import Link, script
 from perfmon_widgets.views import statistics
 from perfmon_widgets.views.figures import Figure
+from perfmon_widgets.views.local_time import format_period
 from perfmon_widgets.views.text import format_value
 
 
@@ -35,7 +36,7 @@ class Table(anywidget.AnyWidget):
         link: the link of the panel that the table belongs to.
     """
 
-    _esm = script("shared.js", "table.js")
+    _esm = script("shared.js", "plots.js", "table.js")
     _css = script("table.css")
 
     link = traitlets.Instance(Link, help="The link of the panel.").tag(
@@ -79,12 +80,13 @@ class Table(anywidget.AnyWidget):
         values: NDArray[np.float64],
         seconds: NDArray[np.float64],
         now: NDArray[np.float64],
-        time: float,
+        period: tuple[float, float],
         errors: Mapping[str, str],
     ) -> None:
-        """Show ``now`` (one number per metric), and mean and peak of rows of the history, up to ``time``.
+        """Show ``now`` (one number per metric), and mean and peak of the rows of a period.
 
         ``values`` has the shape (rows, metrics); ``seconds`` says how many seconds each row stands for.
+        ``period`` is its start and end in Unix seconds.
         """
         peaks = statistics.with_peaks(statistics.maximum(values), [metric.name for metric in self._metrics])
         numbers = np.column_stack([now, statistics.mean(values, seconds), peaks])
@@ -94,7 +96,13 @@ class Table(anywidget.AnyWidget):
         ]
         reasons = {metric.name: errors[metric.name] for metric in self._metrics if metric.name in errors}
         labels = [chart.drawn.axis.label for chart in self.figures]
-        self.values = {"time": time, "cells": cells, "reasons": reasons, "labels": labels}
+        self.values = {
+            "time": period[1],
+            "period": format_period(*period),
+            "cells": cells,
+            "reasons": reasons,
+            "labels": labels,
+        }
 
     def __repr__(self) -> str:
         return "<Table>"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perfmon_widgets.clocks import time
+from perfmon_widgets.views.local_time import format_clock, format_time, local
 from perfmon_widgets.views.text import format_change, format_duration, format_used
 
 if TYPE_CHECKING:
@@ -216,7 +217,6 @@ def _growth(times: Sequence[float], used: Sequence[float]) -> tuple[float, float
 
 
 def _clock(at: float) -> str:
-    """Return a time of day in the local time zone; with the date unless it is today's."""
-    day = time.strftime("%Y-%m-%d", time.localtime(at))
-    today = time.strftime("%Y-%m-%d", time.localtime())
-    return time.strftime("%H:%M:%S" if day == today else "%Y-%m-%d %H:%M:%S", time.localtime(at))
+    """Return a time of day; with the date unless it is today's."""
+    is_today = local(at).date() == local(time.time()).date()
+    return format_clock(at) if is_today else format_time(at)

@@ -149,6 +149,12 @@ class Rows(NamedTuple):
             self.seconds[inside],
         )
 
+    def around(self, start: float, end: float) -> Rows:
+        """The rows of between(), and the nearest before and after them, so that lines reach both ends."""
+        before = np.max(self.times, initial=-np.inf, where=self.times < start)
+        after = np.min(self.times, initial=np.inf, where=self.times > end)
+        return self.between(start if np.isinf(before) else before, end if np.isinf(after) else after)
+
     def known(self) -> set[str]:
         """The columns that have a value in any row."""
         some: NDArray[np.bool_] = np.any(np.isfinite(self.values), axis=0)

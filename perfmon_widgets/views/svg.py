@@ -9,12 +9,12 @@ import html
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from perfmon_widgets.views.figures import Figure, Line
+from perfmon_widgets.views.local_time import ticks, zone_name
 from perfmon_widgets.views.stretches import LOOKS, Look, Stretch, edges, names
 
 if TYPE_CHECKING:
@@ -94,20 +94,20 @@ def _plot(figure: Figure, above: float, start: float, end: float, behind: Sequen
     right, bottom, seconds = _WIDTH - _RIGHT, above + _HEIGHT, end - start or 1.0
     across, up = _places(figure, start, end, (_LEFT, right), (bottom, above))
     pixel = seconds / (right - _LEFT)
-    for kind, look in LOOKS.items():
-        yield from _areas([*edges(behind, kind, pixel)], look, across, bottom)
-    for at, stretch in names(behind, start, _LETTER * pixel):
-        # A name at the right end would reach beyond the picture.
-        x = min(float(across(np.array(at))) + 2, _WIDTH - _LETTER * len(stretch.name))
-        yield _text(x, bottom - _HEIGHT * stretch.look.names_at + 4, stretch.name)
+    for layer, look in LOOKS.items():
+        yield from _areas([*edges(behind, layer, pixel)], look, across, bottom)
+    for name in names(behind, start, end, _LETTER * pixel):
+        yield _text(float(across(np.array(name.at))) + 2, bottom - _HEIGHT * name.height + 4, name.text)
     for number, value in enumerate(figure.axis.ticks):
         y = float(up(np.array(value)))
         yield f'<path d="M{_LEFT},{y:.1f}H{right}" stroke="{_GRID}"/>'
         if number % 2 == 0:
             yield _text(_LEFT - 5, y + 4, f"{value:.4g}", "end")
-    for share, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
-        x = _LEFT + share * (right - _LEFT)
-        yield _text(x, bottom + 15, _clock(start + share * (end - start), seconds), anchor)
+    for tick in ticks(start, end, right - _LEFT, free=_LETTER * len(zone_name(end))):
+        x = float(across(np.array(tick.time)))
+        yield f'<path d="M{x:.1f},{bottom}v4" stroke="{_INK}"/>'
+        yield _text(x, bottom + 15, tick.label, "middle")
+    yield _text(right, bottom + 15, zone_name(end), "end")
     yield from (_line(line, across, up) for line in figure.lines)
 
 
@@ -115,12 +115,14 @@ def _areas(moments: Sequence[tuple[float, float]], look: Look, across: Place, bo
     """The stretches of one kind: areas, and lines at their starts and ends."""
     if not moments:
         return
-    top = bottom - _HEIGHT * min(look.top, 1.0)
+    low, top = (bottom - _HEIGHT * min(max(height, 0.0), 1.0) for height in (look.bottom, look.top))
     places = across(np.array(moments)).round(1).tolist()
     if look.inside:
-        path = "".join(f"M{left:g},{bottom:g}V{top:g}H{right:g}V{bottom:g}z" for left, right in places)
+        path = "".join(f"M{left:g},{low:g}V{top:g}H{right:g}V{low:g}z" for left, right in places)
         yield f'<path d="{path}" fill="{look.color}" fill-opacity="{look.inside}"/>'
-    path = "".join(f"M{x:g},{bottom:g}V{top:g}" for x in dict.fromkeys(x for pair in places for x in pair))
+    if not look.edge:
+        return
+    path = "".join(f"M{x:g},{low:g}V{top:g}" for x in dict.fromkeys(x for pair in places for x in pair))
     yield f'<path d="{path}" stroke="{look.color}" stroke-opacity="{look.edge}"/>'
 
 
@@ -182,13 +184,6 @@ def _legend(figure: Figure, rows: Sequence[Sequence[_Entry]]) -> Iterator[str]:
         for x, words, line in row:
             yield f'<path d="M{x:.0f},{y - 4}h14" stroke="{line.color}"{_style(line)} stroke-width="3"/>'
             yield _text(x + 18, y, words)
-
-
-def _clock(time: float, seconds: float) -> str:
-    moment = datetime.fromtimestamp(time, timezone.utc)
-    if seconds >= 86_400:
-        return f"{moment:%Y-%m-%d %H:%M} UTC"
-    return f"{moment:%H:%M:%S} UTC"
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start") -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from perfmon_widgets.metrics import PER_SECOND
 
@@ -74,13 +74,6 @@ def format_duration(seconds: float) -> str:
     if seconds >= 0.0995 or not seconds:
         return f"{seconds:.2g} s"
     return f"{seconds * 1e3:.2g} ms" if seconds >= 0.0000995 else f"{seconds * 1e6:.2g} µs"
-
-
-def format_period(start: datetime, end: datetime) -> str:
-    """Return a period in the zone of this computer: ``2030-01-31 15:04:05 – 15:14:05 (UTC+0100)``."""
-    start, end = start.astimezone(), end.astimezone()
-    until = f"{end:%H:%M:%S}" if start.date() == end.date() else f"{end:%Y-%m-%d %H:%M:%S}"
-    return f"{start:%Y-%m-%d %H:%M:%S} – {until} (UTC{end:%z})"
 
 
 def align(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:

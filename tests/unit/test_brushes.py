@@ -23,6 +23,7 @@ from perfmon_widgets.metrics import RECORDED
 from perfmon_widgets.panel.link import Link
 from perfmon_widgets.panel.section import Section
 from perfmon_widgets.panel.snapshot import charts, table
+from perfmon_widgets.panel.timeline import Timeline
 from perfmon_widgets.views.gauges import Reading
 from perfmon_widgets.views.palette import FAINT
 from perfmon_widgets.views.stretches import LOOKS
@@ -60,7 +61,7 @@ def strokes(times: Sequence[float], values: Sequence[float]) -> list[list[tuple[
 
 def live(group: str, metrics: Sequence[Metric], rows: pd.DataFrame) -> list[Picture]:
     """What the panel's section of a group draws."""
-    shown = Section(group, metrics, WINDOW, Link())
+    shown = Section(group, metrics, WINDOW, Timeline(Link()))
     shown.show(rows, {})
     pictures = []
     for chart in shown.charts:
@@ -198,8 +199,8 @@ def test_all_brushes_draw_and_name_the_same_cells_spans_and_marks():
         Span(4, MARK, "epoch 1", NOW - 110, NOW - 110),
         Span(5, CELL, "z", NOW - 117, execution_count=9),
     ]
-    expected = {"[7]", "[9]", "validation", "epoch 1"}
-    shown = Section("memory", metrics, 200.0, Link())
+    expected = {"[7] x", "[9] z", "validation", "epoch 1"}
+    shown = Section("memory", metrics, 200.0, Timeline(Link()))
     shown.show(rows, {}, spans)
     _, areas, names = shown.charts[0].marks
     assert {*names.text.tolist()} == expected
@@ -209,10 +210,17 @@ def test_all_brushes_draw_and_name_the_same_cells_spans_and_marks():
     root = ElementTree.fromstring(figure.picture)
     assert expected < {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
     paths = list(root.iter("{http://www.w3.org/2000/svg}path"))
-    for at, (kind, look) in enumerate(LOOKS.items()):
-        assert areas.colors[at] == look.color
-        assert plotted_areas[at].colors == [look.color], kind
-        assert any(path.get("stroke") == look.color and path.get("stroke-opacity") for path in paths), kind
+    assert [color[:7] for color in areas.colors] == [look.color for look in LOOKS.values()]
+    # Of the layers that have something to show: two tints of cells, the running one, a row of spans, marks.
+    seen = [LOOKS[each] for each in ("cell", "next cell", "running cell", "span 0", "mark")]
+    assert [each.colors[0][:7] for each in plotted_areas] == [look.color for look in seen]
+    assert [each.fill_opacities for each in plotted_areas] == [[look.inside] for look in seen]
+    for look in seen:
+        attributes = ("stroke", f"{look.edge}") if look.edge else ("fill", f"{look.inside}")
+        assert any(
+            path.get(attributes[0]) == look.color and path.get(f"{attributes[0]}-opacity") == attributes[1]
+            for path in paths
+        ), look
 
 
 def test_a_picture_is_valid_xml_whatever_a_name_contains():

@@ -19,6 +19,7 @@ from perfmon_widgets import Metric, panel
 from perfmon_widgets.metrics import RECORDED
 from perfmon_widgets.panel.chart import Chart
 from perfmon_widgets.panel.heat_map import HeatMap
+from perfmon_widgets.panel.time_axis import TimeAxis
 from perfmon_widgets.views.figures import Figure, rows_of, section
 from perfmon_widgets.views.palette import DASHES
 
@@ -62,15 +63,17 @@ def figure(*metrics: Metric) -> Figure:
 
 
 def chart_of(metrics: Sequence[Metric], title: str) -> Chart:
-    return Chart(replace(figure(*metrics), name=title), 600.0)
+    return Chart(replace(figure(*metrics), name=title), TimeAxis(600.0))
 
 
 def chart(*names: str, window: float = 600.0) -> Chart:
-    return Chart(figure(*map(metric, names)), window)
+    return Chart(figure(*map(metric, names)), TimeAxis(window))
 
 
 def show(shown: Chart | HeatMap, history: pd.DataFrame, now: float) -> None:
-    shown.show(rows_of(history), now)
+    """As a section does: with the rows of the time that is shown."""
+    seconds = -shown.marks[0].scales["x"].min
+    shown.show(rows_of(history).between(now - seconds, now), now)
 
 
 def drawn(chart: Chart) -> tuple[np.ndarray, np.ndarray]:
@@ -180,7 +183,7 @@ def test_numbers_are_sent_in_four_bytes():
 @pytest.mark.parametrize("sparse", [False, True])
 def test_a_number_too_large_for_four_bytes_is_not_drawn_and_the_others_are(large, sparse):
     """As a loss that diverges; nothing may be printed over the user's cell."""
-    shown = Chart(figure(replace(metric("loss"), group=RECORDED if sparse else "cpu")), 600.0)
+    shown = Chart(figure(replace(metric("loss"), group=RECORDED if sparse else "cpu")), TimeAxis(600.0))
     show(shown, history([15, 10, 5, 0], {"loss": [3, 5, large, large]}), NOW)
     x, y = np.ravel(shown.marks[-1].x), np.ravel(shown.marks[-1].y)  # of a sparse one what is seen of it
     assert not np.isinf(y).any()
@@ -418,41 +421,6 @@ def test_an_axis_changes_its_prefix_with_the_values():
         show(shown, history([5, 0], {"a_bytes": [0, largest]}), NOW)
         seen.append((shown.title, vertical(shown)[1], float(drawn(shown)[1][-1])))
     assert seen == [("Memory, MiB", 1000, 900), ("Memory, GiB", 2, 1.5), ("Memory, MiB", 1000, 900)]
-
-
-@pytest.mark.parametrize(
-    ("window", "expected"),
-    [
-        (600, ["−8 min", "−6 min", "−4 min", "−2 min", "now"]),
-        (300, ["−4 min", "−3 min", "−2 min", "−1 min", "now"]),
-        (60, ["−40 s", "−20 s", "now"]),
-    ],
-)
-def test_the_horizontal_axis_says_how_long_ago(window, expected):
-    shown = chart("a_percent", window=window)
-    axis = shown.axes[0]
-    assert [axis.tick_labels[f"{tick:g}"] for tick in axis.tick_values] == expected
-    scale = shown.marks[0].scales["x"]
-    assert (scale.min, scale.max) == (-window, 0)
-
-
-@pytest.mark.parametrize("window", [45, 50, 100, 200, 700, 1000, 3600])
-def test_the_words_on_the_horizontal_axis_are_short_for_any_window(window):
-    assert max(map(len, chart("a_percent", window=window).axes[0].tick_labels.values())) <= len("−48 min")
-
-
-def test_the_window_can_be_changed():
-    shown = chart("a_percent", window=600)
-    rows = history([500, 250, 0], {"a_percent": [1, 2, 3]})
-    show(shown, rows, NOW)
-    shown.set_window(300)
-    show(shown, rows, NOW)
-    assert drawn(shown)[0].tolist() == [-250, 0]
-    assert shown.marks[0].scales["x"].min == -300
-    assert shown.axes[0].tick_labels["-240"] == "−4 min"
-    shown.set_window(600)
-    show(shown, rows, NOW)
-    assert drawn(shown)[0].tolist() == [-500, -250, 0]
 
 
 # -- many lines --------------------------------------------------------------------------------------------

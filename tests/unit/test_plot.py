@@ -287,7 +287,7 @@ def test_the_picture_has_every_line_its_name_and_its_times():
     rows = history([0, 60], a_percent=[0, 100], b_bytes=[0, 2**20])
     picture = plot(rows, ["a_percent", "b_bytes"]).picture
     said = texts(picture)
-    assert {"%", "MiB", "a_percent", "b_bytes", "22:13:20 UTC", "22:14:20 UTC", "100", "0"} <= set(said)
+    assert {"%", "MiB", "a_percent", "b_bytes", "22:13:30", "22:14:10", "UTC", "100", "0"} <= set(said)
     first, second = paths(picture, "#3d8fd1")
     assert first == second == "M52.0,168.0h0L704.0,38.2"  # from corner to corner, but for the edge above 100
 

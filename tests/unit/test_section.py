@@ -25,6 +25,8 @@ from perfmon_widgets.panel.heat_map import HeatMap
 from perfmon_widgets.panel.link import Link
 from perfmon_widgets.panel.section import Section
 from perfmon_widgets.panel.table import Table
+from perfmon_widgets.panel.time_axis import TimeAxis
+from perfmon_widgets.panel.timeline import Timeline
 from perfmon_widgets.views.figures import rows_of, shown_seconds
 from perfmon_widgets.views.report import summary
 from perfmon_widgets.views.text import format_value
@@ -36,11 +38,11 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
 
 
 def section(metrics: Sequence[Metric], window: float = 600.0) -> Section:
-    return Section(metrics[0].group, metrics, window, Link())
+    return Section(metrics[0].group, metrics, window, Timeline(Link()))
 
 
 def map_of(*metrics: Metric) -> HeatMap:
-    return HeatMap(replace(figure(*metrics), is_map=True), 600)
+    return HeatMap(replace(figure(*metrics), is_map=True), TimeAxis(600.0))
 
 
 def columns(shown: Chart | HeatMap) -> list[str]:
@@ -79,7 +81,7 @@ def test_the_mean_is_that_of_the_summary():
 def test_the_numbers_of_the_table_are_those_of_the_summary(rows):
     table, made = Table([Metric("a", "", "cpu", "About it.")], Link()), history_of([(1.0, 1.0, False), *rows])
     values = made.to_numpy()
-    table.show(values, rows_of(made).seconds, values[-1], NOW, {})
+    table.show(values, rows_of(made).seconds, values[-1], (NOW - 600, NOW), {})
     expected = summary(made).loc["a", ["now", "mean", "max"]]
     assert table.values["cells"] == [[format_value(number, "") for number in expected]]
 
@@ -87,7 +89,7 @@ def test_the_numbers_of_the_table_are_those_of_the_summary(rows):
 def test_the_mean_of_a_recorded_series_is_that_of_the_summary():
     """Its last value holds until the next one, but is recorded once."""
     rows = history([15, 10, 5, 0], {"loss": [4, 1, math.nan, math.nan]})
-    shown = Section("recorded", [Metric("loss", "", "recorded", "About it.")], 600.0, Link())
+    shown = Section("recorded", [Metric("loss", "", "recorded", "About it.")], 600.0, Timeline(Link()))
     shown.show(rows, {})
     assert summary(rows).loc["loss", "mean"] == 2.5
     assert cells(shown) == {"loss": ["1", "2.5", "4"]}
@@ -231,7 +233,7 @@ def test_a_window_chosen_before_the_section_was_opened_holds():
 def test_the_time_axis_grows_with_the_history_from_half_a_minute_to_the_window():
     """In its first minutes a run would be a scribble at the right edge of ten minutes."""
     cores = [metric(f"core{number}/cpu_percent") for number in range(12)]
-    shown = Section("cpu", [metric("cpu_percent"), *cores], 600.0, Link())
+    shown = Section("cpu", [metric("cpu_percent"), *cores], 600.0, Timeline(Link()))
     seen = []
     for age in (0, 5, 29, 31, 61, 200, 500, 599, 600):
         ago = [age, 0] if age else [0]
@@ -335,12 +337,15 @@ def test_a_long_time_without_samples_is_empty_in_the_map():
     assert not missing(cells.color[0, 101:]).any()
 
 
-def test_the_map_has_the_window_that_is_chosen():
-    shown = map_of(metric("core0/cpu_percent"), metric("core1/cpu_percent"))
-    shown.set_window(300)
+def test_the_map_has_the_time_of_the_axis():
+    time = TimeAxis(600.0)
+    names = [metric("core0/cpu_percent"), metric("core1/cpu_percent")]
+    shown = HeatMap(replace(figure(*names), is_map=True), time)
+    time.show(NOW, 300.0, is_now=True)
     show(shown, history([400, 299, 0], {each: [1, 2, 3] for each in columns(shown)}), NOW)
     [cells] = shown.marks
     assert cells.scales["x"].min == -300
+    assert cells.x[0] == pytest.approx(-300 + 150 / len(cells.x))
     assert cells.color[0, [0, -1]].tolist() == [2, 3]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -19,7 +19,9 @@ from perfmon_widgets.panel.chart import Chart
 from perfmon_widgets.panel.link import Link
 from perfmon_widgets.panel.section import Section
 from perfmon_widgets.panel.shading import Shading
-from perfmon_widgets.views.stretches import MAX_STRETCHES
+from perfmon_widgets.panel.time_axis import TimeAxis
+from perfmon_widgets.panel.timeline import Timeline
+from perfmon_widgets.views.stretches import LOOKS, MAX_STRETCHES
 
 WINDOW = 600.0
 
@@ -30,9 +32,14 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
 
 
 @pytest.fixture
-def shading(monkeypatch: pytest.MonkeyPatch) -> Shading:
-    monkeypatch.setattr("perfmon_widgets.panel.shading.time.time", lambda: NOW)
-    return Shading(WINDOW)
+def shading() -> Shading:
+    return Shading(TimeAxis(WINDOW))
+
+
+def draw(shading: Shading, spans: Sequence[Span], now: float = NOW, seconds: float = WINDOW) -> None:
+    """As a section does: first the time is moved."""
+    shading._axis.show(now, seconds, is_now=True)
+    shading.show(spans)
 
 
 def cell(start: float, end: float, count: int = 1) -> Span:
@@ -48,16 +55,20 @@ def mark(at: float, label: str) -> Span:
     return span(at, at, label, MARK)
 
 
-def edges(shading: Shading, kind: str = CELL) -> list[tuple[float, float]]:
-    """From where to where an area reaches, in seconds from NOW."""
-    at = {CELL: 0, SPAN: 1, MARK: 2}[kind]
-    x, y = (np.asarray(trait)[at] for trait in (shading.marks[0].x, shading.marks[0].y))
-    assert len(x) == len(y)
-    assert all(low < 0 < high for low, high in zip(y[::4], y[1::4], strict=True))
-    assert (x[0::4] == x[1::4]).all()
-    assert (x[2::4] == x[3::4]).all()
-    x = x[x > -1e6]  # where there is nothing
-    return list(zip(x[1::4].tolist(), x[2::4].tolist(), strict=True))
+def edges(shading: Shading, *layers: str) -> list[tuple[float, float]]:
+    """From where to where the areas of some layers reach, by default those of cells, in seconds from NOW."""
+    found = []
+    for layer in layers or ("cell", "next cell", "running cell"):
+        at = [*LOOKS].index(layer)
+        x, y = (np.asarray(trait)[at] for trait in (shading.marks[0].x, shading.marks[0].y))
+        assert len(x) == len(y)
+        assert y[0::4].tolist() == pytest.approx([LOOKS[layer].bottom] * (len(y) // 4))
+        assert y[1::4].tolist() == pytest.approx([LOOKS[layer].top] * (len(y) // 4))
+        assert (x[0::4] == x[1::4]).all()
+        assert (x[2::4] == x[3::4]).all()
+        x = x[x > -1e6]  # where there is nothing
+        found += zip(x[1::4].tolist(), x[2::4].tolist(), strict=True)
+    return sorted(found)
 
 
 def names(shading: Shading) -> dict[str, float]:
@@ -69,115 +80,146 @@ def names(shading: Shading) -> dict[str, float]:
 
 
 def test_a_cell_is_an_area_with_its_number(shading):
-    shading.show([cell(100, 50, 7)], NOW)
+    draw(shading, [cell(100, 50, 7)], NOW)
     assert edges(shading) == [(-100, -50)]
     assert names(shading) == {"[7]": -100}
 
 
 def test_spans_and_marks_have_their_names(shading):
-    shading.show([cell(100, 50, 7), span(90, 60), mark(80, "epoch 3")], NOW)
-    assert edges(shading, SPAN) == [(-90, -60)]
-    assert edges(shading, MARK) == [(-80, -80)]
-    assert names(shading) == {"[7]": -100, "validation": -90, "epoch 3": -80}
+    draw(shading, [cell(400, 350, 7), span(390, 360), mark(380, "epoch 3")], NOW)
+    assert edges(shading, "span 0") == [(-390, -362)]  # a pixel less, so that the next can be distinguished
+    assert edges(shading, "mark") == [(-380, -380)]
+    assert names(shading) == {"[7]": -400, "validation": -390, "epoch 3": -380}
 
 
 def test_the_axis_has_the_window_that_the_lines_have(shading):
-    shading.show([cell(100, 50)], NOW)
+    draw(shading, [cell(100, 50)], NOW)
     scale = shading.marks[0].scales["x"]
     assert (scale.min, scale.max) == (-WINDOW, 0)
-    shading.set_window(300)
-    shading.show([cell(100, 50)], NOW + 30)
+    draw(shading, [cell(100, 50)], NOW + 30, 300)
     assert (scale.min, scale.max) == (-270, 30)
     assert edges(shading) == [(-100, -50)]
 
 
 def test_a_cell_that_runs_reaches_beyond_the_right_end(shading):
-    shading.show([Span(1, CELL, "train()", NOW - 10, execution_count=1)], NOW)
+    draw(shading, [Span(1, CELL, "train()", NOW - 10, execution_count=1)], NOW)
     ((start, end),) = edges(shading)
     assert start == -10
     assert end > 1e6
 
 
 def test_the_name_of_what_began_before_the_window_stands_at_its_left_end(shading):
-    shading.show([cell(10_000, 20, 3)], NOW)
-    assert names(shading) == {"[3]": -WINDOW}
+    draw(shading, [cell(10_000, 20, 3)], NOW)
+    assert names(shading) == {"[3] train()": -WINDOW}
 
 
 def test_what_ended_before_the_window_is_not_drawn(shading):
-    shading.show([cell(900, 700), mark(601, "old"), mark(599, "new")], NOW)
+    draw(shading, [cell(900, 700), mark(601, "old"), mark(599, "new")], NOW)
     assert edges(shading) == []
     assert names(shading) == {"new": -599}
 
 
 def test_cells_too_narrow_to_be_seen_are_drawn_as_one(shading):
-    shading.show([cell(100 - at / 10, 100 - at / 10 - 0.05, at) for at in range(200)], NOW)
-    assert edges(shading) == [(-100, pytest.approx(-80.05, abs=1e-3))]
-    shading.show([cell(100, 50.1), cell(50, 20)], NOW)  # two that are seen stay two
+    draw(shading, [cell(100 - at / 10, 100 - at / 10 - 0.05, at) for at in range(200)], NOW)
+    found = np.array(edges(shading))  # one for each tint
+    assert found == pytest.approx(np.array([(-100, -80.15), (-99.9, -80.05)]), abs=1e-3)
+    draw(shading, [cell(100, 50.1), cell(50, 20)], NOW)  # two that are seen stay two
     assert len(edges(shading)) == 2
 
 
 def test_names_do_not_lie_over_one_another(shading):
-    shading.show([cell(500 - 2 * at, 499 - 2 * at, at) for at in range(200)], NOW)
+    draw(shading, [cell(500 - 2 * at, 499 - 2 * at, at) for at in range(200)], NOW)
     at = sorted(names(shading).values())
     assert 5 < len(at) < 40
     assert min(np.diff(at)) > 10  # seconds, of which two are a pixel
 
 
 def test_a_long_name_is_cut_and_stays_on_one_line(shading):
-    shading.show([mark(10, "epoch\n" + "x" * 100)], NOW)
+    draw(shading, [mark(10, "epoch\n" + "x" * 100)], NOW)
     (name,) = names(shading)
     assert name.startswith("epoch xxx")
-    assert len(name) == 24
+    assert len(name) == 28
 
 
 # -- what is sent ------------------------------------------------------------------------------------------
 
 
 def test_without_cells_nothing_is_sent(wire):
-    shading = Shading(WINDOW)
+    shading = Shading(TimeAxis(WINDOW))
     wire.clear()
-    shading.show([], NOW)
+    shading.show([])
     assert wire.messages == []
 
 
 def test_a_tick_in_which_nothing_happened_is_one_short_message(wire, shading):
-    ran = [cell(300 - 10 * at, 295 - 10 * at, at) for at in range(30)]
-    shading.show(ran, NOW)
+    ran = [cell(400 - 10 * at, 395 - 10 * at, at) for at in range(30)]
+    draw(shading, ran, NOW)
     wire.clear()
-    shading.show(ran, NOW + 6)
+    draw(shading, ran, NOW + 6)
     assert wire.count() == once(shading.marks[0].scales["x"])
     (message,) = wire.messages
     assert set(message.state) == {"min", "max"}
     assert not message.buffers
     wire.clear()
-    shading.show(ran, NOW + 6.9)
+    draw(shading, ran, NOW + 6.9)
     assert wire.count() == {}  # less than half a pixel
 
 
 def test_a_new_cell_is_two_messages_more_and_they_are_short(wire):
-    shading = Shading(WINDOW)
+    shading = Shading(TimeAxis(WINDOW))
     ran = [cell(500 - 100 * at, 450 - 100 * at, at) for at in range(5)]
-    shading.show(ran[:-1], NOW)
+    draw(shading, ran[:-1], NOW)
     wire.clear()
-    shading.show(ran, NOW)
+    draw(shading, ran, NOW)
     cells, *_, written = shading.marks
     assert wire.count() == once(cells, written)  # the window did not move
     assert sum(len(bytes(buffer)) for message in wire.messages for buffer in message.buffers) < 2_000
 
 
 def test_when_all_have_left_the_window_they_are_taken_off_once(wire):
-    shading = Shading(WINDOW)
-    shading.show([cell(100, 50)], NOW)
-    shading.show([], NOW)
+    shading = Shading(TimeAxis(WINDOW))
+    draw(shading, [cell(100, 50)], NOW)
+    draw(shading, [], NOW)
     assert edges(shading) == []
     wire.clear()
-    shading.show([], NOW + 5)
-    assert wire.messages == []
+    draw(shading, [], NOW + 5)
+    assert wire.count() == once(shading.marks[0].scales["x"])
+
+
+def test_the_name_of_the_newest_cell_is_whole_where_it_would_be_cut_off(shading):
+    draw(shading, [cell(300, 2, 7), Span(8, CELL, "train()", NOW - 1, execution_count=8)])
+    assert names(shading) == {"[7] train()": -300, "[8]": pytest.approx(-4 * 6 * 2)}
+    # Where both have no space, the newest has its name.
+    draw(shading, [cell(20, 2, 7), Span(8, CELL, "train()", NOW - 1, execution_count=8)])
+    assert list(names(shading)) == ["[8]"]
+
+
+def test_cells_have_two_tints_in_turn_and_the_running_one_its_own(shading):
+    draw(shading, [cell(100, 80, 6), cell(80, 50, 7), Span(8, CELL, "x", NOW - 50, execution_count=8)])
+    assert edges(shading, "cell") == [(-100, -80)]
+    assert edges(shading, "next cell") == [(-80, -50)]
+    [(start, end)] = edges(shading, "running cell")
+    assert start == -50
+    assert end > 1e6
+
+
+def test_spans_that_overlap_have_rows_of_their_own(shading):
+    spans = [
+        span(300, 100, "epoch"),
+        span(280, 200, "train"),
+        span(270, 210, "batch"),
+        span(260, 220, "step"),
+    ]
+    draw(shading, [*spans, span(190, 110, "validate"), span(90, 50, "epoch")])
+    assert edges(shading, "span 0") == [(-300, -102), (-90, -52)]
+    assert edges(shading, "span 1") == [(-280, -202), (-190, -112)]
+    assert edges(shading, "span 2") == [(-270, -212), (-260, -222)]  # there are three rows
+    assert {"epoch", "train", "validate"} < names(shading).keys()
 
 
 def test_the_figures_of_a_section_share_them(wire):
     metrics = [metric("a_percent"), metric("b_bytes"), metric("c_watts")]
-    section = Section("cpu", metrics, WINDOW, Link())
+    section = Section("cpu", metrics, WINDOW, Timeline(Link()))
     rows = history([5, 0], {"a_percent": [1, 2], "b_bytes": [1, 2], "c_watts": [1, 2]})
     section.show(rows, {}, [cell(3, 2)])
     first, second, third = (chart.marks[1:] for chart in section.charts)
@@ -212,12 +254,13 @@ def test_an_open_section_shows_the_cells_of_its_monitor(panel, monitor, wire):
     monitor.sample()
     section = panel.advanced.children[0]
     _, areas, label = section.charts[0].marks
-    assert (areas.x > -1e6).sum(axis=1).tolist() == [4, 0, 4]  # a cell and a mark
+    seen = dict(zip(LOOKS, (areas.x > -1e6).sum(axis=1).tolist(), strict=True))
+    assert {layer: points for layer, points in seen.items() if points} == {"running cell": 4, "mark": 4}
     assert sorted(label.text.tolist()) == ["[12]", "epoch 1"]
     monitor.end(running)
-    before = areas.x[0, 2]
     monitor.sample()
-    assert areas.x[0, 2] < before  # it has an end now
+    seen = dict(zip(LOOKS, (areas.x > -1e6).sum(axis=1).tolist(), strict=True))
+    assert {layer: points for layer, points in seen.items() if points} == {"cell": 4, "mark": 4}
 
 
 def test_very_many_spans_cost_a_tick_little(panel, monitor, wire):
@@ -289,7 +332,7 @@ def test_a_panel_that_is_made_later_has_the_section_at_once(monitor, wire):
 
 def sparse(*names: str) -> Chart:
     metrics = [Metric(name, unit_of(name), RECORDED, "Recorded.") for name in names]
-    return Chart(figure(*metrics), WINDOW)
+    return Chart(figure(*metrics), TimeAxis(WINDOW))
 
 
 def joined(chart: Chart) -> list[list[tuple[float, float]]]:
@@ -341,7 +384,7 @@ def test_the_labels_of_small_and_large_numbers_are_short(largest, format_):
 
 def test_the_table_of_recorded_series_has_the_last_value_as_now():
     metrics = [Metric(name, "", RECORDED, "Recorded.") for name in ("loss", "accuracy")]
-    section = Section(RECORDED, metrics, WINDOW, Link())
+    section = Section(RECORDED, metrics, WINDOW, Timeline(Link()))
     rows = history([10, 5, 0], {"loss": [4, 2, NAN], "accuracy": [NAN, NAN, NAN]})
     section.show(rows, {})
     assert section.table.values["cells"] == [["2", "3", "4"], ["–", "–", "–"]]

@@ -61,7 +61,7 @@ def test_each_gauge_has_a_row():
 def test_the_time_of_the_values_is_reported_with_its_zone():
     text = table(CPU, history([5, 0], {"cpu_percent": [1, 2]}))
     [caption] = re.findall("<caption>(.*?)</caption>", text)
-    assert re.fullmatch(r"Last values, 2027-01-1[45] \d\d:\d\d:\d\d \(UTC[+-]\d{4}\)", caption)
+    assert re.fullmatch(r"Last values, 2027-01-1[45] \d\d:\d\d:\d\d \w+", caption)
 
 
 def test_before_the_first_sample_it_says_so():
@@ -185,8 +185,8 @@ def test_cells_spans_and_marks_lie_behind_the_lines_as_far_as_they_lie_in_the_wi
         Span(5, CELL, "later", NOW + 1, execution_count=3),
     ]
     words = texts(pictures(charts(METRICS, ROWS, spans))[0])
-    assert [word for word in words if word in ("[1]", "[2]", "a < b", "end", "[3]")] == [
-        "[2]",
+    assert [word for word in words if word in ("[1] x = 1", "[2] y = 1", "a < b", "end", "[3]")] == [
+        "[2] y = 1",
         "a < b",
         "end",
     ]

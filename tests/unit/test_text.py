@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
-from datetime import datetime, timezone
 
 import pytest
 from hypothesis import given
@@ -14,7 +12,6 @@ from perfmon_widgets.views.text import (
     align,
     format_change,
     format_duration,
-    format_period,
     format_used,
     format_value,
     scale_for,
@@ -160,20 +157,6 @@ def test_a_length_of_time_is_as_short_as_it_is_clear(seconds, text):
 )
 def test_a_change_has_a_sign(change, unit, text):
     assert format_change(change, unit) == text
-
-
-def test_a_period_is_in_the_zone_of_this_computer(monkeypatch):
-    monkeypatch.setenv("TZ", "Asia/Kolkata")
-    time.tzset()
-    try:
-        start = datetime(2030, 1, 31, 10, 0, 5, tzinfo=timezone.utc)
-        assert format_period(start, start.replace(minute=10)) == "2030-01-31 15:30:05 – 15:40:05 (UTC+0530)"
-        assert format_period(start, start.replace(hour=20)) == (
-            "2030-01-31 15:30:05 – 2030-02-01 01:30:05 (UTC+0530)"
-        )
-    finally:
-        monkeypatch.undo()
-        time.tzset()
 
 
 def test_columns_of_texts_are_aligned():

@@ -6,9 +6,9 @@ import html
 
 import ipywidgets
 
-from perfmon_widgets.clocks import time
 from perfmon_widgets.core.guard import Guard
 from perfmon_widgets.panel.controls import Control
+from perfmon_widgets.views.local_time import format_clock
 
 _TOOLTIP = "Let an allocation fail before memory is full, so that the kernel lives"
 
@@ -50,7 +50,7 @@ def state_of(guard: Guard, reason: str = "") -> str:
         return f'<span class="perfmon-error" role="alert">{html.escape(reason or guard.error)}</span>'
     if guard.interventions:
         last = guard.interventions[-1]
-        at = time.strftime("%H:%M:%S", time.localtime(last.time))
+        at = format_clock(last.time)
         return f'<span class="perfmon-error" role="alert">{at} {html.escape(str(last))}</span>'
     words = guard.state if guard.running else guard.unavailable
     return f'<span class="perfmon-log">{html.escape(words)}</span>' if words else ""

@@ -1,0 +1,127 @@
+"""Times of day as people read them: in the time zone of the reader, in one format for all faces.
+
+The data stay in UTC. The reader is the person at the browser that reported its zone last. Until a browser
+has, for example in a terminal, it is the zone of this computer.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta, timezone, tzinfo
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+DAY = 86_400
+# Seconds between two ticks of an axis of times: round numbers of seconds, minutes, hours or days.
+_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, DAY)
+_GAP = 12.0  # pixels at least between two labels
+_LETTER = 5.6  # pixels that a digit takes, about
+
+_zone: tzinfo | None = None
+
+
+class Tick(NamedTuple):
+    """A label of an axis of times."""
+
+    time: float
+    """Unix seconds."""
+    label: str
+
+
+def set_zone(name: str, minutes: float) -> bool:
+    """Set the zone of the reader, and return whether that changed it.
+
+    ``name`` is the zone's name as browsers report it (``Europe/Berlin``), ``minutes`` its present difference
+    to UTC. The difference alone is used where this computer does not know the name.
+    """
+    global _zone  # noqa: PLW0603 - one process has one reader
+    before = _zone
+    try:
+        _zone = ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # unknown, malformed, or a folder of the database
+        _zone = timezone(timedelta(minutes=min(max(round(minutes), -1439), 1439)))
+    return _zone != before
+
+
+def local(time: float) -> datetime:
+    """Return a time (Unix seconds) in the reader's zone."""
+    return datetime.fromtimestamp(time, timezone.utc).astimezone(_zone)
+
+
+def format_clock(time: float) -> str:
+    """Return a time of day: ``14:03:27``."""
+    return f"{local(time):%H:%M:%S}"
+
+
+def format_time(time: float) -> str:
+    """Return a date and a time of day: ``2026-11-28 14:03:27``."""
+    return f"{local(time):%Y-%m-%d %H:%M:%S}"
+
+
+def zone_name(time: float) -> str:
+    """Return the name of the reader's zone at a time: ``CET``, or ``UTC-03`` for a zone without letters."""
+    name = local(time).tzname() or "UTC"
+    return f"UTC{name}" if name[0] in "+-" else name
+
+
+def format_dates(start: float, end: float) -> str:
+    """Return the date of a stretch of time, or its first and last date, and the zone: ``2026-11-28 CET``."""
+    first, last = (f"{local(time):%Y-%m-%d}" for time in (start, end))
+    days = first if first == last else f"{first} – {last}"
+    return f"{days} {zone_name(end)}"
+
+
+def format_period(start: float, end: float) -> str:
+    """Return a period with its zone: ``2030-01-31 15:04:05 – 15:14:05 CET``."""
+    first, last = local(start), local(end)
+    until = format_clock(end) if first.date() == last.date() else format_time(end)
+    return f"{format_time(start)} – {until} {zone_name(end)}"
+
+
+def offset(time: float) -> float:
+    """Return the seconds that the reader's clock was ahead of UTC at a time."""
+    difference = local(time).utcoffset()
+    return difference.total_seconds() if difference is not None else 0.0
+
+
+def ticks(start: float, end: float, pixels: float, free: float = 0.0) -> list[Tick]:
+    """Return round local times between two times, as many as have space in ``pixels`` next to each other.
+
+    The last ``free`` pixels are left free. Times are round by the clock at the end, also if the clocks were
+    changed in between.
+    """
+    seconds, ahead = end - start, offset(end)
+    if not 0 < seconds < math.inf:
+        return []
+    step = _step(seconds, pixels)
+    half = _width(step, seconds) / 2 / pixels * seconds
+    last = math.floor((end - seconds * free / pixels - half + ahead) / step)
+    first = math.ceil((start + half + ahead) / step)
+    moments = (float(step * number - ahead) for number in range(first, last + 1))
+    return [Tick(moment, format(local(moment), _format(step, seconds))) for moment in moments]
+
+
+def time_format(start: float, end: float, pixels: float) -> str:
+    """Return the format of the labels that ticks() returns, as strftime has it: ``%H:%M``."""
+    return _format(_step(end - start, pixels), end - start)
+
+
+def _step(seconds: float, pixels: float) -> int:
+    """The seconds between two ticks: days, where no shorter step leaves space for the labels."""
+    step = next((each for each in _STEPS if each / seconds * pixels >= _width(each, seconds)), None)
+    if step is None:
+        step = DAY * math.ceil(seconds / DAY / max(1.0, pixels / _width(DAY, seconds)))
+    return step
+
+
+def _width(step: int, seconds: float) -> float:
+    return _LETTER * len(format(datetime(2000, 1, 1, tzinfo=timezone.utc), _format(step, seconds))) + _GAP
+
+
+def _format(step: int, seconds: float) -> str:
+    """The format of a tick: as short as distinguishes it from the others."""
+    if step >= DAY:
+        return "%m-%d"
+    if seconds > DAY:
+        return "%m-%d %H:%M"
+    return "%H:%M" if step >= 60 else "%H:%M:%S"
