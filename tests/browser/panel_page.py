@@ -12,10 +12,8 @@ from frames import Frame
 from lab import Notebook
 from playwright.sync_api import Locator
 
-# What lies behind the lines, cells and spans and marks, is filled.
-IS_A_LINE = (
-    "path => path.checkVisibility() && !path.parentNode.querySelector('.area')?.getAttribute('d')?.length"
-)
+# Cells, spans and marks, which lie behind the lines, are outlines that are filled themselves.
+IS_A_LINE = "path => path.checkVisibility() && ['none', ''].includes(getComputedStyle(path).fill)"
 # A cell that keeps the kernel's main thread for a minute.
 BUSY = """
 import time

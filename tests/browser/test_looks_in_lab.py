@@ -207,10 +207,14 @@ def test_the_mouse_reads_time_and_values_off_a_chart_while_the_kernel_is_busy(op
     notebook.page.mouse.move(area["x"] + area["width"] - 3, area["y"] + 40)
     expect(place.locator(".perfmon-cursor")).to_have_count(2)  # in both figures
     shown = column(place)
-    clock = notebook.evaluate("new Date().toLocaleTimeString()")
     # By the reader's own clock, and now.
-    assert re.fullmatch(r"at \d+:\d\d:\d\d [AP]M", shown["metric"])
+    clock = notebook.evaluate("new Date().toLocaleTimeString('en-GB')")
+    assert re.fullmatch(r"at \d\d:\d\d:\d\d", shown["metric"])
     assert shown["metric"].split(":")[0] == "at " + clock.split(":")[0]
+    # In the same zone as the axis and the caption.
+    ticks = figures.first.locator(".tick text").all_text_contents()
+    assert any(tick.startswith(clock[:4]) for tick in ticks)
+    assert re.search(r" E[SD]T$", place.locator(".perfmon-table:visible caption").inner_text())
     assert re.fullmatch(r"\d+(\.\d)?%", shown["cpu_percent"])
     assert re.fullmatch(r"\d+(\.\d)?%", shown["core63/cpu_percent"])
     # The cursor stays where it is, so the values move on.
@@ -219,6 +223,65 @@ def test_the_mouse_reads_time_and_values_off_a_chart_while_the_kernel_is_busy(op
     notebook.page.mouse.move(5, 5)
     expect(place.locator(".perfmon-cursor")).to_have_count(0)
     assert column(place)["cpu_percent"] == ""
+
+
+def test_people_look_back_while_the_kernel_is_busy(open_notebook):
+    notebook, place = open_machine(open_notebook, BUSY, cpus=64)
+    figures = open_section(notebook, place, "CPU")
+    notebook.page.wait_for_timeout(4000)
+    notebook.run_cell(1)
+    wait_until(notebook, notebook.is_busy, "the start of the cell")
+    caption = place.locator(".perfmon-table:visible caption")
+    assert figures.get_by_text("now", exact=True).count() == 2
+    area = figures.first.locator("rect.plotarea_events").bounding_box()
+    assert area is not None
+    mouse = notebook.page.mouse
+    mouse.move(area["x"] + 0.87 * area["width"], area["y"] + 40)
+    mouse.down()
+    mouse.move(area["x"] + 0.97 * area["width"], area["y"] + 50, steps=4)
+    expect(place.locator(".perfmon-selection")).to_have_count(2)  # in both figures
+    mouse.up()
+    live = place.get_by_role("button", name="Live", exact=True)
+    expect(live).to_be_visible(timeout=TIMEOUT * 1000)
+    expect(place.locator(".perfmon-selection")).to_have_count(0)
+    held = caption.inner_text()
+    drawn = lines(place)
+    assert figures.get_by_text("now", exact=True).count() == 0
+    notebook.page.wait_for_timeout(2000)
+    assert (caption.inner_text(), lines(place)) == (held, drawn)
+    place.get_by_role("button", name="Earlier").click()
+    wait_until(notebook, lambda: caption.inner_text() != held, "an earlier time")
+    live.click()
+    wait_until(notebook, lambda: figures.get_by_text("now", exact=True).count() == 2, "the newest rows")
+    expect(place.get_by_role("button", name="Pause", exact=True)).to_be_visible()
+    assert notebook.is_busy()
+    assert own_errors(notebook) == []
+
+
+def test_the_row_below_the_charts_says_which_cell_runs_and_what_one_cost(open_notebook):
+    work = "import time\ntime.sleep(3)\nx = 1"
+    notebook, place = open_machine(open_notebook, work, BUSY)
+    figures = open_section(notebook, place, "CPU")
+    notebook.run_cell(1)
+    notebook.wait_idle()
+    notebook.run_cell(2)
+    words = place.locator(".perfmon-words:visible")
+    expect(words).to_have_text("running: [3] end = time.monotonic() + 60", timeout=TIMEOUT * 1000)
+    notebook.page.wait_for_timeout(1500)
+    area = figures.first.locator("rect.plotarea_events").bounding_box()
+    assert area is not None
+
+    def pointed() -> list[str]:
+        found = []
+        for share in range(10, 100, 3):
+            notebook.page.mouse.move(area["x"] + share / 100 * area["width"], area["y"] + 40)
+            found.append(words.inner_text())
+        return found
+
+    wait_until(
+        notebook, lambda: any(text.startswith("[2] time.sleep(3) · 3 s") for text in pointed()), "its words"
+    )
+    assert own_errors(notebook) == []
 
 
 def test_the_moment_pointed_at_has_the_values_of_its_sample(open_notebook):
