@@ -41,7 +41,7 @@ CELL, NEXT_CELL, RUNNING = "cell", "next cell", "running cell"
 LOOKS = {
     CELL: _CELL,
     NEXT_CELL: _CELL._replace(inside=0.17),
-    RUNNING: _CELL._replace(color="#3d8fd1", edge=0.8, inside=0.15),
+    RUNNING: _CELL._replace(color="#3d8fd1", edge=0.8, inside=0.09),
     **{f"span {number}": _row(number) for number in range(_ROWS)},
     "mark": Look("#d9482b", edge=0.9, inside=0.0, bottom=_BELOW, top=1.1, names_at=0.84),
 }
