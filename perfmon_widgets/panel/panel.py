@@ -24,6 +24,7 @@ from perfmon_widgets.panel.controls.log_to_csv import log_to_csv
 from perfmon_widgets.panel.controls.window import widest, window
 from perfmon_widgets.panel.death_line import death_line
 from perfmon_widgets.panel.displayed import notify_displayed
+from perfmon_widgets.panel.dock import Dock
 from perfmon_widgets.panel.fallback import fallback
 from perfmon_widgets.panel.former import replace_former
 from perfmon_widgets.panel.gauges import Gauges
@@ -57,6 +58,7 @@ class PerformancePanel(ipywidgets.VBox):
         if monitor is not None:
             check_monitor(monitor)
         self.monitor = default_monitor() if monitor is None else monitor
+        self._dock = Dock()
         self._is_over = False  # closed, or the copy of a panel in a forked child: nothing is drawn any more
         self._viewers = Viewers()
         self._link = Link(heartbeat=self._viewers.heartbeat)
@@ -163,6 +165,19 @@ class PerformancePanel(ipywidgets.VBox):
 
     # -- coming and going ------------------------------------------------------------------------------
 
+    def dock(self) -> None:
+        """Show the panel beside the notebook, where it does not scroll away: in JupyterLab, with ``sidecar``.
+
+        Where the page cannot do that, the panel is shown below the cell, with a sentence that says so. To
+        open the tab again after it was closed there, call this again. ``close()`` closes the tab, too.
+
+        Raises RuntimeError outside a Jupyter kernel, and ModuleNotFoundError if the package sidecar is not
+        installed there.
+        """
+        self._dock.open(self)
+        if not self._viewers.present:
+            kernel.show(self)
+
     def close(self) -> None:
         """Take the panel off the screen and end its updates; the monitor goes on."""
         if "_snapshot" not in vars(self):  # the monitor was refused: ipywidgets closes what is dropped
@@ -173,6 +188,7 @@ class PerformancePanel(ipywidgets.VBox):
         self.monitor.on_sample(self._show_sample, remove=True)
         self.monitor.on_state(self._show_state, remove=True)
         self._snapshot.close()
+        self._dock.close()
         with self._actions.writing():
             self._is_over = True
             for widget in parts_of(self, *self.gauges.all_parts()) - {self}:
