@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import ipywidgets
 
 from perfmon_widgets.jupyter import kernel
+from perfmon_widgets.panel.layout import Layout
+from perfmon_widgets.panel.link import script
 from perfmon_widgets.panel.parts import parts_of
 
 if TYPE_CHECKING:
@@ -19,14 +21,6 @@ _WORDS = (
     "notebook in JupyterLab, if the package <code>sidecar</code> is installed where the Jupyter server runs."
     "</span>"
 )
-# {0}: a class that only this panel has.
-# The charts of a panel that is hidden keep their width: without one bqplot writes errors to the console.
-_STYLE = """<style>
-body:has(.jupyterlab-sidecar .{0}) .{0}:not(.jupyterlab-sidecar *) > :not(.perfmon-docking) {{
-  content-visibility: hidden; height: 0; min-height: 0; margin: 0; padding: 0; }}
-body:has(.jupyterlab-sidecar .{0}) .{0} .perfmon-not-beside,
-body:not(:has(.jupyterlab-sidecar .{0})) .{0} .perfmon-beside {{ display: none !important; }}
-</style>"""
 
 
 class Dock:
@@ -37,7 +31,7 @@ class Dock:
     """
 
     def __init__(self) -> None:
-        self._tab: Sidecar | None = None
+        self._tab: Sidecar | None = None  # the newest, which may be closed
 
     def open(self, panel: ipywidgets.VBox) -> None:
         """Show the panel in a new tab, and close the one that was opened for it before.
@@ -56,7 +50,8 @@ class Dock:
         if self._tab is None:
             own = f"perfmon-panel-{panel.model_id}"
             panel.add_class(own)
-            note = ipywidgets.HTML(_STYLE.format(own) + _WORDS)
+            style = f"<style>{script('dock.css').replace('perfmon-own', own)}</style>"
+            note = ipywidgets.HTML(style + _WORDS, layout=Layout())
             note.add_class("perfmon-docking")
             panel.children = (*panel.children, note)
         self.close()

@@ -28,6 +28,7 @@ from perfmon_widgets.panel.dock import Dock
 from perfmon_widgets.panel.fallback import fallback
 from perfmon_widgets.panel.former import replace_former
 from perfmon_widgets.panel.gauges import Gauges
+from perfmon_widgets.panel.layout import Layout
 from perfmon_widgets.panel.link import Link
 from perfmon_widgets.panel.parts import parts_of
 from perfmon_widgets.panel.sections import Sections
@@ -82,10 +83,12 @@ class PerformancePanel(ipywidgets.VBox):
         notes = [control.note for control in row if control.note is not None]
         steering = ipywidgets.HBox(
             [*(control.widget for control in row), *notes],
-            layout={"flex_flow": "row wrap", "align_items": "center"},
+            layout=Layout(flex_flow="row wrap", align_items="center"),
         )
         died = death_line(last_death())
-        super().__init__([self.gauges, *died, steering, self.advanced, self._verdict, fallback()])
+        super().__init__(
+            [self.gauges, *died, steering, self.advanced, self._verdict, fallback()], layout=Layout()
+        )
         self.add_class("perfmon-panel")
         self._connect()
         replace_former(self)
