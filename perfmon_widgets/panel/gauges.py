@@ -45,7 +45,7 @@ class Gauges(ipywidgets.HBox):
             if label not in self._by_label:
                 self._by_label[label] = Gauge(label=label, link=self._link, layout=self._layout_of_each)
         if sample is None:
-            why = "starting…" if running else "monitor is stopped"
+            why = "starting…" if running else ""  # the browser says it once, next to the controls
             gauges: dict[str, Any] = {label: {"detail": why} for label in found}
         else:
             gauges = {label: in_json(reading) for label, reading in found.items()}

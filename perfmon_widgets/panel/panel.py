@@ -21,6 +21,7 @@ from perfmon_widgets.panel.controls.export_csv import export_csv
 from perfmon_widgets.panel.controls.guard_memory import guard_memory
 from perfmon_widgets.panel.controls.interval import interval
 from perfmon_widgets.panel.controls.log_to_csv import log_to_csv
+from perfmon_widgets.panel.controls.start import start
 from perfmon_widgets.panel.controls.window import widest, window
 from perfmon_widgets.panel.death_line import death_line
 from perfmon_widgets.panel.displayed import notify_displayed
@@ -69,9 +70,9 @@ class PerformancePanel(ipywidgets.VBox):
         log, export = log_to_csv(self.monitor), export_csv(self.monitor, self._link)
         guarding = guard_memory(guard)
         self.log_to_csv, self.guard_memory, self.export_csv = log.widget, guarding.widget, export.widget
-        # Left to right.
         chart_window = window(self.monitor, self.advanced.set_window)
-        row = (log, guarding, chart_window, interval(self.monitor), export)
+        # Left to right.
+        row = (start(self.monitor), log, guarding, chart_window, interval(self.monitor), export)
         self._controls = (*row, Control("open section", self.advanced, "selected_index"))
         self._actions = Actions(self.monitor, self._controls, self._show_changes)
         self._snapshot = Snapshot(
@@ -85,6 +86,7 @@ class PerformancePanel(ipywidgets.VBox):
             [*(control.widget for control in row), *notes],
             layout=Layout(flex_flow="row wrap", align_items="center"),
         )
+        steering.add_class("perfmon-controls")
         died = death_line(last_death())
         super().__init__(
             [self.gauges, *died, steering, self.advanced, self._verdict, fallback()], layout=Layout()
@@ -135,8 +137,9 @@ class PerformancePanel(ipywidgets.VBox):
                 return
             self.gauges.show_state(running)
             self._verdict.show()
+            self._show_controls()
             if not running:
-                self._show_changes()
+                self.advanced.show_rest()
                 self._snapshot.keep()
 
     def _show_changes(self) -> None:

@@ -163,7 +163,7 @@ def table(shown: Mapping[str, Reading], history: pd.DataFrame) -> str:
     caption = "no values yet"
     if len(history):
         newest = history.index[-1].to_pydatetime().astimezone()
-        caption = f"Last values, {_in_words(newest)}"
+        caption = f"Last values, {_in_words(newest)}. Run the cell to have them live."
     head = "".join(f'<th scope="col">{each}</th>' for each in ("", "", "value", "", _span(rows)))
     return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 

@@ -318,6 +318,22 @@ def test_the_panel_is_compact_and_fits_640_px_and_wraps_below(open_notebook):
         assert all(box["x"] + box["width"] <= panel["x"] + panel["width"] + 1 for box in inside)
 
 
+def test_each_control_says_what_it_does(open_notebook):
+    """By the mouse, too: ipywidgets shows no tooltip of a control that has a description."""
+    _, place = open_panel(open_notebook)
+    for label, words in (
+        ("Log to CSV", "Write each sample to a file in the working directory"),
+        ("Guard memory", "Let an allocation fail before memory is full, so that the kernel lives"),
+        ("Show last", "How much of the history the charts show"),
+        ("Sample every", "How often a sample is taken"),
+    ):
+        control = place.get_by_label(label, exact=True)
+        shown = control.locator("xpath=ancestor-or-self::*[@title][1]")
+        expect(shown).to_have_attribute("title", words)
+    button = place.get_by_role("button", name="Export CSV")
+    expect(button).to_have_attribute("title", "Download the history as a CSV file")
+
+
 def test_the_times_below_a_chart_begin_with_half_a_minute_and_follow_the_history(open_notebook):
     notebook, place = open_panel(open_notebook)
     section(place, "CPU").click()

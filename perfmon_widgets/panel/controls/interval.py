@@ -23,7 +23,7 @@ def interval(monitor: Monitor) -> Control:
         options=_options(monitor.interval),
         value=monitor.interval,
         style={"description_width": "auto"},
-        layout=Layout(width="auto", margin="2px 6px"),
+        layout=Layout(width="auto"),
     )
 
     def act(seconds: float) -> None:

@@ -24,7 +24,7 @@ def window(monitor: Monitor, set_window: Callable[[float], object]) -> Control:
         options=[(f"{each / 60:g} min" if each >= 60 else f"{each:g} s", each) for each in _offered(monitor)],
         value=widest(monitor),
         style={"description_width": "auto"},
-        layout=Layout(width="auto", margin="2px 6px"),
+        layout=Layout(width="auto"),
     )
     return Control("chart window", choice, "value", set_window)
 
