@@ -44,7 +44,7 @@ function doubt(link, readings, silence) {
     if (!readings.time) return "not connected to a kernel";
     const saved = new Date(1000 * readings.time);
     const words = saved.toLocaleString([], { dateStyle: "short", timeStyle: "short" });
-    return `saved ${words}: run the cell to have it live`;
+    return `saved ${words}: run the cell again`;
   }
   const state = kernelState(link);
   if (!link.comm_live || lost) {

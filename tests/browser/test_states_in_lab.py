@@ -391,6 +391,6 @@ def test_saved_widgets_say_that_their_values_are_old(open_notebook, chromium, op
     other.wait_kernel()
     place = other.page.locator(".jp-Notebook .jp-Cell:visible").first  # the other notebook is a tab too
     expect(place.locator(".perfmon-stale")).to_have_count(4, timeout=TIMEOUT * 1000)
-    expect_words(place, re.compile(r"^saved .*\d:\d\d.*: run the cell to have it live$"))
+    expect_words(place, re.compile(r"^saved .*\d:\d\d.*: run the cell again$"))
     assert 0 < number(place, "RAM") < 100
     section(place, "CPU").click()  # does nothing, and breaks nothing
