@@ -50,6 +50,7 @@ class Line(NamedTuple):
     monitor: PerformanceMonitor
     path: str | None
     """The file of the log; None for the default name."""
+    dock: bool
     off: bool
     output: str
     """The name of the variable for the result; empty if none was given."""
@@ -59,11 +60,22 @@ class Line(NamedTuple):
 
 
 def show_panel(line: Line) -> PerformancePanel:
-    """Show gauges and charts; in a terminal, which has no widgets, print the newest values."""
+    """Show gauges and charts; in a terminal, which has no widgets, print the newest values.
+
+    Raises UsageError with ``--dock`` if a panel cannot be docked here.
+    """
     from perfmon_widgets.panel.panel import PerformancePanel  # noqa: PLC0415 - the other actions need no widgets
 
-    line.monitor.start()
     panel = PerformancePanel(line.monitor)
+    if line.dock:
+        try:
+            panel.dock()
+        except (RuntimeError, ModuleNotFoundError) as error:
+            panel.close()
+            raise UsageError(str(error)) from None
+    line.monitor.start()
+    if line.dock:
+        return panel
     if is_jupyter_kernel():
         display(panel)
         return panel
@@ -229,7 +241,9 @@ _PACE = ("interval", "window")
 ACTIONS = {
     action.name: action
     for action in (
-        Action("panel", show_panel, _PACE, "show gauges and charts; in a terminal the newest values."),
+        Action(
+            "panel", show_panel, ("dock", *_PACE), "show gauges and charts; in a terminal the newest values."
+        ),
         Action("start", start, _PACE, "begin to sample, or set another interval or window."),
         Action("stop", stop, (), "stop sampling; the samples that were taken stay."),
         Action(

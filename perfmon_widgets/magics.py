@@ -55,6 +55,7 @@ class PerfmonMagics(Magics):
     @argument("path", nargs="?", help="The file of the log; by default it is named after date and time.")
     @argument("--interval", type=float, metavar="SECONDS", help="Time between samples; at first 5.")
     @argument("--window", type=float, metavar="SECONDS", help="How long samples are kept; at first 600.")
+    @argument("--dock", action="store_true", help="Show the panel beside the notebook, in JupyterLab.")
     @argument("--off", action="store_true", help="End the log, or the memory guard.")
     @argument("-h", "--help", action="store_true", help="Print this text.")
     @argument("-o", "--output", metavar="NAME", help="Assign the result to this variable.")
@@ -69,6 +70,7 @@ class PerfmonMagics(Magics):
         Examples::
 
             %perfmon
+            %perfmon --dock
             %perfmon start --interval 1 -o monitor
             %perfmon summary
             %perfmon why
@@ -86,7 +88,8 @@ class PerfmonMagics(Magics):
         monitor = default_monitor()
         _set(monitor, given["interval"], given["window"])
         path = _unquoted(given["path"])
-        result = action.run(Line(monitor, path, given["off"], output, self.shell.user_ns, self._kept))
+        switches = given["dock"], given["off"]
+        result = action.run(Line(monitor, path, *switches, output, self.shell.user_ns, self._kept))
         if output:
             self.shell.user_ns[output] = result
 
@@ -192,7 +195,7 @@ def complete(_: InteractiveShell, event: Any) -> list[str]:
         found = ["--interval", "--output"]
     else:
         actions = [word for word in words[1:] if word in ACTIONS]
-        taken = ACTIONS[actions[0]].options if actions else ("interval", "window")
+        taken = ACTIONS[actions[0] if actions else "panel"].options
         found = [*([] if actions else ACTIONS), *(f"--{name}" for name in taken if name != "path")]
         found += ["--output", "--help"]
     takes_value = words[-1] in ("-o", "--output", "--interval", "--window")

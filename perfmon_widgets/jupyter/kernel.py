@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from IPython.core.getipython import get_ipython
-from IPython.display import publish_display_data
+from IPython.display import display, publish_display_data
 
 _logger = logging.getLogger(__name__)
 
@@ -129,6 +129,11 @@ def log_exceptions() -> Iterator[None]:
         yield
     except Exception:
         _logger.exception("a hook of perfmon_widgets failed; this cell may not be recorded")
+
+
+def show(value: object) -> None:
+    """Show an object as an output of the running cell, as IPython's display() does."""
+    display(value)  # type: ignore[no-untyped-call]
 
 
 def show_html(text: str, name: str, *, again: bool) -> None:

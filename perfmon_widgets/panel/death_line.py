@@ -6,6 +6,7 @@ import html
 
 import ipywidgets
 
+from perfmon_widgets.panel.layout import Layout
 from perfmon_widgets.views.death import Death
 
 
@@ -14,4 +15,4 @@ def death_line(death: Death | None) -> list[ipywidgets.HTML]:
     if death is None:
         return []
     text = f'<span class="perfmon-error" role="status">{html.escape(str(death))}</span>'
-    return [ipywidgets.HTML(text, layout={"margin": "2px 6px", "min_width": "0"})]
+    return [ipywidgets.HTML(text, layout=Layout(margin="2px 6px", min_width="0"))]

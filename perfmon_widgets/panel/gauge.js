@@ -43,15 +43,36 @@ function doubt(link, readings, silence) {
   if (!link.comm_live && !wasLive) {
     if (!readings.time) return "not connected to a kernel";
     const saved = new Date(1000 * readings.time);
-    return `saved ${saved.toLocaleString([], { dateStyle: "short", timeStyle: "short" })}`;
+    const words = saved.toLocaleString([], { dateStyle: "short", timeStyle: "short" });
+    return `saved ${words}: run the cell again`;
   }
   const state = kernelState(link);
   if (!link.comm_live || lost) {
     return state && state !== "kernel busy" ? state : "kernel was restarted: run the cell again";
   }
-  if (readings.state === "stopped") return "monitor is stopped";
+  if (readings.state === "stopped") {
+    const newest = readings.time && new Date(1000 * readings.time).toLocaleTimeString();
+    return newest ? `monitor is stopped, values of ${newest}` : "monitor is stopped";
+  }
   if (silence <= STALE_AFTER * readings.interval) return "";
   return `no update for ${Math.floor(silence)} s${state && ` (${state})`}`;
+}
+
+/**
+ * Tell the rest of the panel why the readings are out of date: where the controls are on the page, they say it
+ * once for all gauges.
+ *
+ * @param {WidgetModel} link
+ * @param {string} words
+ * @returns {PageState}
+ */
+function tell(link, words) {
+  const state = pageState(link);
+  if (state.doubt !== words) {
+    state.doubt = words;
+    link.trigger("perfmon:doubt");
+  }
+  return state;
 }
 
 /**
@@ -102,19 +123,22 @@ async function render({ model, el }) {
 
   let doubtful = "";
   const doubtNow = () => doubt(link, readings(), (performance.now() - arrived) / 1000);
+  const told = (/** @type {string} */ words) => tell(link, words);
 
   function draw() {
     const reading = readings().gauges?.[label] ?? {};
     const { value } = reading;
     doubtful = doubtNow();
+    const { speakers } = told(doubtful);
     const filled = Math.min(Math.max(value ?? 0, 0), 100) / 100;
     const words = doubtful || (reading.detail ?? "");
+    const shown = speakers > 0 ? (reading.detail ?? "") : words;
     root.dataset.level = value === undefined ? "missing" : (reading.level ?? "normal");
     root.classList.toggle("perfmon-stale", doubtful !== "");
     arc.style.strokeDasharray = `${filled * LENGTH} ${LENGTH}`;
     arc.style.visibility = filled > 0 ? "visible" : "hidden";
     text.textContent = value === undefined ? "–" : `${threeDigits(value)}%`;
-    detail.textContent = words;
+    detail.textContent = shown;
     root.title = words;
     announce(root, label, value, words);
   }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 
 from perfmon_widgets.panel.gauge import Gauge, in_json
+from perfmon_widgets.panel.layout import Layout
 from perfmon_widgets.panel.link import Link
 from perfmon_widgets.views.gauges import Reading, readings
 
@@ -23,13 +24,13 @@ class Gauges(ipywidgets.HBox):
         self._monitor = monitor
         self._link = link
         self._by_label: dict[str, Gauge] = {}  # all there ever were: a GPU may be used again
-        self._layout_of_each = ipywidgets.Layout(width="auto")
+        self._layout_of_each = Layout(width="auto")
         super().__init__(
-            layout={
-                "display": "grid",  # rows below one another stay in line
-                "grid_template_columns": "repeat(auto-fill, minmax(148px, 1fr))",
-                "overflow": "visible",
-            }
+            layout=Layout(
+                display="grid",  # rows below one another stay in line
+                grid_template_columns="repeat(auto-fill, minmax(148px, 1fr))",
+                overflow="visible",
+            )
         )
 
     def readings(self) -> dict[str, Reading]:
@@ -44,7 +45,7 @@ class Gauges(ipywidgets.HBox):
             if label not in self._by_label:
                 self._by_label[label] = Gauge(label=label, link=self._link, layout=self._layout_of_each)
         if sample is None:
-            why = "starting…" if running else "monitor is stopped"
+            why = "starting…" if running else ""  # the browser says it once, next to the controls
             gauges: dict[str, Any] = {label: {"detail": why} for label in found}
         else:
             gauges = {label: in_json(reading) for label, reading in found.items()}

@@ -11,6 +11,8 @@ import anywidget
 import ipywidgets
 import traitlets
 
+from perfmon_widgets.panel.layout import Layout
+
 _FOLDER = Path(__file__).parent
 # /* … */, and // … on a line of its own.
 _COMMENT = re.compile(r"/\*.*?\*/|^[ \t]*//.*?$", re.DOTALL | re.MULTILINE)
@@ -67,7 +69,7 @@ class Link(anywidget.AnyWidget):
     )
 
     def __init__(self, **traits: Any) -> None:
-        super().__init__(**traits)
+        super().__init__(layout=Layout(), **traits)
         self.own = self.model_id
 
     def on_viewers(self, callback: Callable[[Page], object]) -> None:

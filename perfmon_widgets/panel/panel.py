@@ -20,12 +20,15 @@ from perfmon_widgets.panel.controls.export_csv import export_csv
 from perfmon_widgets.panel.controls.guard_memory import guard_memory
 from perfmon_widgets.panel.controls.interval import interval
 from perfmon_widgets.panel.controls.log_to_csv import log_to_csv
+from perfmon_widgets.panel.controls.start import start
 from perfmon_widgets.panel.controls.window import widest, window
 from perfmon_widgets.panel.death_line import death_line
 from perfmon_widgets.panel.displayed import notify_displayed
+from perfmon_widgets.panel.dock import Dock
 from perfmon_widgets.panel.fallback import fallback
 from perfmon_widgets.panel.former import replace_former
 from perfmon_widgets.panel.gauges import Gauges
+from perfmon_widgets.panel.layout import Layout
 from perfmon_widgets.panel.link import Link, Page
 from perfmon_widgets.panel.parts import parts_of
 from perfmon_widgets.panel.sections import Sections
@@ -57,6 +60,7 @@ class PerformancePanel(ipywidgets.VBox):
         if monitor is not None:
             check_monitor(monitor)
         self.monitor = default_monitor() if monitor is None else monitor
+        self._dock = Dock()
         self._is_over = False  # closed, or the copy of a panel in a forked child: nothing is drawn any more
         self._viewers = Viewers()
         self._link = Link(heartbeat=self._viewers.heartbeat)
@@ -66,9 +70,9 @@ class PerformancePanel(ipywidgets.VBox):
         log, export = log_to_csv(self.monitor), export_csv(self.monitor, self._link)
         guarding = guard_memory(guard)
         self.log_to_csv, self.guard_memory, self.export_csv = log.widget, guarding.widget, export.widget
-        # Left to right.
         chart_window = window(self.monitor, self.advanced.set_window)
-        row = (log, guarding, chart_window, interval(self.monitor), export)
+        # Left to right.
+        row = (start(self.monitor), log, guarding, chart_window, interval(self.monitor), export)
         self._controls = (
             *row,
             Control("open section", self.advanced, "selected_index"),
@@ -84,10 +88,13 @@ class PerformancePanel(ipywidgets.VBox):
         notes = [control.note for control in row if control.note is not None]
         steering = ipywidgets.HBox(
             [*(control.widget for control in row), *notes],
-            layout={"flex_flow": "row wrap", "align_items": "center"},
+            layout=Layout(flex_flow="row wrap", align_items="center"),
         )
+        steering.add_class("perfmon-controls")
         died = death_line(last_death())
-        super().__init__([self.gauges, *died, steering, self.advanced, self._verdict, fallback()])
+        super().__init__(
+            [self.gauges, *died, steering, self.advanced, self._verdict, fallback()], layout=Layout()
+        )
         self.add_class("perfmon-panel")
         self._connect()
         replace_former(self)
@@ -134,8 +141,9 @@ class PerformancePanel(ipywidgets.VBox):
                 return
             self.gauges.show_state(running)
             self._verdict.show()
+            self._show_controls()
             if not running:
-                self._show_changes()
+                self.advanced.show_rest()
                 self._snapshot.keep()
 
     def _show_changes(self) -> None:
@@ -169,6 +177,19 @@ class PerformancePanel(ipywidgets.VBox):
 
     # -- coming and going ------------------------------------------------------------------------------
 
+    def dock(self) -> None:
+        """Show the panel beside the notebook, where it does not scroll away: in JupyterLab, with ``sidecar``.
+
+        Where the page cannot do that, the panel is shown below the cell, with a sentence that says so. To
+        open the tab again after it was closed there, call this again. ``close()`` closes the tab, too.
+
+        Raises RuntimeError outside a Jupyter kernel, and ModuleNotFoundError if the package sidecar is not
+        installed there.
+        """
+        self._dock.open(self)
+        if not self._viewers.present:
+            kernel.show(self)
+
     def close(self) -> None:
         """Take the panel off the screen and end its updates; the monitor goes on."""
         if "_snapshot" not in vars(self):  # the monitor was refused: ipywidgets closes what is dropped
@@ -179,6 +200,7 @@ class PerformancePanel(ipywidgets.VBox):
         self.monitor.on_sample(self._show_sample, remove=True)
         self.monitor.on_state(self._show_state, remove=True)
         self._snapshot.close()
+        self._dock.close()
         with self._actions.writing():
             self._is_over = True
             for widget in parts_of(self, *self.gauges.all_parts()) - {self}:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import ipywidgets
 
 from perfmon_widgets.metrics import RECORDED, Sample
+from perfmon_widgets.panel.layout import Layout
 from perfmon_widgets.panel.link import Link
 from perfmon_widgets.panel.parts import parts_of
 from perfmon_widgets.panel.section import Section
@@ -35,15 +36,16 @@ class Sections(ipywidgets.Accordion):
         self._window = window
         self._chosen: Period | None = None  # what a person looks at instead of the newest rows
         self._period_is_new = False  # since the open section was drawn
-        self.timeline = Timeline(link, layout={"width": "100%"})
+        self.timeline = Timeline(link, layout=Layout(width="100%"))
         """The row of the open section that steers which time is shown."""
         self._groups = groups(monitor.metrics)
-        self._layout_of_each = ipywidgets.Layout()
+        self._layout_of_each = Layout()
         self._sections = {name: self._section(name) for name in self._groups}
         super().__init__(
             children=tuple(self._sections.values()),
             titles=[title_of(name) for name in self._groups],
             selected_index=None,
+            layout=Layout(),
         )
         self.add_class("perfmon-advanced")
 

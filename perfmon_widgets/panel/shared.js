@@ -52,6 +52,8 @@ function pageState(link) {
     wasLive: false,
     lost: false,
     waiting: 0,
+    doubt: "",
+    speakers: 0,
   };
   return link.perfmon;
 }

@@ -163,7 +163,7 @@ def table(shown: Mapping[str, Reading], history: pd.DataFrame) -> str:
     caption = "no values yet"
     if len(history):
         newest = float(rows.times[-1])
-        caption = f"Last values, {format_time(newest)} {zone_name(newest)}"
+        caption = f"Last values, {format_time(newest)} {zone_name(newest)}. Run the cell to have them live."
     head = "".join(f'<th scope="col">{each}</th>' for each in ("", "", "value", "", _span(rows)))
     return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 

@@ -9,6 +9,7 @@ import ipywidgets
 
 from perfmon_widgets.clocks import time
 from perfmon_widgets.core.protocol import findings_of
+from perfmon_widgets.panel.layout import Layout
 from perfmon_widgets.views.findings import pressing
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Verdict(ipywidgets.HTML):
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
         self._due = 0.0
-        super().__init__(layout={"order": "-1"})  # above the gauges
+        super().__init__(layout=Layout(order="-1"))  # above the gauges
         self.add_class("perfmon-verdict")
 
     def show(self) -> None:

@@ -20,6 +20,7 @@ from panel_page import (
     own_errors,
     rows_shown,
     section,
+    spoken,
     wait_until,
 )
 from playwright.sync_api import Locator, expect
@@ -36,6 +37,7 @@ monitor.start()
 panel = PerformancePanel(monitor)
 panel
 """
+BESIDE = "#jp-right-stack .perfmon-panel"  # in the side bar of JupyterLab
 CONTRAST = 4.5  # of text against what lies behind it, WCAG 2.2 AA
 
 # How far the colour of an element's text is from that of what lies behind it, as WCAG has it.
@@ -129,9 +131,9 @@ def test_the_quickstart_notebook_while_its_model_trains(open_notebook, tmp_path)
     before, after = "time.monotonic() + 20", "time.monotonic() + 120"
     assert before in QUICKSTART.read_text()
     longer.write_text(QUICKSTART.read_text().replace(before, after))
-    notebook = open_notebook(longer)
+    notebook = open_notebook(longer, viewport=(1280, 1000))
     notebook.run_all()
-    place, training = notebook.cell(1), notebook.cell(3)
+    place, training = notebook.page.locator(BESIDE), notebook.cell(3)
     expect(place.get_by_role("meter")).to_have_count(3, timeout=TIMEOUT * 1000)
     expect(training.locator(".jp-InputPrompt")).to_contain_text("*")
 
@@ -176,6 +178,45 @@ def test_the_quickstart_notebook_while_its_model_trains(open_notebook, tmp_path)
     wait_until(notebook, lambda: any(len(line) >= 2 for line in lines(place)), "a line with two points")
     assert still_training()
     assert len(read_csv(path)) >= rows_shown(place) - 1
+    # It is in sight while the cell trains that Run All has scrolled to; its own cell says where it is.
+    box = place.bounding_box()
+    assert box is not None
+    assert box["x"] >= training.bounding_box()["x"] + training.bounding_box()["width"] - 1
+    assert 0 <= box["y"] <= box["y"] + box["height"] <= 1000
+    expect(notebook.cell(1).get_by_role("meter")).to_have_count(0)
+    expect(notebook.cell(1).locator(".perfmon-beside")).to_be_visible()
+    assert still_training()
+    assert own_errors(notebook) == []
+
+
+def test_a_docked_panel_follows_its_cell_and_comes_back_to_it(open_notebook):
+    """Run again, closed by hand, opened again, and closed by the program: there is one tab at most."""
+    dock = PANEL.replace("\npanel\n", "\npanel.dock()\n")
+    notebook = open_notebook([dock, "panel.dock()", "panel.close()"])
+    beside, below = notebook.page.locator(BESIDE), notebook.cell(0)
+
+    def expect_docked() -> None:
+        expect(beside.get_by_role("meter")).to_have_count(3, timeout=TIMEOUT * 1000)
+        expect(below.locator(".perfmon-beside")).to_be_visible()
+        expect(below.get_by_role("meter")).to_have_count(0)
+        assert notebook.page.locator(".jupyterlab-sidecar").count() == 1
+
+    for _ in range(2):
+        notebook.run_cell(0)
+        notebook.wait_idle()
+        expect_docked()
+    cross = notebook.page.locator(".jp-mod-right .lm-TabBar-tabCloseIcon:visible").bounding_box()
+    notebook.page.mouse.click(cross["x"] + cross["width"] / 2, cross["y"] + cross["height"] / 2)
+    expect(beside).to_have_count(0)
+    expect(below.get_by_role("meter")).to_have_count(3)
+    before = spoken(below)
+    wait_until(notebook, lambda: spoken(below) != before, "a change of the gauges in the cell")
+    expect(below.locator(".perfmon-not-beside")).to_be_visible()
+    notebook.run_cell(1)
+    expect_docked()
+    notebook.run_cell(2)
+    expect(notebook.page.locator(".jupyterlab-sidecar")).to_have_count(0)
+    expect(below.locator(".perfmon-panel")).to_have_count(0)
     assert own_errors(notebook) == []
 
 
@@ -275,6 +316,22 @@ def test_the_panel_is_compact_and_fits_640_px_and_wraps_below(open_notebook):
         inside = gauges + controls + boxes(place, ".bqplot:visible")
         assert all(box["x"] >= panel["x"] - 1 for box in inside)
         assert all(box["x"] + box["width"] <= panel["x"] + panel["width"] + 1 for box in inside)
+
+
+def test_each_control_says_what_it_does(open_notebook):
+    """By the mouse, too: ipywidgets shows no tooltip of a control that has a description."""
+    _, place = open_panel(open_notebook)
+    for label, words in (
+        ("Log to CSV", "Write each sample to a file in the working directory"),
+        ("Guard memory", "Let an allocation fail before memory is full, so that the kernel lives"),
+        ("Show last", "How much of the history the charts show"),
+        ("Sample every", "How often a sample is taken"),
+    ):
+        control = place.get_by_label(label, exact=True)
+        shown = control.locator("xpath=ancestor-or-self::*[@title][1]")
+        expect(shown).to_have_attribute("title", words)
+    button = place.get_by_role("button", name="Export CSV")
+    expect(button).to_have_attribute("title", "Download the history as a CSV file")
 
 
 def test_the_times_below_a_chart_begin_with_half_a_minute_and_follow_the_history(open_notebook):

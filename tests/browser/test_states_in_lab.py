@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 import pytest
 from lab import Notebook
-from panel_page import BUSY, TIMEOUT, gauge, logs_of, number, section, spoken, updates, wait_until
+from panel_page import BUSY, TIMEOUT, gauge, lines, logs_of, number, section, spoken, updates, wait_until
 from playwright.sync_api import Browser, Locator, expect
 
 PANEL = """
@@ -53,10 +53,12 @@ def open_panel(
 
 
 def expect_words(place: Locator, words: str | re.Pattern[str]) -> None:
-    """Every gauge says this in place of its detail."""
+    """The panel says this once; each gauge has it as its tooltip, and what it said last as its detail."""
+    expect(place.locator(".perfmon-hint")).to_have_text(words, timeout=TIMEOUT * 1000)
+    expect(place.get_by_text(words)).to_have_count(1)
     for label in LABELS:
-        detail = gauge(place, label).locator(".perfmon-gauge-detail")
-        expect(detail).to_have_text(words, timeout=TIMEOUT * 1000)
+        expect(gauge(place, label).locator(".perfmon-gauge-detail")).not_to_be_empty()
+        expect(gauge(place, label)).to_have_attribute("title", words)
 
 
 def run(notebook: Notebook, index: int) -> None:
@@ -66,18 +68,29 @@ def run(notebook: Notebook, index: int) -> None:
 
 def test_a_monitor_that_is_stopped_says_so_at_once_and_comes_back(open_notebook):
     notebook, place = open_panel(open_notebook, "monitor.stop()", "monitor.start()")
-    expect(place.locator(".perfmon-stale")).to_have_count(0)
+    stopped = re.compile(r"^monitor is stopped, values of \d+:\d\d:\d\d")
+    start = place.get_by_role("button", name="Start", exact=True)
+
+    def expect_live() -> None:
+        expect(place.locator(".perfmon-stale")).to_have_count(0, timeout=TIMEOUT * 1000)
+        expect(place.get_by_text("monitor is stopped")).to_have_count(0)
+        expect(start).to_be_hidden()
+
+    expect_live()
     notebook.run_cell(1)
     expect(place.locator(".perfmon-stale")).to_have_count(4, timeout=2000)
-    expect_words(place, "monitor is stopped")
+    expect_words(place, stopped)
     value = number(place, "RAM")
     assert 0 < value < 100
     notebook.page.wait_for_timeout(1500)  # longer than three intervals
-    expect_words(place, "monitor is stopped")
+    expect_words(place, stopped)
     assert number(place, "RAM") == value
     notebook.run_cell(2)
-    expect(place.locator(".perfmon-stale")).to_have_count(0, timeout=TIMEOUT * 1000)
-    expect(place.get_by_text("monitor is stopped")).to_have_count(0)
+    expect_live()
+    for _ in range(2):  # the button can be used again
+        run(notebook, 1)
+        start.click()
+        expect_live()
 
 
 def test_a_monitor_without_a_first_sample_is_starting(open_notebook):
@@ -85,7 +98,8 @@ def test_a_monitor_without_a_first_sample_is_starting(open_notebook):
     notebook = open_notebook([slow + "go_on.clear()\n" + SHOW, "go_on.set()"])
     run(notebook, 0)
     place = notebook.cell(0)
-    expect_words(place, "starting…")
+    for label in LABELS:
+        expect(gauge(place, label).locator(".perfmon-gauge-detail")).to_have_text("starting…")
     expect(place.locator(".perfmon-stale")).to_have_count(0)
     expect(place.get_by_role("meter")).to_have_count(0)
     run(notebook, 1)
@@ -114,6 +128,18 @@ def test_the_line_of_plain_words_takes_space_only_where_there_is_something_to_sa
     expect(line).to_be_hidden()
 
 
+def test_gauges_in_a_layout_of_ones_own_say_themselves_why_they_are_old(open_notebook):
+    alone = PANEL + "monitor.start()\npanel.gauges"
+    notebook = open_notebook([alone, "monitor.stop()"])
+    run(notebook, 0)
+    place = notebook.cell(0)
+    expect(place.get_by_role("meter")).to_have_count(3, timeout=TIMEOUT * 1000)
+    run(notebook, 1)
+    for label in LABELS:
+        detail = gauge(place, label).locator(".perfmon-gauge-detail")
+        expect(detail).to_have_text(re.compile("^monitor is stopped"))
+
+
 def test_a_silent_monitor_is_greyed_and_says_for_how_long_and_that_the_kernel_is_busy(open_notebook):
     notebook, place = open_panel(open_notebook, "go_on.clear()", BUSY, "go_on.set()")
     expect(place.get_by_text(re.compile("no update"))).to_have_count(0)
@@ -135,6 +161,8 @@ def test_a_silent_monitor_is_greyed_and_says_for_how_long_and_that_the_kernel_is
 @pytest.mark.parametrize("end", ["a person", "a crash"])
 def test_after_a_restart_no_number_looks_live_and_the_layout_holds(open_notebook, end):
     notebook, place = open_panel(open_notebook, "import os; os._exit(1)")
+    section(place, "CPU").click()
+    wait_until(notebook, lambda: any(len(line) >= 2 for line in lines(place)), "a line with two points")
     before = place.locator(".perfmon-panel").bounding_box()
     assert before is not None
     if end == "a person":
@@ -143,6 +171,8 @@ def test_after_a_restart_no_number_looks_live_and_the_layout_holds(open_notebook
         notebook.run_cell(1)
     expect(place.locator(".perfmon-stale")).to_have_count(4, timeout=TIMEOUT * 1000)
     expect_words(place, "kernel was restarted: run the cell again")
+    for part in (place.locator(".bqplot:visible").first, place.locator(".perfmon-table:visible").first):
+        assert "grayscale" in part.evaluate("part => getComputedStyle(part).filter")
     after = place.locator(".perfmon-panel").bounding_box()
     assert after is not None
     assert abs(after["height"] - before["height"]) <= 2
@@ -266,7 +296,8 @@ def expect_table(place: Locator) -> None:
     """The last values are there as a table with their time, and a chart; nothing looks like an error."""
     table = place.locator(".perfmon-snapshot")
     expect(table).to_be_visible(timeout=TIMEOUT * 1000)
-    expect(table.locator("caption")).to_have_text(re.compile(r"Last values, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d"))
+    words = r"^Last values, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(UTC.{5}\)\. Run the cell to have them live\.$"
+    expect(table.locator("caption")).to_have_text(re.compile(words))
     for label in LABELS:
         expect(table.locator("tbody tr").filter(has_text=label)).to_have_count(1)
     expect(table.locator("tbody tr").filter(has_text="RAM")).to_contain_text("%")
@@ -360,6 +391,6 @@ def test_saved_widgets_say_that_their_values_are_old(open_notebook, chromium, op
     other.wait_kernel()
     place = other.page.locator(".jp-Notebook .jp-Cell:visible").first  # the other notebook is a tab too
     expect(place.locator(".perfmon-stale")).to_have_count(4, timeout=TIMEOUT * 1000)
-    expect_words(place, re.compile(r"^saved .*\d:\d\d"))
+    expect_words(place, re.compile(r"^saved .*\d:\d\d.*: run the cell again$"))
     assert 0 < number(place, "RAM") < 100
     section(place, "CPU").click()  # does nothing, and breaks nothing

@@ -7,6 +7,8 @@ interface WidgetModel {
   /** Whether the model is connected to a kernel. */
   readonly comm_live: boolean;
   comm?: WidgetComm;
+  /** Each is ready once it is drawn. */
+  readonly views?: Record<string, Promise<{ el: HTMLElement }>>;
   /** Kept here by pageState(), on the model of a link only. */
   perfmon?: PageState;
   get(name: string): any;
@@ -76,6 +78,10 @@ interface PageState {
   lost: boolean;
   /** How many changes wait for the running cell to end. */
   waiting: number;
+  /** Why the readings are out of date; empty if they are not. */
+  doubt: string;
+  /** How many views say that, in place of the gauges. */
+  speakers: number;
 }
 
 /** What panel/gauges.py sends with each sample. */

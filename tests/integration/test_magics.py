@@ -121,6 +121,17 @@ def test_it_shows_the_panel_of_the_shared_monitor_again_and_again(kernel):
     )
 
 
+def test_a_docked_panel_is_shown_beside_the_notebook_and_by_the_cell(kernel):
+    answer = kernel.run("%perfmon --dock -o docked")
+    assert answer.status == "ok"
+    [shown] = [data for data in answer.shown if "application/vnd.jupyter.widget-view+json" in data]
+    assert shown["text/plain"] == "PerformancePanel"
+    assert kernel.value("type(docked).__name__, docked.monitor.running") == "PerformancePanel True"
+    assert kernel.value("docked._dock._tab.comm is not None") == "True"
+    kernel.run("docked.close()")
+    assert kernel.value("docked._dock._tab.comm is None") == "True"
+
+
 def test_start_and_stop_and_the_settings(kernel):
     answer = kernel.run("%perfmon start --interval 0.5 --window 60 -o monitor")
     assert answer.text == "sampling every 0.5 s, keeping the last 60 s\n"
@@ -144,6 +155,7 @@ def test_start_and_stop_and_the_settings(kernel):
         ("%%perfmon --help\nprint('executed')", "unrecognized arguments: --help; see %%perfmon?"),
         ("%perfmon stop --interval 1", "%perfmon stop takes no --interval; it goes with panel, start"),
         ("%perfmon start run.csv", "%perfmon start takes no run.csv; it goes with log"),
+        ("%perfmon start --dock", "%perfmon start takes no --dock; it goes with panel"),
         ("%perfmon summary --off", "%perfmon summary takes no --off; it goes with log"),
         ("%perfmon start -o 3x", "-o needs a name for a variable, not '3x'"),
         ("%perfmon start -o None", "-o needs a name for a variable, not 'None'"),
@@ -239,6 +251,7 @@ def test_tab_completes_actions_and_options(kernel):
     assert "--window" in completed("%perfmon start --interval 2 --w")
     assert "--window" not in completed("%perfmon start --window 2 --w")
     assert "--interval" in completed("%%perfmon --i")
+    assert "--dock" in completed("%perfmon --d")
     assert "--off" not in completed("%perfmon summary --")
 
 
@@ -625,6 +638,12 @@ def test_in_a_terminal_it_prints_the_values_as_text(tmp_path):
     # What the block has changed: the machine's memory may stay the same.
     assert re.search(r"^process_ram_bytes +[\d.]+ [MG]iB( +[\d.]+ [MG]iB){4}$", printed, re.MULTILINE)
     assert re.search(r"^\d  import time; time.sleep\(1\) +1(\.\d)? s ", printed, re.MULTILINE), printed
+
+
+def test_in_a_terminal_a_panel_cannot_be_docked(tmp_path):
+    code = "%load_ext perfmon_widgets\n%perfmon --dock\nimport perfmon_widgets\n"
+    printed = in_terminal(tmp_path, code)
+    assert "UsageError: a panel is docked in JupyterLab, but this process is not a Jupyter kernel" in printed
 
 
 def test_in_a_terminal_a_measured_cell_ends_with_an_empty_line(tmp_path):

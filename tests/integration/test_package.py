@@ -200,6 +200,7 @@ HOMES = {
     ],
     "ipywidgets": ["panel/*.py", "panel/controls/*.py"],
     "anywidget": ["panel/*.py", "panel/controls/*.py"],
+    "sidecar": ["panel/dock.py"],
     "traitlets": ["panel/*.py", "panel/controls/*.py"],
     "bqplot": [f"panel/{name}.py" for name in ("axes", "chart", "heat_map", "plot", "shading", "table")],
     "IPython": ["jupyter/kernel.py", "jupyter/cells.py", "jupyter/guarded_cells.py", "magic*.py"],

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -482,7 +483,8 @@ def test_two_panels_over_one_monitor_show_the_same(show, monitor):
 
 def test_a_monitor_that_is_not_running_says_so(show, monitor):
     panel = show(monitor)
-    assert all(reading == {"detail": "monitor is stopped"} for reading in gauges(panel).values())
+    assert states(panel) == "stopped"
+    assert all(reading == {"detail": ""} for reading in gauges(panel).values())
     monitor.sample()
     assert gauges(panel)["CPU"]["value"] is not None
 
@@ -551,6 +553,20 @@ def test_a_monitor_that_is_started_again_is_live_again(panel, monitor, wire):
     sample = samples.next()
     assert states(panel) == "live"
     assert panel._link.readings["time"] == sample.time
+
+
+@pytest.mark.parametrize("thread", ["main", "other"])
+def test_a_stopped_monitor_offers_to_start_it(panel, monitor, wire, thread):
+    start = control(panel, "Start")
+    assert start.layout.display is None
+    for _ in range(2):
+        click = partial(wire.set, start, value=True)
+        click() if thread == "main" else elsewhere(click)
+        assert monitor.running
+        assert states(panel) == "live"
+        assert (start.value, start.layout.display) == (False, "none")
+        monitor.stop()
+        assert start.layout.display is None
 
 
 def test_a_monitor_driven_by_hand_is_not_called_stopped(panel, monitor):
@@ -902,7 +918,7 @@ def test_a_notebook_stores_the_scripts_of_the_panel_once(show, monitor, wire):
     monitor.sample()
     stored = [widget.get_state() for widget in parts(panel)] + [panel._link.get_state()]
     scripts = [state[name] for state in stored for name in ("_esm", "_css", "gauge") if name in state]
-    assert sum(map(len, scripts)) < 25_000
+    assert sum(map(len, scripts)) < 28_000
     long = [line for script in scripts for line in script.splitlines() if len(line) > 60]
     assert len(long) - len(set(long)) < 30  # the few lines that find the link
 
@@ -1693,7 +1709,16 @@ def test_a_click_whose_answer_cannot_be_sent_does_not_stop_the_sampling(panel, m
 def test_every_control_has_a_name_for_people(panel):
     names = [each.name for each in panel._controls]
     assert names == [
-        *("Log to CSV", "Guard memory", "chart window", "interval", "Export CSV", "open section", "timeline"),
+        *(
+            "Start",
+            "Log to CSV",
+            "Guard memory",
+            "chart window",
+            "interval",
+            "Export CSV",
+            "open section",
+            "timeline",
+        ),
     ]
 
 

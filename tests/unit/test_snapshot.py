@@ -61,7 +61,9 @@ def test_each_gauge_has_a_row():
 def test_the_time_of_the_values_is_reported_with_its_zone():
     text = table(CPU, history([5, 0], {"cpu_percent": [1, 2]}))
     [caption] = re.findall("<caption>(.*?)</caption>", text)
-    assert re.fullmatch(r"Last values, 2027-01-1[45] \d\d:\d\d:\d\d \w+", caption)
+    assert re.fullmatch(
+        r"Last values, 2027-01-1[45] \d\d:\d\d:\d\d \w+\. Run the cell to have them live\.", caption
+    )
 
 
 def test_before_the_first_sample_it_says_so():

@@ -1,4 +1,4 @@
-// The export button, and the hint next to the controls. Every panel has one: so this file also makes the sections
+// The export button, and the hint next to the controls: why the panel is not live, or that a change waits. Every panel has one: so this file also makes the sections
 // reachable by keys.
 
 /**
@@ -33,6 +33,24 @@ async function makeSectionsReachable() {
       new MutationObserver(all).observe(accordion, { childList: true });
     }
     await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+}
+
+/**
+ * Show the tooltips of the controls of a panel: ipywidgets shows none where there is a description.
+ *
+ * @param {WidgetModel} link
+ * @param {WidgetManager} manager
+ */
+async function showTooltips(link, manager) {
+  for (const reference of link.get("controls")) {
+    const control = await find(manager, reference);
+    const words = control?.get("tooltip");
+    if (!control || !words) continue;
+    for (const view of Object.values(control.views ?? {})) {
+      const { el } = await view;
+      for (const each of [el, ...el.querySelectorAll("[title]")]) each.setAttribute("title", words);
+    }
   }
 }
 
@@ -84,16 +102,25 @@ async function render({ model, el }) {
 
   const link = await find(model.widget_manager, model.get("link"));
   if (!link) return () => model.off("msg:custom", save);
+  const state = pageState(link);
   const draw = () => {
-    hint.textContent = pageState(link).waiting > 0 ? "applies when the cell ends" : "";
+    hint.textContent = state.doubt || (state.waiting > 0 ? "applies when the cell ends" : "");
+    hint.classList.toggle("perfmon-doubt", state.doubt !== "");
+  };
+  const speak = (/** @type {number} */ by) => {
+    state.speakers += by;
+    link.trigger("perfmon:state");
   };
   draw();
-  link.on("perfmon:waiting", draw);
+  showTooltips(link, model.widget_manager);
+  link.on("perfmon:waiting perfmon:doubt", draw);
+  speak(1);
   const leave = attend(link);
   return () => {
     leave();
+    speak(-1);
     model.off("msg:custom", save);
-    link.off("perfmon:waiting", draw);
+    link.off("perfmon:waiting perfmon:doubt", draw);
   };
 }
 

@@ -14,6 +14,7 @@ import traitlets
 
 from perfmon_widgets.core.parts import Flow, paced
 from perfmon_widgets.panel.controls import Control
+from perfmon_widgets.panel.layout import Layout
 from perfmon_widgets.panel.link import Link, script
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class ExportButton(anywidget.AnyWidget):
     request = traitlets.Unicode(help="The newest request for the file: a name that the browser made up.")
 
     def __init__(self, **traits: Any) -> None:
-        super().__init__(**traits)
+        super().__init__(layout=Layout(), **traits)
         self._flows: dict[str, Flow] = {}
         """Of the requests whose view sends receipts, by the name of the request."""
         self.on_msg(self._receive)

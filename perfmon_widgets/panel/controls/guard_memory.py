@@ -8,6 +8,7 @@ import ipywidgets
 
 from perfmon_widgets.core.guard import Guard
 from perfmon_widgets.panel.controls import Control
+from perfmon_widgets.panel.layout import Layout
 from perfmon_widgets.views.local_time import format_clock
 
 _TOOLTIP = "Let an allocation fail before memory is full, so that the kernel lives"
@@ -20,9 +21,9 @@ def guard_memory(guard: Guard) -> Control:
         indent=False,
         tooltip=guard.unavailable or _TOOLTIP,
         disabled=bool(guard.unavailable),
-        layout={"width": "auto"},
+        layout=Layout(width="auto"),
     )
-    note = ipywidgets.HTML(layout={"min_width": "0"})
+    note = ipywidgets.HTML(layout=Layout(min_width="0"))
     reason = ""
 
     def act(wanted: bool) -> None:

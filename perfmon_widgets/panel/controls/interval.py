@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import ipywidgets
 
 from perfmon_widgets.panel.controls import Control
+from perfmon_widgets.panel.layout import Layout
 
 if TYPE_CHECKING:
     from perfmon_widgets.core.protocol import Monitor
@@ -22,7 +23,7 @@ def interval(monitor: Monitor) -> Control:
         options=_options(monitor.interval),
         value=monitor.interval,
         style={"description_width": "auto"},
-        layout={"width": "auto", "margin": "2px 6px"},
+        layout=Layout(width="auto"),
     )
 
     def act(seconds: float) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import ipywidgets
 
 from perfmon_widgets.panel.controls import Control
+from perfmon_widgets.panel.layout import Layout
 
 if TYPE_CHECKING:
     from perfmon_widgets.core.csv_log import CsvLog
@@ -20,9 +21,9 @@ def log_to_csv(monitor: Monitor) -> Control:
         description="Log to CSV",
         indent=False,
         tooltip="Write each sample to a file in the working directory",
-        layout={"width": "auto"},
+        layout=Layout(width="auto"),
     )
-    note = ipywidgets.HTML(layout={"min_width": "0"})
+    note = ipywidgets.HTML(layout=Layout(min_width="0"))
 
     def act(wanted: bool) -> None:
         log = monitor.log

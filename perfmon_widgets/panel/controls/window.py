@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import ipywidgets
 
 from perfmon_widgets.panel.controls import Control
+from perfmon_widgets.panel.layout import Layout
 
 if TYPE_CHECKING:
     from perfmon_widgets.core.protocol import Monitor
@@ -23,7 +24,7 @@ def window(monitor: Monitor, set_window: Callable[[float], object]) -> Control:
         options=[(f"{each / 60:g} min" if each >= 60 else f"{each:g} s", each) for each in _offered(monitor)],
         value=widest(monitor),
         style={"description_width": "auto"},
-        layout={"width": "auto", "margin": "2px 6px"},
+        layout=Layout(width="auto"),
     )
     return Control("chart window", choice, "value", set_window)
 
