@@ -9,7 +9,8 @@ import bqplot
 import numpy as np
 
 from perfmon_widgets.panel.axes import layout_of_figures, make_axis, show_times, show_values
-from perfmon_widgets.views.figures import Figure, Rows, fill
+from perfmon_widgets.views.figures import Figure, Line, Rows, fill
+from perfmon_widgets.views.palette import DASHES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +49,7 @@ class Chart(bqplot.Figure):
             x=x,
             y=y,
             scales={"x": self._x, "y": self._y},
-            colors=[line.color for line in lines],
+            colors=[_stroke(line) for line in lines],
             opacities=[0.0 if line.joined else 0.5 if line.faint else 1.0 for line in lines],
             stroke_width=1.0,  # Chromium takes five times as long for anything above a pixel
             preserve_domain={"x": True, "y": True},
@@ -60,8 +61,6 @@ class Chart(bqplot.Figure):
             axes=[self._x_axis, self._y_axis],
             **layout_of_figures(),
         )
-        if any(line.dash for line in lines):
-            self.add_class("perfmon-patterns")  # panel.css draws the dashes, by the place of a line
         self._show_axis()
         self.set_window(window)
 
@@ -118,6 +117,15 @@ class Chart(bqplot.Figure):
                 more = (0, length - len(times))
                 x[at], y[at] = np.pad(times - now, more, mode="edge"), np.pad(values, more, mode="edge")
         return x, y
+
+
+def _stroke(line: Line) -> str:
+    """The colour of a line. That of a dashed one names its dashes, too.
+
+    bqplot knows one pattern for a whole mark, so panel.css draws them, and has to know which line has which.
+    The property is never set, so that what counts is the colour behind it.
+    """
+    return f"var(--perfmon-dash-{DASHES.index(line.dash)}, {line.color})" if line.dash else line.color
 
 
 def _with_ends(

@@ -52,6 +52,7 @@ class Section(ipywidgets.VBox):
         self.newest = -math.inf
         """The time of the newest row that is shown, in Unix seconds."""
         self._shading: Shading | None = None
+        self._made: dict[int, Chart | HeatMap] = {}  # by the place of the figure
         self.charts: tuple[Chart | HeatMap, ...] = ()
         self._metrics = [metric for metric in metrics if metric.group == group]
         self._link = link
@@ -65,15 +66,14 @@ class Section(ipywidgets.VBox):
 
     def show(self, history: pd.DataFrame, errors: Mapping[str, str], spans: Sequence[Span] = ()) -> None:
         """Draw the history up to its newest row: a message per chart, one for the table, one for spans."""
-        if self._shading is None:
-            self._shading = Shading(self._shown)
-            self._make_charts(self._shading)
         rows = rows_of(history)
         now = float(rows.times[-1])
         rows = rows.between(now - self._window, now)
+        self._make_charts(rows.known())
         self._fit(shown_seconds(now - rows.times[0], self._window))
         with self._sent_together():
-            self._shading.show(spans, now)
+            if self._shading is not None:
+                self._shading.show(spans, now)
             for chart in self.charts:
                 chart.show(rows, now)
             values = rows.of([metric.name for metric in self._metrics])
@@ -82,6 +82,8 @@ class Section(ipywidgets.VBox):
         if not self.children:  # after there is something to draw
             row = ipywidgets.HBox(self.charts, layout={"flex_flow": "row wrap", "overflow": "hidden"})
             self.children = (row, self.table)
+        elif self.children[0].children != self.charts:
+            self.children[0].children = self.charts
         if len(history) > 1:  # else there is no line yet
             self.newest = now
 
@@ -107,14 +109,22 @@ class Section(ipywidgets.VBox):
                 held.enter_context(widget.hold_sync())
             yield
 
-    def _make_charts(self, shading: Shading) -> None:
-        self.charts = tuple(
-            HeatMap(figure, self._shown)
-            if figure.is_map
-            else Chart(figure, self._shown, behind=shading.marks)
-            for figure in self._figures
-        )
-        self.table.point_at(self.charts)
+    def _make_charts(self, known: set[str]) -> None:
+        """Make a chart of each figure whose columns have a value, such as those of a GPU once it is used.
+
+        A machine without swap, or without NVLink, has no figure for it, and rows of dashes in the table.
+        """
+        if len(self._made) == len(self._figures):
+            return
+        for place, figure in enumerate(self._figures):
+            if place not in self._made and any(line.name in known for line in figure.lines):
+                self._shading = self._shading or Shading(self._shown)
+                brush = HeatMap if figure.is_map else Chart
+                self._made[place] = brush(figure, self._shown, behind=self._shading.marks)
+        charts = tuple(self._made[place] for place in sorted(self._made))
+        if charts != self.charts:
+            self.charts = charts
+            self.table.point_at(charts)
 
     def set_window(self, seconds: float) -> None:
         """Show the last ``seconds`` of the history from the next show() on."""
