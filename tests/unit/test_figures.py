@@ -13,8 +13,10 @@ import pytest
 from test_chart import history
 
 from perfmon_widgets import Metric, plot
+from perfmon_widgets.collectors.linux.host import METRICS as HOST
+from perfmon_widgets.collectors.linux.host import OPTIONAL_METRICS as OPTIONAL
 from perfmon_widgets.metrics import RECORDED, unit_of
-from perfmon_widgets.views.columns import group_of, groups, metrics_of, without_limits
+from perfmon_widgets.views.columns import group_of, groups, metrics_of, quantity_label, without_limits
 from perfmon_widgets.views.figures import Figure, by_default, chosen, fill, rows_of, section
 from perfmon_widgets.views.palette import COLORS, DARK, DASHES, Look
 
@@ -369,6 +371,24 @@ def test_the_groups_of_the_machine_come_first_and_what_is_recorded_last():
         *declared("disk_percent", "cpu_percent", "gpu0/power_watts"),
     ]
     assert list(groups(metrics)) == ["gpu", "cpu", "disk", "model", RECORDED]
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "words"),
+    [
+        ("gpu3/power_watts", "GPU 3 power", "power"),
+        ("gpu3/power_watts", "", "power"),
+        ("worker2/gpu0/power_watts", "", "power"),
+        ("load_watts", "load of all", "load of all"),
+        ("gpu3/watts", "GPU 3", "watts"),
+    ],
+)
+def test_a_quantity_is_named_without_its_place(name, label, words):
+    assert quantity_label(Metric(name, "watts", "gpu", "About it.", label=label)) == words
+
+
+def test_the_group_of_a_column_whose_log_is_read_back_is_that_of_its_collector():
+    assert [each.name for each in (*HOST, *OPTIONAL) if group_of(each.name) != each.group] == []
 
 
 def test_each_line_has_words_for_a_person():

@@ -897,7 +897,7 @@ def test_a_notebook_stores_the_scripts_of_the_panel_once(show, monitor, wire):
     monitor.sample()
     stored = [widget.get_state() for widget in parts(panel)] + [panel._link.get_state()]
     scripts = [state[name] for state in stored for name in ("_esm", "_css", "gauge") if name in state]
-    assert sum(map(len, scripts)) < 27_000
+    assert sum(map(len, scripts)) < 26_500
     long = [line for script in scripts for line in script.splitlines() if len(line) > 60]
     assert len(long) - len(set(long)) < 30  # the few lines that find the link
 
@@ -1613,6 +1613,21 @@ def test_a_single_gpu_is_the_gpu(show):
 def test_a_machine_without_gpu_says_so(panel):
     assert gauges(panel)["GPU"]["detail"] == "none found on this machine"
     assert gauges(panel)["GPU"].get("value") is None
+
+
+def test_more_than_eight_gauges_are_smaller(show):
+    gpus = Gpus(8)
+    monitor = PerformanceMonitor([Machine(), gpus])
+    panel = show(monitor)
+    monitor.sample()
+    assert "perfmon-many-gauges" not in panel.gauges._dom_classes
+    gpus.use(*range(8))
+    monitor.sample()
+    assert len(panel.gauges.children) == 11
+    assert "perfmon-many-gauges" in panel.gauges._dom_classes
+    gpus.use(0)
+    monitor.sample()
+    assert "perfmon-many-gauges" not in panel.gauges._dom_classes
 
 
 def test_eight_gpus_are_eight_messages_and_one_per_chart(show, wire):
