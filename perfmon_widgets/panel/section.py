@@ -18,7 +18,7 @@ from perfmon_widgets.panel.heat_map import HeatMap
 from perfmon_widgets.panel.link import Link
 from perfmon_widgets.panel.shading import PIXELS, Shading
 from perfmon_widgets.panel.table import Table
-from perfmon_widgets.views.figures import rows_of, section, shown_seconds
+from perfmon_widgets.views.figures import Rows, rows_of, section, shown_seconds
 
 _DRAW_EVERY = 1.0  # seconds at least, since a figure of the first half minute moves by ten pixels a second
 
@@ -69,7 +69,7 @@ class Section(ipywidgets.VBox):
         rows = rows_of(history)
         now = float(rows.times[-1])
         rows = rows.between(now - self._window, now)
-        self._make_charts(rows.known())
+        self._make_charts(rows)
         self._fit(shown_seconds(now - rows.times[0], self._window))
         with self._sent_together():
             if self._shading is not None:
@@ -109,15 +109,14 @@ class Section(ipywidgets.VBox):
                 held.enter_context(widget.hold_sync())
             yield
 
-    def _make_charts(self, known: set[str]) -> None:
-        """Make a chart of each figure whose columns have a value, such as those of a GPU once it is used.
+    def _make_charts(self, rows: Rows) -> None:
+        """Make a chart of each figure of which a column has a value, such as those of a GPU once it is used.
 
-        A machine without swap, or without NVLink, has no figure for it, and rows of dashes in the table.
+        What a machine does not have, such as NVLink, has no figure, and dashes in the table.
         """
-        if len(self._made) == len(self._figures):
-            return
         for place, figure in enumerate(self._figures):
-            if place not in self._made and any(line.name in known for line in figure.lines):
+            names = [line.name for line in figure.lines]
+            if place not in self._made and np.isfinite(rows.of(names)).any():
                 self._shading = self._shading or Shading(self._shown)
                 brush = HeatMap if figure.is_map else Chart
                 self._made[place] = brush(figure, self._shown, behind=self._shading.marks)

@@ -99,7 +99,10 @@ async function render({ model, el, signal }) {
       row,
       titled: row,
       more: () => "",
-      show: (texts) => texts.forEach((text, column) => put(row.cells[column + 1], text)),
+      show: (texts) => {
+        row.classList.toggle("perfmon-absent", texts.every((text) => text === "–"));
+        for (const [column, text] of texts.entries()) put(row.cells[column + 1], text);
+      },
       point: (text) => put(row.cells[HEAD.length], text),
     };
   }
@@ -129,25 +132,23 @@ async function render({ model, el, signal }) {
     for (const { name, color, dash } of model.get("lines").flat()) {
       if (color) strokes.set(name, swatch(color, dash));
     }
-    const rows = model.get("rows");
-    slots = rows.map(() => null);
+    const [rows, gpus] = [model.get("rows"), model.get("grid").places ?? []];
+    const inGrid = new Set(gpus.flatMap(({ metrics }) => metrics));
+    slots = rows.map((row, at) => (inGrid.has(at) ? ownCell(row) : ownRow(row, strokes.get(row.name))));
+    body.replaceChildren(...slots.map((slot) => slot.row).filter(Boolean));
     grid.body.replaceChildren(
-      ...(model.get("grid").places ?? []).map(({ label, metrics }) => {
+      ...gpus.map(({ label, metrics }) => {
         const row = element("tr");
         const title = element("th", undefined, { scope: "row" });
         // Its lines have its colour in all figures.
         const stroke = metrics.map((at) => strokes.get(rows[at]?.name)).find(Boolean);
         title.append(...[stroke].filter(Boolean), label, element("span"));
-        const cells = metrics.map((at) => (at < 0 ? null : (slots[at] = ownCell(rows[at]))));
-        row.append(title, ...cells.map((slot) => slot?.cell ?? element("td")));
+        row.append(title, ...metrics.map((at) => slots[at]?.cell ?? element("td")));
         return row;
       }),
     );
-    const others = rows.flatMap((row, at) => (slots[at] ? [] : [(slots[at] = ownRow(row, strokes.get(row.name)))]));
-    body.replaceChildren(...others.map(({ row }) => row));
-    el.replaceChildren(
-      ...[grid, { table, body }].filter((each) => each.body.rows.length).map((each) => each.table),
-    );
+    const tables = [grid, { table, body }].filter((each) => each.body.rows.length);
+    el.replaceChildren(...tables.map((each) => each.table));
   }
 
   function drawValues() {

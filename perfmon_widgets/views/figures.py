@@ -206,6 +206,7 @@ def section(group: str, metrics: Sequence[Metric]) -> list[Figure]:
         figures.insert(
             1, replace(_figure("CPUs" if group == "cpu" else title_of(group), mapped, metrics), is_map=True)
         )
+    figures.sort(key=lambda figure: not figure.rows)  # the maps of GPUs first, side by side
     return figures[:_MAX_FIGURES]
 
 

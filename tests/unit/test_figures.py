@@ -132,6 +132,7 @@ GPUS = [
         f"gpu{number}/memory_used_bytes",
         f"gpu{number}/memory_limit_bytes",
         f"gpu{number}/power_watts",
+        f"gpu{number}/memory_activity_percent",
         f"gpu{number}/pcie_sent_bytes_per_second",
         f"gpu{number}/pcie_received_bytes_per_second",
     )
@@ -146,7 +147,7 @@ def of_gpus(count: int) -> list[Metric]:
             limit=f"{each.where}/memory_limit_bytes" if each.what == "memory_used_bytes" else None,
             role="limit" if each.what == "memory_limit_bytes" else "",
         )
-        for each in declared(*GPUS[: 7 * count])
+        for each in declared(*GPUS[: 8 * count])
     ]
 
 
@@ -296,7 +297,7 @@ def test_a_column_that_is_not_drawn_is_still_chosen_by_name_or_by_default():
 def test_the_percentages_of_two_gpus_are_lines_of_one_figure(count):
     gpus = section("gpu", of_gpus(count))
     assert [(figure.name, figure.unit, len(figure.lines), figure.is_map) for figure in gpus] == [
-        ("GPU", "percent", 2 * count, False),
+        ("GPU", "percent", 3 * count, False),
         ("GPU", "watts", count, False),
         ("GPU", "bytes_per_second", 2 * count, False),
     ]
@@ -308,6 +309,7 @@ def test_more_gpus_have_a_map_for_each_percentage_and_a_figure_for_each_other_qu
     assert [(figure.title, figure.is_map) for figure in gpus] == [
         ("GPU utilization, %", True),
         ("GPU memory, %", True),
+        ("GPU memory activity, %", True),
         ("GPU power, W", False),
         ("GPU pcie sent, B/s", False),
         ("GPU pcie received, B/s", False),
