@@ -22,8 +22,6 @@ _COLORS = ["#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838"]
 _MISSING = -20.0
 # Columns of the map, fewer where there are many rows: each cell is four bytes in every message.
 _COLUMNS, _CELLS = 120, 2_500
-
-
 # Labels of rows that have room above one another, and the pixels of their letters. A longer label is cut.
 _LABELS, _LETTER, _LETTERS = 12, 5.5, 18
 _STRIP = 0.12  # of a figure's height, above the rows, for the names of what lies behind
