@@ -10,7 +10,8 @@ import numpy as np
 
 from perfmon_widgets.panel.axes import layout_of_figures, make_axis, show_values
 from perfmon_widgets.panel.time_axis import TimeAxis
-from perfmon_widgets.views.figures import Figure, Rows, fill
+from perfmon_widgets.views.figures import Figure, Line, Rows, fill
+from perfmon_widgets.views.palette import DASHES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,9 +52,10 @@ class Chart(bqplot.Figure):
             x=x,
             y=y,
             scales={"x": time.ago, "y": self._y},
-            colors=[line.color for line in lines],
+            colors=[_stroke(line) for line in lines],
             opacities=[0.0 if line.joined else 0.5 if line.faint else 1.0 for line in lines],
             fill="bottom",
+            fill_colors=[line.color for line in lines],
             fill_opacities=[_AREA if line is main else 0.0 for line in lines],
             stroke_width=1.0,  # Chromium takes five times as long for anything above a pixel
             preserve_domain={"x": True, "y": True},
@@ -65,8 +67,6 @@ class Chart(bqplot.Figure):
             axes=[time.axes[0], self._y_axis, time.axes[1]],
             **layout_of_figures(),
         )
-        if any(line.dash for line in lines):
-            self.add_class("perfmon-patterns")  # panel.css draws the dashes, by the place of a line
         self._show_axis()
 
     def _make_joined(self) -> bqplot.Lines:
@@ -115,6 +115,15 @@ class Chart(bqplot.Figure):
                 more = (0, length - len(times))
                 x[at], y[at] = np.pad(times - now, more, mode="edge"), np.pad(values, more, mode="edge")
         return x, y
+
+
+def _stroke(line: Line) -> str:
+    """The colour of a line. That of a dashed one names its dashes, too.
+
+    bqplot knows one pattern for a whole mark, so panel.css draws them, and has to know which line has which.
+    The property is never set, so that what counts is the colour behind it.
+    """
+    return f"var(--perfmon-dash-{DASHES.index(line.dash)}, {line.color})" if line.dash else line.color
 
 
 def _with_ends(

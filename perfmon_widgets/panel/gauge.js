@@ -1,5 +1,6 @@
-// One number against its limit, as a ring. The number and its text come from Python (views/gauges.py); this
-// file only decides whether they are still up to date.
+// One number against its limit, as a ring; a second one, such as the memory of a GPU, as a thin bar. The numbers
+// and the text come from Python (views/gauges.py); this file only
+// decides whether they are still up to date.
 
 const RADIUS = 19;
 const LENGTH = 2 * Math.PI * RADIUS;
@@ -13,6 +14,7 @@ const TEMPLATE = `
   </svg>
   <div class="perfmon-gauge-words" aria-hidden="true">
     <div class="perfmon-gauge-label"></div>
+    <div class="perfmon-gauge-bar" hidden><div></div></div>
     <div class="perfmon-gauge-detail"></div>
   </div>`;
 
@@ -107,7 +109,7 @@ async function render({ model, el }) {
   el.append(root);
   const part = (/** @type {string} */ name) =>
     /** @type {HTMLElement} */ (root.querySelector(`.perfmon-gauge-${name}`));
-  const [arc, text, detail] = [part("arc"), part("text"), part("detail")];
+  const [arc, text, detail, bar] = [part("arc"), part("text"), part("detail"), part("bar")];
   const label = model.get("label");
   part("label").textContent = label;
   const link = await find(model.widget_manager, model.get("link"));
@@ -125,6 +127,19 @@ async function render({ model, el }) {
   const doubtNow = () => doubt(link, readings(), (performance.now() - arrived) / 1000);
   const told = (/** @type {string} */ words) => tell(link, words);
 
+  /**
+   * Draw the bar, if there is one, and return the same in words.
+   *
+   * @param {Share & { label: string } | undefined} share
+   */
+  function drawBar(share) {
+    bar.hidden = !share;
+    if (!share) return "";
+    bar.dataset.level = share.level ?? "normal";
+    /** @type {HTMLElement} */ (bar.firstElementChild).style.width = `${Math.min(share.value ?? 0, 100)}%`;
+    return `${share.label} ${threeDigits(share.value ?? 0)}%, `;
+  }
+
   function draw() {
     const reading = readings().gauges?.[label] ?? {};
     const { value } = reading;
@@ -132,6 +147,7 @@ async function render({ model, el }) {
     const { speakers } = told(doubtful);
     const filled = Math.min(Math.max(value ?? 0, 0), 100) / 100;
     const words = doubtful || (reading.detail ?? "");
+    const bar = drawBar(reading.bar);
     const shown = speakers > 0 ? (reading.detail ?? "") : words;
     root.dataset.level = value === undefined ? "missing" : (reading.level ?? "normal");
     root.classList.toggle("perfmon-stale", doubtful !== "");
@@ -139,8 +155,8 @@ async function render({ model, el }) {
     arc.style.visibility = filled > 0 ? "visible" : "hidden";
     text.textContent = value === undefined ? "–" : `${threeDigits(value)}%`;
     detail.textContent = shown;
-    root.title = words;
-    announce(root, label, value, words);
+    root.title = bar + words;
+    announce(root, label, value, bar + words);
   }
 
   const update = () => {

@@ -16,7 +16,7 @@ from perfmon_widgets.views.text import format_value
 
 
 class Gauge(anywidget.AnyWidget):
-    """A ring that fills from 0 to 100 %, with a label and a line of detail.
+    """A ring that fills from 0 to 100 %, with a label, a line of detail and, for a GPU's memory, a thin bar.
 
     The browser draws it from the readings of its ``link``, in which it finds its own by the label. It turns
     grey when, by the browser's clock, three intervals have passed without new readings.
@@ -31,7 +31,10 @@ class Gauge(anywidget.AnyWidget):
 
     @property
     def reading(self) -> Mapping[str, Any]:
-        """What it shows: ``detail``, ``value`` (0–100) if known, ``level`` if not normal."""
+        """What it shows: ``detail``, ``value`` (0–100) if known, ``level`` if not normal.
+
+        ``bar`` if it has one: ``label``, ``value``, ``level`` if not normal.
+        """
         shown: Mapping[str, Any] = self.link.readings.get("gauges", {}).get(self.label, {})
         return shown
 
@@ -41,9 +44,16 @@ class Gauge(anywidget.AnyWidget):
 
 def in_json(reading: Reading) -> dict[str, Any]:
     """Return a reading as it is sent with each sample, without missing and default values."""
-    shown: dict[str, Any] = {"detail": reading.detail}
-    if math.isfinite(reading.percent):
-        shown["value"] = round(reading.percent, 1)
-    if reading.level != "normal":
-        shown["level"] = reading.level
+    shown = {"detail": reading.detail, **_share(reading.percent, reading.level)}
+    if reading.bar is not None:
+        shown["bar"] = {"label": reading.bar.label, **_share(reading.bar.percent, reading.bar.level)}
+    return shown
+
+
+def _share(percent: float, level: str) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    if math.isfinite(percent):
+        shown["value"] = round(percent, 1)
+    if level != "normal":
+        shown["level"] = level
     return shown

@@ -14,6 +14,8 @@ from perfmon_widgets.views.gauges import Reading, readings
 if TYPE_CHECKING:
     from perfmon_widgets.core.protocol import Monitor
 
+_MANY = 8  # more than so many gauges are smaller, since they take two rows
+
 
 class Gauges(ipywidgets.HBox):
     """A gauge for each reading of the monitor's newest sample; one message carries the readings of all."""
@@ -60,6 +62,7 @@ class Gauges(ipywidgets.HBox):
         shown = tuple(self._by_label[label] for label in found)
         if shown != self.children:
             self.children = shown
+            (self.add_class if len(shown) > _MANY else self.remove_class)("perfmon-many-gauges")
 
     def show_state(self, running: bool) -> None:
         """Show that the monitor was started or stopped; the numbers stay."""

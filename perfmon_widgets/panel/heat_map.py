@@ -1,7 +1,9 @@
-"""HeatMap: the bqplot brush for a map, such as how busy each of many CPUs was."""
+"""HeatMap: the bqplot brush for a map, such as how busy each of many CPUs or GPUs was."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import bqplot
@@ -21,22 +23,30 @@ _COLORS = ["#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838"]
 _MISSING = -20.0
 # Columns of the map, fewer where there are many rows: each cell is four bytes in every message.
 _COLUMNS, _CELLS = 120, 2_500
+# Labels of rows that have room above one another, and the pixels of their letters. A longer label is cut.
+_LABELS, _LETTER, _LETTERS = 12, 5.5, 18
+_STRIP = 0.12  # of a figure's height, above the rows, for the names of what lies behind
 
 
 class HeatMap(bqplot.Figure):
-    """A map of percentages: a row for each line of the figure, a column for the mean of each short time."""
+    """A map of percentages: a row for each line of the figure, a column for the mean of each short time.
 
-    def __init__(self, figure: Figure, time: TimeAxis) -> None:
+    Args:
+        figure: the figure that is drawn.
+        time: the time axis; the figures of a section share it.
+        behind: marks over the same time, such as cells, that several figures may share. They lie over the
+            map, which would hide them, and reach into a strip above it.
+    """
+
+    def __init__(self, figure: Figure, time: TimeAxis, *, behind: Sequence[bqplot.Mark] = ()) -> None:
         self.drawn = figure
         """What is drawn; its lines have no numbers."""
         rows = len(figure.lines)
         self._count = min(_COLUMNS, max(24, _CELLS // rows))
         self._time, self._seconds = time, time.seconds
-        y_scale = bqplot.LinearScale(min=-0.5, max=rows - 0.5)
+        y_scale = bqplot.LinearScale(min=-0.5, max=rows * (1 + _STRIP if behind else 1) - 0.5)
         y_axis = make_axis(y_scale, "left")
         y_axis.grid_lines = "none"
-        y_axis.tick_values = [float(rows * quarter // 4) for quarter in range(4)] + [rows - 1.0]
-        y_axis.tick_format = ".0f"
         self._map = bqplot.HeatMap(
             color=np.full((rows, self._count), _MISSING, dtype=np.float32),
             x=self._middles(),
@@ -47,12 +57,19 @@ class HeatMap(bqplot.Figure):
                 "color": bqplot.ColorScale(min=_MISSING, max=100, colors=["transparent", *_COLORS]),
             },
         )
+        layout = layout_of_figures()
+        labels = [_shortened(label) for label in figure.rows]
+        margin = 12 + round(_LETTER * max(map(len, labels), default=0))
+        layout["fig_margin"]["left"] = max(layout["fig_margin"]["left"], margin)
+        by_number = "" if figure.rows else " by number"
         super().__init__(
-            marks=[self._map],
+            # The map first: table.js reads the values under the mouse from the first mark.
+            marks=[self._map, *behind],
             axes=[time.axes[0], y_axis, time.axes[1]],
-            title=f"{figure.name} by number, dark 0 to bright 100 %",
-            **layout_of_figures(),
+            title=f"{figure.name}{by_number} (bright: 100 %)",
+            **layout,
         )
+        _label(y_axis, labels, rows)
 
     def _middles(self) -> NDArray[np.float32]:
         edges = np.linspace(-self._seconds, 0.0, self._count + 1)
@@ -85,3 +102,23 @@ def _joined(means: NDArray[np.float32], place: NDArray[np.int64]) -> NDArray[np.
         missing = np.isnan(joined)
         joined[missing] = shifted[missing]
     return joined
+
+
+def _label(axis: bqplot.Axis, labels: Sequence[str], rows: int) -> None:
+    """Write the labels of the rows, of as many as have room, or else the numbers of some rows."""
+    if not labels:
+        axis.tick_values = [float(rows * quarter // 4) for quarter in range(4)] + [rows - 1.0]
+        axis.tick_format = ".0f"
+        return
+    # From the top, where the first is.
+    shown = range(rows - 1, -1, -math.ceil(rows / _LABELS))
+    axis.tick_labels = {f"{row:g}": labels[row] for row in shown}
+    axis.tick_values = [float(row) for row in shown][::-1]
+
+
+def _shortened(label: str) -> str:
+    """The label without its middle if it is long: what tells rows apart is at the ends."""
+    if len(label) <= _LETTERS:
+        return label
+    kept = (_LETTERS - 1) // 2
+    return f"{label[:kept]}…{label[-kept:]}"

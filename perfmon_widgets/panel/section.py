@@ -55,13 +55,12 @@ class Section(ipywidgets.VBox):
         self._figures = section(group, metrics)
         self._window = window
         self._timeline = timeline
-        self._time: TimeAxis | None = None
         self.period: Period | None = None
         """The time that the charts show; None before they are drawn."""
         self._holds_values = group == RECORDED
         self.newest = -math.inf
         """The time of the newest row that is shown, in Unix seconds."""
-        self._shading: Shading | None = None
+        self._made: dict[int, Chart | HeatMap] = {}  # by the place of the figure
         self.charts: tuple[Chart | HeatMap, ...] = ()
         self._all_metrics = metrics
         self._metrics = [metric for metric in metrics if metric.group == group]
@@ -93,13 +92,11 @@ class Section(ipywidgets.VBox):
         rows = every.between(*period)
         # Rows later than the newest were taken before the computer's clock was set back.
         drawn = rows if chosen is None else every.around(*period)
-        if self._time is None or self._shading is None:
-            self._time = TimeAxis(period.seconds)
-            self._shading = Shading(self._time)
-            self._make_charts(self._time, self._shading)
+        self._make_charts(rows)
         with self._sent_together():
-            self._time.show(period.end, period.seconds, is_now=chosen is None and is_running)
-            self._shading.show(spans)
+            if self.charts:
+                self._time.show(period.end, period.seconds, is_now=chosen is None and is_running)
+                self._shading.show(spans)
             self._timeline.show(spans, every, self._all_metrics, period, is_live=chosen is None)
             for chart in self.charts:
                 chart.show(drawn, period.end)
@@ -107,6 +104,8 @@ class Section(ipywidgets.VBox):
         if not self.children:  # after there is something to draw
             row = ipywidgets.HBox(self.charts, layout={"flex_flow": "row wrap", "overflow": "hidden"})
             self.children = (row, self._timeline, self.table)
+        elif self.children[0].children != self.charts:
+            self.children[0].children = self.charts
         if len(history) > 1:  # else there is no line yet
             self.newest = newest
 
@@ -144,14 +143,30 @@ class Section(ipywidgets.VBox):
 
     @property
     def _seconds(self) -> float:
-        return self._window if self._time is None else self._time.seconds
+        return self._window if self.period is None else self.period.seconds
 
-    def _make_charts(self, time: TimeAxis, shading: Shading) -> None:
-        self.charts = tuple(
-            HeatMap(figure, time) if figure.is_map else Chart(figure, time, behind=shading.marks)
-            for figure in self._figures
-        )
-        self.table.point_at(self.charts)
+    @cached_property
+    def _time(self) -> TimeAxis:
+        return TimeAxis(self._seconds)
+
+    @cached_property
+    def _shading(self) -> Shading:
+        return Shading(self._time)
+
+    def _make_charts(self, rows: Rows) -> None:
+        """Make a chart of each figure of which a column has a value, such as those of a GPU once it is used.
+
+        What a machine does not have, such as NVLink, has no figure, and dashes in the table.
+        """
+        for place, figure in enumerate(self._figures):
+            names = [line.name for line in figure.lines]
+            if place not in self._made and np.isfinite(rows.of(names)).any():
+                brush = HeatMap if figure.is_map else Chart
+                self._made[place] = brush(figure, self._time, behind=self._shading.marks)
+        charts = tuple(self._made[place] for place in sorted(self._made))
+        if charts != self.charts:
+            self.charts = charts
+            self.table.point_at(charts)
 
     def set_window(self, seconds: float) -> None:
         """Show the last ``seconds`` of the history at most, from the next show() on."""

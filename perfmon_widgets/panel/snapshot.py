@@ -133,7 +133,8 @@ def charts(
 ) -> str:
     """Each section of the panel as HTML that can be unfolded, with a picture of its charts.
 
-    The section of the group ``opened`` is unfolded, else the first. Maps of many CPUs are left out.
+    The section of the group ``opened`` is unfolded, else the first. Maps of many CPUs, which a line sums up,
+    are left out; those of many GPUs become lines.
     """
     rows = rows_of(history)
     if len(rows.times) < 2:
@@ -142,7 +143,7 @@ def charts(
     behind, known = stretches(spans, start, end), rows.known()
     pictures = {}
     for group in groups(metrics):
-        empty = [figure.only(known) for figure in section(group, metrics) if not figure.is_map]
+        empty = [figure.only(known) for figure in section(group, metrics) if figure.rows or not figure.is_map]
         figures = [fill(figure, rows, points=_POINTS_OF_A_CHART) for figure in empty if figure.lines]
         if figures:
             shown = [line.name for figure in figures for line in figure.lines]
@@ -180,7 +181,7 @@ def _row(label: str, reading: Reading, rows: Rows, metrics: Sequence[Metric]) ->
     line = _sparkline(label, reading.column, rows, metrics)
     return (
         f'<tr><td>{image(_ring(reading), "")}</td><th scope="row">{html.escape(label)}</th><td>{number}</td>'
-        f"<td>{html.escape(reading.detail)}</td><td>{line}</td></tr>"
+        f"<td>{html.escape(reading.words)}</td><td>{line}</td></tr>"
     )
 
 
@@ -195,12 +196,17 @@ def _sparkline(label: str, column: str, rows: Rows, metrics: Sequence[Metric]) -
 
 
 def _ring(reading: Reading) -> str:
-    """A gauge as SVG: a ring that is filled from 0 to 100 %; empty if the value is missing."""
+    """A gauge as SVG: a ring that is filled from 0 to 100 %, empty if the value is missing; its bar below."""
     length = 2 * math.pi * _RADIUS
     filled = length * min(max(reading.percent, 0.0), 100.0) / 100 if math.isfinite(reading.percent) else 0.0
     circle = f"<circle cx='14' cy='14' r='{_RADIUS}' fill='none' stroke-width='4' stroke="
     arc = f"{circle}'{_COLORS[reading.level]}' stroke-dasharray='{filled:.1f} {length:.1f}' "
+    height, bar = 28, ""
+    if reading.bar is not None:
+        height, full = 34, 28 * min(reading.bar.percent, 100.0) / 100
+        rect = "<rect y='30' height='4' width="
+        bar = f"{rect}'28' fill='#80808055'/>{rect}'{full:.1f}' fill='{_COLORS[reading.bar.level]}'/>"
     return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' width='28' height='28'>{circle}'#80808055'/>"
-        f"{arc}transform='rotate(-90 14 14)'/></svg>"
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='28' height='{height}'>{circle}'#80808055'/>"
+        f"{arc}transform='rotate(-90 14 14)'/>{bar}</svg>"
     )

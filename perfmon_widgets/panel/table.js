@@ -1,6 +1,8 @@
-// The legend of a section's charts, with numbers, and the values where the mouse or the arrow keys point.
+// The legend of a section's charts, with numbers, and the values where the mouse or the arrow keys point. Of many
+// GPUs each has a row, with a column for each quantity; all other metrics have rows of their own.
 
-const HEAD = ["metric", "now", "mean", "peak"];
+const NUMBERS = ["now", "mean", "peak"];
+const HEAD = ["metric", ...NUMBERS];
 
 // Writing a text that is there already would cost the browser a layout.
 function put(cell, text) {
@@ -51,16 +53,29 @@ function nearest(figure, names, seconds) {
   return { x: x[at], all: x, values: mapped ? values.map((value) => (value < 0 ? NaN : value)) : values };
 }
 
-async function render({ model, el, signal }) {
+function makeTable(...head) {
   const table = element("table", undefined, { class: "perfmon-table" });
-  const caption = element("caption");
-  const head = element("tr");
-  const pointed = element("th", "", { scope: "col" });
-  head.append(...HEAD.map((name) => element("th", name, { scope: "col" })), pointed);
-  const body = element("tbody");
+  const [caption, body, row] = [element("caption"), element("tbody"), element("tr")];
+  row.append(...head);
   table.append(caption, element("thead"), body);
-  table.tHead.append(head);
-  el.append(table);
+  table.tHead.append(row);
+  return { table, caption, body };
+}
+
+const titleOf = (name) => element("th", name, { scope: "col" });
+
+async function render({ model, el, signal }) {
+  const pointed = titleOf("");
+  const { table, caption, body } = makeTable(...HEAD.map(titleOf), pointed);
+  // Which number the rows of GPUs show; the mouse or the keys may ask for another one.
+  const choice = element("select", undefined, { "aria-label": "number shown for each" });
+  choice.append(...NUMBERS.map((name) => element("option", name)));
+  const corner = titleOf();
+  corner.append(choice);
+  const grid = makeTable(corner, ...(model.get("grid").columns ?? []).map(titleOf));
+  grid.table.classList.add("perfmon-grid");
+  // Where the texts of each metric go: in a row of its own, or in a cell in the row of its GPU.
+  let slots = [];
 
   let figures = [];
   let seconds = null; // the moment that the mouse or the keys point at, in seconds before now
@@ -69,32 +84,85 @@ async function render({ model, el, signal }) {
   const places = () => plots(section());
   const start = () => figures[0]?.get("marks")?.[0]?.get("scales")?.x?.get("min") ?? -600;
 
+  function ownRow({ name, label }, stroke) {
+    const row = element("tr", undefined, { "data-column": name });
+    const title = element("th", undefined, { scope: "row" });
+    title.append(...[stroke].filter(Boolean), label);
+    row.append(title, ...HEAD.map(() => element("td")));
+    return {
+      row,
+      titled: row,
+      more: () => "",
+      show: (texts) => {
+        row.classList.toggle("perfmon-absent", texts.every((text) => text === "–"));
+        for (const [column, text] of texts.entries()) put(row.cells[column + 1], text);
+      },
+      point: (text) => put(row.cells[HEAD.length], text),
+    };
+  }
+
+  function ownCell({ name, label }) {
+    const cell = element("td", undefined, { "data-column": name });
+    let texts = [];
+    let elsewhere = null; // the text of the moment that is pointed at
+    const draw = () => put(cell, elsewhere ?? texts[choice.selectedIndex] ?? "");
+    return {
+      cell,
+      titled: cell,
+      more: () => `${label}: ${NUMBERS.map((number, at) => `${number} ${texts[at]}`).join(", ")}`,
+      show: (next) => {
+        texts = next;
+        draw();
+      },
+      point: (text, isPointing) => {
+        elsewhere = isPointing ? text : null;
+        draw();
+      },
+    };
+  }
+
   function drawRows() {
     const strokes = new Map();
     for (const { name, color, dash } of model.get("lines").flat()) {
       if (color) strokes.set(name, swatch(color, dash));
     }
-    body.replaceChildren(
-      ...model.get("rows").map(({ name, about }) => {
-        const row = element("tr", undefined, { title: about });
+    const [rows, gpus] = [model.get("rows"), model.get("grid").places ?? []];
+    const inGrid = new Set(gpus.flatMap(({ metrics }) => metrics));
+    slots = rows.map((row, at) => (inGrid.has(at) ? ownCell(row) : ownRow(row, strokes.get(row.name))));
+    body.replaceChildren(...slots.map((slot) => slot.row).filter(Boolean));
+    grid.body.replaceChildren(
+      ...gpus.map(({ label, metrics }) => {
+        const row = element("tr");
         const title = element("th", undefined, { scope: "row" });
-        title.append(...[strokes.get(name)].filter(Boolean), name);
-        row.append(title, ...HEAD.map(() => element("td")));
+        // Its lines have its colour in all figures.
+        const stroke = metrics.map((at) => strokes.get(rows[at]?.name)).find(Boolean);
+        title.append(...[stroke].filter(Boolean), label, element("span"));
+        row.append(title, ...metrics.map((at) => slots[at]?.cell ?? element("td")));
         return row;
       }),
     );
+    const tables = [grid, { table, body }].filter((each) => each.body.rows.length);
+    el.replaceChildren(...tables.map((each) => each.table));
   }
 
   function drawValues() {
-    const { time, period, cells, reasons } = model.get("values");
+    const { time, period, cells, reasons, lags } = model.get("values");
     if (!time) return;
     put(caption, period);
     model.get("rows").forEach(({ name, about }, at) => {
-      const row = body.rows[at];
-      for (const [column, text] of cells[at].entries()) put(row.cells[column + 1], text);
-      const title = [about, reasons[name]].filter(Boolean).join(". ");
-      if (row.title !== title) row.title = title;
+      const slot = slots[at];
+      slot.show(cells[at]);
+      const title = [slot.more() || name, about, reasons[name]].filter(Boolean).join(". ");
+      if (slot.titled.title !== title) slot.titled.title = title;
     });
+    for (const row of grid.body.rows) {
+      const [title, ...quantities] = row.cells;
+      const lagging = lags && quantities.find((cell) => cell.dataset.column === lags.column);
+      for (const cell of quantities) cell.classList.toggle("perfmon-lags", cell === lagging);
+      title.classList.toggle("perfmon-lags", !!lagging);
+      put(title.lastElementChild, lagging ? " lags" : "");
+      title.title = lagging ? lags.why : "";
+    }
     prepare();
     drawPointed();
   }
@@ -130,13 +198,16 @@ async function render({ model, el, signal }) {
     }
     put(pointed, moment === null ? "" : `at ${clock(moment)}`);
     section()?.dispatchEvent(new CustomEvent("perfmon:pointed", { detail: moment }));
-    model.get("rows").forEach(({ name }, at) => {
-      put(body.rows[at].cells[HEAD.length], found.get(name) ?? "");
+    put(grid.caption, moment === null ? caption.textContent : `at ${clock(moment)}`);
+    const people = new Map(); // the names for people
+    model.get("rows").forEach(({ name, label }, at) => {
+      people.set(name, label);
+      slots[at].point(found.get(name) ?? "", moment !== null);
     });
     places().forEach((place, at) => {
       place.querySelector(":scope > .perfmon-cursor")?.remove();
       const names = (model.get("lines")[at] ?? []).map(({ name }) => name);
-      const values = names.slice(0, 8).map((name) => `${name} ${found.get(name)}`);
+      const values = names.slice(0, 8).map((name) => `${people.get(name)} ${found.get(name)}`);
       const words = moment === null ? "now" : [clock(moment), ...values].join(", ");
       place.setAttribute("aria-valuenow", String(Math.round(snapped)));
       place.setAttribute("aria-valuetext", words);
@@ -188,7 +259,7 @@ async function render({ model, el, signal }) {
   const changedFigures = () => void takeFigures();
   drawRows();
   drawValues();
-  model.on("change:rows", drawRows);
+  choice.addEventListener("change", drawValues, { signal });
   model.on("change:values", drawValues);
   model.on("change:lines", changedFigures);
   const link = await find(model.widget_manager, model.get("link"));
@@ -202,7 +273,6 @@ async function render({ model, el, signal }) {
   });
   return () => {
     leave();
-    model.off("change:rows", drawRows);
     model.off("change:values", drawValues);
     model.off("change:lines", changedFigures);
     el.replaceChildren(); // JupyterLab keeps the elements of removed views

@@ -11,11 +11,15 @@ import numpy as np
 import traitlets
 from numpy.typing import NDArray
 
-from perfmon_widgets.metrics import Metric
+from perfmon_widgets.metrics import Metric, place_label
 from perfmon_widgets.panel.link import Link, script
 from perfmon_widgets.views import statistics
+from perfmon_widgets.views.columns import alike, quantity_label
+from perfmon_widgets.views.evidence import Evidence
 from perfmon_widgets.views.figures import Figure
+from perfmon_widgets.views.findings import LEAST
 from perfmon_widgets.views.local_time import format_period
+from perfmon_widgets.views.stragglers import busy_columns, straggler
 from perfmon_widgets.views.text import format_value
 
 
@@ -27,6 +31,10 @@ class Brush(Protocol):
 
 class Table(anywidget.AnyWidget):
     """A row for each metric: its colour, its value now, mean and peak, and its value under the mouse.
+
+    Of more than two GPUs, or other things of one kind, each has one row, with a column for each quantity: its
+    value now, or the mean or the peak if a person chooses that, or the value under the mouse. One that lags
+    behind the others is emphasised.
 
     The browser takes the values under the mouse from the charts, without the kernel, so that they follow the
     mouse while the kernel is busy.
@@ -43,10 +51,13 @@ class Table(anywidget.AnyWidget):
         sync=True, **ipywidgets.widget_serialization
     )
     rows: traitlets.List[dict[str, str]] = traitlets.List(
-        help="For each row its metric, and what that is about."
+        help="For each metric its column, its name for people, and what it is about."
+    ).tag(sync=True)
+    grid = traitlets.Dict(
+        help="Labels of columns; for each GPU or the like its label, and which metrics stand in its row."
     ).tag(sync=True)
     values = traitlets.Dict(
-        help="Time (Unix seconds), texts of the cells, why numbers are missing, units."
+        help="Time (Unix seconds), texts of the cells, why numbers are missing, units, which GPU lags."
     ).tag(sync=True)
     figures = traitlets.List(traitlets.Instance(ipywidgets.Widget), help="The charts above it.").tag(
         sync=True, **ipywidgets.widget_serialization
@@ -58,10 +69,21 @@ class Table(anywidget.AnyWidget):
     def __init__(self, metrics: Sequence[Metric], link: Link) -> None:
         self._metrics = tuple(metrics)
         rows = [
-            {"name": metric.name, "about": ". ".join(filter(None, [metric.help.rstrip("."), metric.source]))}
+            {
+                "name": metric.name,
+                "label": metric.label,
+                "about": ". ".join(filter(None, [metric.help.rstrip("."), metric.source])),
+            }
             for metric in metrics
         ]
-        super().__init__(link=link, rows=rows, layout={"max_height": "260px", "overflow": "auto"})
+        many = alike(self._metrics)
+        self._busy = busy_columns(many)
+        super().__init__(
+            link=link,
+            rows=rows,
+            grid=_grid(many, [metric.name for metric in metrics]),
+            layout={"max_height": "260px", "overflow": "auto"},
+        )
 
     def point_at(self, charts: Sequence[Brush]) -> None:
         """Make the table the legend of these charts, which are widgets."""
@@ -102,7 +124,32 @@ class Table(anywidget.AnyWidget):
             "cells": cells,
             "reasons": reasons,
             "labels": labels,
+            **self._lags(values, seconds),
         }
+
+    def _lags(self, values: NDArray[np.float64], seconds: NDArray[np.float64]) -> dict[str, Any]:
+        """Which place lags behind the others, as the findings have it; nothing if none does."""
+        if len(self._busy) < 2:
+            return {}
+        # Without the gaps: the seconds of a row after one leave them out.
+        times, no_gaps = np.cumsum(seconds), np.zeros(len(seconds), dtype=bool)
+        found = straggler(Evidence(self._metrics, times, no_gaps, values, least=LEAST), self._busy)
+        return {} if found is None else {"lags": {"column": self._busy[found.place], "why": found.words}}
 
     def __repr__(self) -> str:
         return "<Table>"
+
+
+def _grid(many: Mapping[str, Mapping[str, Metric]], names: Sequence[str]) -> dict[str, Any]:
+    """The labels of columns and places, and at which place in ``names`` the metric of each cell is."""
+    if not many:
+        return {}
+    columns = {what: quantity_label(metric) for each in many.values() for what, metric in each.items()}
+    places = [
+        {
+            "label": place_label(where),
+            "metrics": [names.index(found[what].name) if what in found else -1 for what in columns],
+        }
+        for where, found in many.items()
+    ]
+    return {"columns": list(columns.values()), "places": places}

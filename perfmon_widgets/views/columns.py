@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from perfmon_widgets.metrics import RECORDED, Metric, unit_of
+from perfmon_widgets.metrics import RECORDED, Metric, label_of, place_label, unit_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,12 +29,14 @@ _GROUPS_OF_PLACES = {"gpu": re.compile(r"(^|/)gpu\d*$"), "cpu": re.compile(r"(^|
 _GROUPS_OF_WORDS = {
     "cpu": ("cpu_", "host_cpu_"),
     "memory": ("ram_", "host_ram_", "swap_", "memory_"),
-    "disk": ("disk_",),
+    "disk": ("disk_", "io_pressure_"),
     "network": ("network_",),
     "process": ("process_",),
 }
 # The sources of what the user records: see core/recorded.py and core/steps.py.
 _RECORDING = ("record()", "steps()")
+# Up to so many things of one kind are drawn as lines that share a figure.
+_FEW = 2
 _PART = re.compile(r"(^|/)core\d+$")
 
 
@@ -68,6 +71,48 @@ def without_limits(metrics: Sequence[Metric]) -> list[Metric]:
     """The metrics that may be drawn as lines: a limit is so large that the other lines would look flat."""
     limits = {metric.limit for metric in metrics}
     return [metric for metric in metrics if metric.role != "limit" and metric.name not in limits]
+
+
+def amounts(metrics: Sequence[Metric]) -> dict[str, str]:
+    """The amount that says the same as a percentage, by the name of the percentage.
+
+    ``ram_percent`` is ``ram_used_bytes`` of ``ram_limit_bytes``. Which limit an amount has is declared.
+    """
+    units = {metric.name: metric.unit for metric in metrics}
+    found = {}
+    for metric in metrics:
+        stem = metric.name.removesuffix(f"_used_{metric.unit}")
+        percent = f"{stem}_percent"
+        if metric.limit == f"{stem}_limit_{metric.unit}" and units.get(percent) == "percent":
+            found[percent] = metric.name
+    return found
+
+
+def alike(metrics: Sequence[Metric]) -> dict[str, dict[str, Metric]]:
+    """The columns of things of one kind, such as GPUs, by place and quantity, where there are many.
+
+    ``{"gpu0": {"power_watts": …}, …}``; ``metrics`` are those of one group. Empty unless more than two places
+    have a quantity in common. The lines of two can be told apart in one figure; those of three GPUs are nine
+    percentages. Single CPUs and other parts do not count, since another column sums them up, nor do recorded
+    series, whose places may be of any kind.
+    """
+    places: dict[str, dict[str, Metric]] = {}
+    for metric in metrics:
+        if metric.where and not is_part(metric) and metric.group != RECORDED:
+            places.setdefault(metric.where, {})[metric.what] = metric
+    count = Counter(what for quantities in places.values() for what in quantities)
+    shared = {what for what, number in count.items() if number > _FEW}
+    found = {
+        where: {what: metric for what, metric in quantities.items() if what in shared}
+        for where, quantities in places.items()
+    }
+    return {where: quantities for where, quantities in found.items() if quantities}
+
+
+def quantity_label(metric: Metric) -> str:
+    """What is measured, in words and without the place: ``power`` of ``gpu0/power_watts``."""
+    own = metric.label.removeprefix(place_label(metric.where)).strip()
+    return own or label_of(metric.what, metric.unit)
 
 
 def metrics_of(names: Sequence[str], values: NDArray[np.float64], attrs: Mapping[Any, Any]) -> list[Metric]:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from perfmon_widgets.metrics import RECORDED, Metric
-from perfmon_widgets.views.columns import is_part, title_of, without_limits
+from perfmon_widgets.metrics import RECORDED, Metric, place_label
+from perfmon_widgets.views.columns import alike, amounts, is_part, quantity_label, title_of, without_limits
 from perfmon_widgets.views.palette import looks
 from perfmon_widgets.views.statistics import row_seconds, thin
 from perfmon_widgets.views.text import scale_for
@@ -106,6 +107,8 @@ class Figure:
     axis: Axis
     is_map: bool = False
     """A map (a row per line, brightness for the value) instead of lines."""
+    rows: tuple[str, ...] = ()
+    """What stands at the rows of a map, from below: ``GPU 0``; nothing if they are known by their numbers."""
 
     @property
     def title(self) -> str:
@@ -114,7 +117,9 @@ class Figure:
 
     def only(self, names: Collection[str]) -> Figure:
         """The same figure without its other lines; those that stay look the same."""
-        return replace(self, lines=tuple(line for line in self.lines if line.name in names))
+        stays = [line.name in names for line in self.lines]
+        rows = tuple(compress(self.rows, stays))
+        return replace(self, lines=tuple(compress(self.lines, stays)), rows=rows)
 
 
 class Rows(NamedTuple):
@@ -173,33 +178,60 @@ def rows_of(history: pd.DataFrame) -> Rows:
 
 
 def section(group: str, metrics: Sequence[Metric]) -> list[Figure]:
-    """The figures of one group: one for each unit, of recorded series one for each quantity.
+    """The figures of one group: one for each unit; of recorded series and of many GPUs, one per quantity.
 
-    ``metrics``: all that are declared, since the colours follow their order. Limits are not drawn. Parts,
-    such as single CPUs, are faint; more than eight of them become a map.
+    ``metrics``: all that are declared, since the colours follow their order. Limits are not drawn, since they
+    do not change, and of two columns that say the same only one is: the amount, where it is a headline, since
+    the percentage of that stands in a gauge; else the percentage. The table has all of them.
+
+    Parts, such as single CPUs, are faint; more than eight of them become a map. So do the percentages of more
+    than two GPUs, or other things of one kind: a map for each, with a row per GPU.
     """
-    drawn = [metric for metric in without_limits(metrics) if metric.group == group]
+    members = [metric for metric in without_limits(metrics) if metric.group == group]
+    many = alike(members)
+    one_each = {metric.name for quantities in many.values() for metric in quantities.values()}
+    doubles = _doubles(members, mapped=one_each)
+    drawn = [metric for metric in members if metric.name not in doubles]
     parts = [metric for metric in drawn if is_part(metric) and metric.unit == "percent"]
     mapped = parts if len(parts) > _MAX_PARTS else []
-    together: dict[str, list[Metric]] = {}
+    together: dict[tuple[bool, str], list[Metric]] = {}
     for metric in drawn:
         if metric not in mapped:
             # A quantity is what follows the slash: train/loss and test/loss share a figure.
-            together.setdefault(metric.what if group == RECORDED else metric.unit, []).append(metric)
-    figures = [
-        # The parts first, so that they lie behind.
-        _figure(
-            name if group == RECORDED else title_of(group),
-            sorted(members, key=is_part, reverse=True),
-            metrics,
-        )
-        for name, members in together.items()
-    ]
+            by_quantity = group == RECORDED or metric.name in one_each
+            together.setdefault((by_quantity, metric.what if by_quantity else metric.unit), []).append(metric)
+    figures = []
+    for (_, name), of_figure in together.items():
+        if of_figure[0].name in one_each:
+            figures.append(_of_many(group, of_figure, metrics))
+        else:
+            # The parts first, so that they lie behind.
+            ordered = sorted(of_figure, key=is_part, reverse=True)
+            figures.append(_figure(name if group == RECORDED else title_of(group), ordered, metrics))
     if mapped:
         figures.insert(
             1, replace(_figure("CPUs" if group == "cpu" else title_of(group), mapped, metrics), is_map=True)
         )
+    figures.sort(key=lambda figure: not figure.rows)  # the maps of GPUs first, side by side
     return figures[:_MAX_FIGURES]
+
+
+def _doubles(members: Sequence[Metric], mapped: Collection[str]) -> set[str]:
+    """The columns that are not drawn since another one says the same; a map takes the percentage."""
+    headlines = {metric.name for metric in members if metric.role == "headline"}
+    return {
+        percent if amount in headlines and percent not in mapped else amount
+        for percent, amount in amounts(members).items()
+    }
+
+
+def _of_many(group: str, members: Sequence[Metric], metrics: Sequence[Metric]) -> Figure:
+    """One quantity of many GPUs, or other things of one kind: a map of a percentage, else lines."""
+    name = f"{title_of(group)} {quantity_label(members[0])}"
+    if members[0].unit != "percent":
+        return _figure(name, members, metrics)
+    figure = _figure(name, members[::-1], metrics)  # a map is drawn from below, and the first is to be on top
+    return replace(figure, is_map=True, rows=tuple(place_label(each.where) for each in members[::-1]))
 
 
 def chosen(names: Sequence[str], metrics: Sequence[Metric]) -> list[Figure]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 LOOKS_BACK = 600.0
 """Seconds of history that the rules look at."""
+LEAST = 10.0
+"""Seconds that a mean must be about; with less, a busy import would be a finding."""
 
 RULES = (
     memory.RAM_FULL_SOON,
@@ -52,7 +54,7 @@ def findings(
     after_gap: NDArray[np.bool_],
     values: NDArray[np.float64],
     *,
-    least: float = 10.0,
+    least: float = LEAST,
     over: float | None = None,
 ) -> list[Finding]:
     """Return what the rows show of what holds the work up, the most pressing first; never raises.

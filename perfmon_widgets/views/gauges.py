@@ -18,6 +18,17 @@ GPU_MEMORY_WARNING, GPU_MEMORY_CRITICAL = 90.0, 97.0
 _NO_GPU = "none found on this machine"
 
 
+class Bar(NamedTuple):
+    """A second share, which a gauge shows as a thin bar below its ring's words: the memory of a GPU."""
+
+    label: str
+    """What it is a share of, in a word."""
+    percent: float
+    """0–100."""
+    level: str = "normal"
+    """``normal``, ``warning`` or ``critical``."""
+
+
 class Reading(NamedTuple):
     """What one gauge shows of a sample."""
 
@@ -29,6 +40,16 @@ class Reading(NamedTuple):
     """``normal``, ``warning`` or ``critical``."""
     column: str = ""
     """The column that ``percent`` comes from; empty if there is none."""
+    bar: Bar | None = None
+    """The share that ``detail`` is about, where that is not ``percent``; None if it is missing."""
+
+    @property
+    def words(self) -> str:
+        """The detail, and in front of it the share that it is about: ``memory 89%, 71 of 80 GiB``."""
+        if self.bar is None:
+            return self.detail
+        share = f"{self.bar.label} {format_value(self.bar.percent, 'percent')}"
+        return share if self.detail in ("", MISSING) else f"{share}, {self.detail}"
 
 
 class _Row:
@@ -107,7 +128,7 @@ def in_lines(metrics: Sequence[Metric], sample: Sample | None, errors: Mapping[s
     Each line has a label, a number, and the amount in words or the reason why the number is missing.
     """
     rows = [
-        (label, format_value(reading.percent, "percent"), reading.detail)
+        (label, format_value(reading.percent, "percent"), reading.words)
         for label, reading in readings(metrics, sample, errors).items()
     ]
     values = sample.values if sample is not None else {}
@@ -128,7 +149,10 @@ def _reading(row: _Row, column: str, detail: str, warning: float, critical: floa
 
 
 def _gpus(row: _Row) -> dict[str, Reading]:
-    """Return the reading of each GPU with a number: how busy it is. Its level depends on its memory."""
+    """Return the reading of each GPU with a number: how busy it is, and as a bar how full its memory is.
+
+    A busy GPU is what training wants, so only the bar has levels.
+    """
     columns: dict[str, list[str]] = {}
     for metric in row.metrics.values():
         if metric.group == "gpu":
@@ -137,15 +161,25 @@ def _gpus(row: _Row) -> dict[str, Reading]:
     for where, names in columns.items():
         if any(math.isfinite(row.number(name)) for name in names):
             label = "GPU" if len(columns) == 1 else f"GPU {where.removeprefix('gpu')}"
-            level = _level(row.number(f"{where}/memory_percent"), GPU_MEMORY_WARNING, GPU_MEMORY_CRITICAL)
             busy = f"{where}/utilization_percent"
-            column = busy if busy in names else ""
-            shown[label] = Reading(row.number(busy), row.used(f"{where}/memory"), level, column)
+            shown[label] = Reading(
+                row.number(busy),
+                row.used(f"{where}/memory"),
+                column=busy if busy in names else "",
+                bar=_memory(row.number(f"{where}/memory_percent")),
+            )
     if shown:
         return shown
     all_names = [name for names in columns.values() for name in names]
     otherwise = "none in use yet" if columns else _NO_GPU
     return {"GPU": Reading(math.nan, row.reason(all_names, "gpu", otherwise))}
+
+
+def _memory(percent: float) -> Bar | None:
+    """Return the bar of a GPU's memory."""
+    if math.isnan(percent):
+        return None
+    return Bar("memory", percent, _level(percent, GPU_MEMORY_WARNING, GPU_MEMORY_CRITICAL))
 
 
 def _level(percent: float, warning: float, critical: float = math.inf) -> str:

@@ -1,17 +1,18 @@
-"""The colours of lines: which column has which, in every brush.
+"""The looks of lines: which column has which colour and pattern of dashes, in every brush.
 
-A colour belongs to a column, not to a place in a picture. Each group of the machine's columns begins at a
-colour of its own, so that CPU, memory, GPU, disk and process differ where they share a figure. Within a group
-the columns of a unit take the colours that follow, in declared order. All other columns, recorded ones too,
-share one such sequence for each unit. This depends on names and units alone, so that a log that is read back
-has the same colours, and a column without values leaves the others as they are.
+**The colour says what a column is about**: the machine has one, this process has one, and each GPU (or
+worker, or single CPU) has one, the same in every figure. Two columns of the same thing in a figure, such as
+received and sent, differ in their dashes and in how dark they are.
 
-Columns of different groups may have the same colour. Where two meet in a figure, the one that comes earlier
-in its own group keeps it, and the other takes the next that is free.
+A colour belongs to a column, not to a place in a picture. It depends on names and the declared order alone.
+So a log that is read back has the same colours, and a column without values leaves the others as they are.
+A column that is the only one of its thing in a figure is a plain line. Of several, each has the dashes that
+its place in its own group has; where two would look the same, the later one takes the next that are free.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -20,14 +21,21 @@ from perfmon_widgets.metrics import Metric
 from perfmon_widgets.views.columns import group_of, is_part
 
 COLORS = ("#3d8fd1", "#e08214", "#1b9e77", "#c05fa8", "#a6851d", "#d9482b", "#7b83c9", "#5a9c2f")
-"""Eight colours that colour-blind people can distinguish, readable on white and on black."""
+"""Eight colours, readable on white and on black."""
+DARK = ("#2e6b9d", "#a8620f", "#147659", "#90477e", "#7d6416", "#a33620", "#5c6297", "#447523")
+"""The same, a quarter darker."""
 FAINT = "#8c9aa8"
 """For one of many lines that another line sums up."""
 DASHES = ("", "5 2", "1.5 2", "6 2 1.5 2")
-"""Patterns (``stroke-dasharray``) for more lines than colours; panel.css has the same."""
+"""Patterns (``stroke-dasharray``); panel.css has the same."""
 
-# The place in COLORS where a group begins: not at orange or red, in which gauges warn.
-_FIRST = {"cpu": 0, "memory": 2, "gpu": 3, "disk": 4, "process": 6, "network": 7}
+# Places in COLORS. Colour-blind people, too, can tell these two and the first two of the others apart.
+_OF_THE_MACHINE, _OF_THE_PROCESS = 0, 2
+# For GPUs and the like, in declared order. Orange and red, in which gauges warn, come late, and those of the
+# process and the machine last.
+_OF_OTHERS = (3, 4, 6, 7, 1, 5, 2, 0)
+# For the columns of one thing: whether it is dark, and its pattern. Neighbours differ in both.
+_VARIANTS = ((0, 0), (1, 1), (0, 2), (1, 3), (1, 0), (0, 1), (1, 2), (0, 3))
 
 
 class Look(NamedTuple):
@@ -42,42 +50,61 @@ def looks(members: Sequence[Metric], faint: Collection[str], declared: Sequence[
     """The look of each line of a figure.
 
     ``members``: its columns, from back to front. ``faint``: the names of those that need no colour.
-    ``declared``: all columns that may be drawn, in their order. Up to eight lines have eight colours. Of
-    more, each eight have eight colours and a dash of their own; there are four dashes.
+    ``declared``: all columns that may be drawn, in their order. Up to eight columns of each of eight GPUs, or
+    of eight other things, look different.
     """
-    positions = _positions(declared, members)
-    block = len(COLORS) if len(members) - len(faint) > len(COLORS) else len(members)
-    found = []
-    for begin in range(0, len(members), block):
-        names = [metric.name for metric in members[begin : begin + block]]
-        colors = _colors([name for name in names if name not in faint], positions)
-        dash = DASHES[min(begin // block, len(DASHES) - 1)]
-        found += [Look(colors.get(name, FAINT), dash) for name in names]
-    return found
+    known = {metric.name for metric in declared}
+    columns = [*declared, *(metric for metric in members if metric.name not in known)]
+    hues, positions = _hues(columns), _positions(columns)
+    strong = [metric for metric in members if metric.name not in faint]
+    count = Counter(map(_subject, strong))
+    found: dict[str, Look] = {name: Look(FAINT) for name in faint}
+    taken: set[Look] = set()
+    for metric in sorted(strong, key=lambda metric: positions[metric.name]):
+        subject = _subject(metric)
+        own = _of_a_hue(hues[subject], positions[metric.name] if count[subject] > 1 else 0)
+        look = next((each for each in own if each not in taken), own[0])
+        taken.add(look)
+        found[metric.name] = look
+    return [found[metric.name] for metric in members]
 
 
-def _colors(names: Sequence[str], positions: Mapping[str, int]) -> dict[str, str]:
-    """A colour for each of up to eight columns, its own where no earlier column of a group has it."""
-    free = [*COLORS]
-    colors = {}
-    for name in sorted(names, key=lambda name: positions[name]):
-        home = _FIRST.get(group_of(name), 0) + positions[name]
-        color = next(each for each in (COLORS[(home + step) % 8] for step in range(8)) if each in free)
-        free.remove(color)
-        colors[name] = color
-    return colors
+def _of_a_hue(hue: int, first: int) -> list[Look]:
+    """The looks of one colour, from that of the column at place ``first`` on."""
+    turned = [_VARIANTS[(first + step) % len(_VARIANTS)] for step in range(len(_VARIANTS))]
+    return [Look((COLORS, DARK)[dark][hue], DASHES[dash]) for dark, dash in turned]
 
 
-def _positions(declared: Sequence[Metric], chosen: Sequence[Metric]) -> dict[str, int]:
-    """The place of each column among those of its group and unit, in declared order.
+def _subject(metric: Metric) -> str:
+    """What a column is about: ``gpu0``, ``machine``, ``process``; else the column itself, such as a loss."""
+    if metric.where:
+        return metric.where
+    group = group_of(metric.name)
+    return f" {group if group == 'process' else 'machine'}" if group else metric.name
+
+
+def _hues(columns: Sequence[Metric]) -> dict[str, int]:
+    """The place in COLORS for each subject; those that differ in their numbers alone are counted together."""
+    hues = {" machine": _OF_THE_MACHINE, " process": _OF_THE_PROCESS}
+    count: Counter[str] = Counter()
+    for metric in columns:
+        subject = _subject(metric)
+        if subject not in hues:
+            kind = re.sub(r"\d+", "", subject) if re.search(r"\d", subject) else ""
+            hues[subject] = _OF_OTHERS[count[kind] % len(_OF_OTHERS)]
+            count[kind] += 1
+    return hues
+
+
+def _positions(columns: Sequence[Metric]) -> Mapping[str, int]:
+    """The place of each column among those of its subject, group and unit, in declared order.
 
     Parts, such as single CPUs, are counted apart, since as a rule they need no colour.
     """
-    known = {metric.name for metric in declared}
-    count: Counter[tuple[str, str, bool]] = Counter()
+    count: Counter[tuple[str, str, str, bool]] = Counter()
     positions = {}
-    for metric in [*declared, *(metric for metric in chosen if metric.name not in known)]:
-        kind = group_of(metric.name), metric.unit, is_part(metric)
+    for metric in columns:
+        kind = _subject(metric), group_of(metric.name), metric.unit, is_part(metric)
         positions[metric.name] = count[kind]
         count[kind] += 1
     return positions

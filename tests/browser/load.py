@@ -73,7 +73,7 @@ ipywidgets.HBox(
     layout={"flex_flow": "row wrap"},
 )
 """
-CHARTS = {"CPU": 1, "Memory": 2, "Disk": 3, "Network": 1, "This process": 3, "GPU": 5}
+CHARTS = {"CPU": 1, "Memory": 2, "Disk": 2, "Network": 1, "This process": 3, "GPU": 5}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from axe_playwright_python.base import AXE_SCRIPT
 from lab import Notebook
 from panel_page import BUSY, IS_A_LINE, TIMEOUT, gauge, lines, own_errors, section, wait_until
 from playwright.sync_api import Locator, expect
+from test_panel_in_lab import make_panel_wide
 
 MACHINE = """
 import math
@@ -147,7 +148,7 @@ def test_gauges_and_charts_of_many_gpus_stand_in_line(open_notebook, gpus, width
     rows = {round(box["y"]) for box in gauges}
     assert len(columns) * (len(rows) - 1) < len(gauges) <= len(columns) * len(rows)  # as in a grid
     figures = open_section(notebook, place, "GPU")
-    assert figures.count() == 5
+    assert figures.count() == (4 if gpus < 3 else 5)
     charts = boxes(place, ".perfmon-section .bqplot:visible")
     assert [pair for pair in itertools.combinations(charts, 2) if overlap(*pair)] == []
     [panel] = boxes(place, ".perfmon-panel")
@@ -155,19 +156,115 @@ def test_gauges_and_charts_of_many_gpus_stand_in_line(open_notebook, gpus, width
     assert own_errors(notebook) == []
 
 
-def test_lines_of_one_colour_differ_in_their_dashes(open_notebook):
-    notebook, place = open_machine(open_notebook, gpus=8)
-    percent = open_section(notebook, place, "GPU").first
-    looks = percent.locator("path.line").evaluate_all(
+def looks_of_lines(figure: Locator) -> list[tuple[str, str]]:
+    """The colour and the dashes of each line that is painted, as the browser has them."""
+    found: list[list[str]] = figure.locator("path.line").evaluate_all(
         f"all => all.filter({IS_A_LINE})"
-        ".map(each => { const style = getComputedStyle(each);"
-        " return [style.stroke, style.strokeDasharray].join(' / '); })"
+        ".map(each => { const { stroke, strokeDasharray } = getComputedStyle(each);"
+        " return [stroke, strokeDasharray]; })"
     )
-    assert len(looks) == len(set(looks)) == 16
+    return [(stroke, dashes) for stroke, dashes in found]
+
+
+def test_lines_of_one_gpu_have_its_colour_and_differ_in_their_dashes(open_notebook):
+    notebook, place = open_machine(open_notebook, gpus=2)
+    figures = open_section(notebook, place, "GPU")
+    percent, power = figures.nth(0), figures.nth(1)
+    assert len(set(looks_of_lines(percent))) == 4  # utilization and memory of two GPUs
+    assert {dashes for _, dashes in looks_of_lines(percent)} == {"none", "5px, 2px"}
+    plain = [stroke for stroke, dashes in looks_of_lines(percent) if dashes == "none"]
+    assert [stroke for stroke, _ in looks_of_lines(power)] == plain
     legend = place.locator(".perfmon-table:visible .perfmon-swatch line").evaluate_all(
         "all => all.map(each => each.getAttribute('stroke-dasharray'))"
     )
-    assert len(set(legend)) == 2
+    assert set(legend) == {"", "5 2"}
+
+
+STRAGGLER = """
+class Lagging(Machine):
+    def collect(self):
+        busy = {f"gpu{n}/utilization_percent": 36.0 if n == 5 else 91.0 + n for n in range(GPUS)}
+        return super().collect() | busy
+
+panel.close()
+monitor.stop()
+monitor = PerformanceMonitor([Lagging()], interval=0.3, window=60)
+monitor.start()
+panel = PerformancePanel(monitor)
+panel
+"""
+
+
+def test_of_many_gpus_each_has_a_row_and_the_one_that_lags_is_emphasised(open_notebook):
+    notebook, place = open_machine(open_notebook, STRAGGLER, gpus=8)
+    notebook.run_cell(1)
+    place = notebook.cell(1)
+    expect(place.get_by_role("meter")).to_have_count(11, timeout=TIMEOUT * 1000)
+    figures = open_section(notebook, place, "GPU")
+    assert figures.count() == 5
+    for at in (0, 1):  # utilization, memory
+        labels = figures.nth(at).locator(".tick text").all_text_contents()
+        assert [word for word in labels if "GPU" in word] == [f"GPU {number}" for number in range(7, -1, -1)]
+    grid = place.locator(".perfmon-grid")
+    assert grid.locator("tbody tr").count() == 8
+    expect(grid.locator("th.perfmon-lags")).to_have_text("GPU 5 lags", timeout=TIMEOUT * 1000)
+    cell = grid.locator("td.perfmon-lags")
+    expect(cell).to_have_text("36%")
+    assert cell.get_attribute("data-column") == "gpu5/utilization_percent"
+    assert re.search(r"now 36%, mean 36%, peak 36%\. About it", cell.get_attribute("title") or "")
+    assert "the other 7 are 9" in (grid.locator("th.perfmon-lags").get_attribute("title") or "")
+    power = grid.locator("[data-column='gpu0/power_watts']")
+    grid.get_by_role("combobox").select_option("peak")
+    expect(power).to_have_text(re.compile(r"6\d\d W"), timeout=TIMEOUT * 1000)
+    # The mouse asks for the values of a moment, in all rows.
+    area = figures.first.locator("rect.plotarea_events").bounding_box()
+    assert area is not None
+    notebook.page.mouse.move(area["x"] + area["width"] - 3, area["y"] + area["height"] / 2)
+    expect(grid.locator("caption")).to_have_text(re.compile("^at "))
+    expect(cell).to_have_text("36%")
+    expect(grid.locator("[data-column='gpu0/memory_limit_bytes']")).to_have_text("")
+    notebook.page.mouse.move(5, 5)
+    expect(grid.locator("[data-column='gpu0/memory_limit_bytes']")).to_have_text("80 GiB")
+    assert grave(notebook) == []
+    notebook.screenshot("looks-straggler")
+    assert own_errors(notebook) == []
+
+
+def test_a_busy_gpu_is_not_red_because_its_memory_is_full(open_notebook):
+    notebook, _ = open_machine(
+        open_notebook,
+        STRAGGLER.replace("return super()", "busy |= {'gpu0/memory_percent': 98.0}\n        return super()"),
+        gpus=1,
+    )
+    notebook.run_cell(1)
+    shown = gauge(notebook.cell(1), "GPU")
+    expect(shown.locator(".perfmon-gauge-text")).to_have_text("91%", timeout=TIMEOUT * 1000)
+    expect(shown).to_have_attribute("aria-valuetext", re.compile(r"^91%, memory 98%, \d+ of 80 GiB$"))
+    arc = shown.locator(".perfmon-gauge-arc").evaluate("each => getComputedStyle(each).stroke")
+    bar = shown.locator(".perfmon-gauge-bar > div")
+    colors = shown.evaluate(
+        "each => ['normal', 'critical'].map(level => {"
+        " const probe = document.createElement('i');"
+        " probe.style.color = `var(--perfmon-${level})`; each.append(probe);"
+        " const { color } = getComputedStyle(probe); probe.remove(); return color; })"
+    )
+    assert [arc, bar.evaluate("each => getComputedStyle(each).backgroundColor")] == colors
+    width = bar.evaluate("each => each.offsetWidth / each.parentNode.offsetWidth")
+    assert width == pytest.approx(0.98, abs=0.02)
+    assert gauge(notebook.cell(1), "CPU").locator(".perfmon-gauge-bar").is_hidden()
+
+
+def test_the_closed_panel_of_eight_gpus_is_compact(open_notebook):
+    notebook, place = open_machine(open_notebook, gpus=8, viewport=(1400, 1000))
+    make_panel_wide(notebook, place, 1100)
+    [panel] = boxes(place, ".perfmon-panel")
+    assert panel["height"] <= 160
+    gauges = boxes(place, ".perfmon-gauge")
+    assert len({round(box["y"]) for box in gauges}) == 2
+    details = place.locator(".perfmon-gauge-detail").evaluate_all(
+        "all => all.map(each => each.scrollHeight - each.clientHeight)"
+    )
+    assert max(details) <= 0  # nothing is cut
 
 
 @pytest.mark.parametrize(("cpus", "figures"), [(4, 1), (64, 2)])
@@ -187,9 +284,9 @@ def test_many_cpus_are_a_map_beside_the_line_of_all(open_notebook, cpus, figures
 
 
 def column(place: Locator) -> dict[str, str]:
-    """The last column of the visible table, by its row."""
+    """The last column of the visible table, by the metric of its row; that of its head by an empty name."""
     rows = place.locator(".perfmon-table:visible tr").evaluate_all(
-        "all => all.map(row => [row.cells[0].textContent, row.cells[row.cells.length - 1].textContent])"
+        "all => all.map(row => [row.dataset.column ?? '', row.cells[row.cells.length - 1].textContent])"
     )
     return dict(rows)
 
@@ -209,8 +306,8 @@ def test_the_mouse_reads_time_and_values_off_a_chart_while_the_kernel_is_busy(op
     shown = column(place)
     # By the reader's own clock, and now.
     clock = notebook.evaluate("new Date().toLocaleTimeString('en-GB')")
-    assert re.fullmatch(r"at \d\d:\d\d:\d\d", shown["metric"])
-    assert shown["metric"].split(":")[0] == "at " + clock.split(":")[0]
+    assert re.fullmatch(r"at \d\d:\d\d:\d\d", shown[""])
+    assert shown[""].split(":")[0] == "at " + clock.split(":")[0]
     # In the same zone as the axis and the caption.
     ticks = figures.first.locator(".tick text").all_text_contents()
     assert any(tick.startswith(clock[:4]) for tick in ticks)
@@ -324,7 +421,7 @@ def test_everything_is_reached_by_keys(open_notebook):
     expect(figure).to_be_focused()
     page.keyboard.press("ArrowLeft")
     newest = figure.get_attribute("aria-valuetext") or ""
-    assert re.match(r"\d+:\d\d:\d\d.*gpu0/utilization_percent \d", newest)
+    assert re.match(r"\d+:\d\d:\d\d.*GPU 0 utilization \d", newest)
     page.keyboard.press("Home")
     oldest = figure.get_attribute("aria-valuetext") or ""
     assert oldest != newest

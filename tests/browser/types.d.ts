@@ -91,5 +91,11 @@ interface Readings {
   time: number | null;
   /** Seconds. */
   interval: number;
-  gauges?: Record<string, { value?: number; detail?: string; level?: string }>;
+  gauges?: Record<string, Share & { detail?: string; bar?: Share & { label: string } }>;
+}
+
+/** A number against its limit: 0 to 100. */
+interface Share {
+  value?: number;
+  level?: string;
 }

@@ -74,4 +74,4 @@ def test_a_notebook_with_one_panel_is_stored_in_less_than_100_kb():
     assert size < 100_000
     state = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"].values()
     scripts = [model["state"].get(name, "") for model in state for name in ("_esm", "_css", "gauge")]
-    assert 10_000 < sum(map(len, scripts)) < 28_000
+    assert 10_000 < sum(map(len, scripts)) < 30_000

@@ -71,12 +71,17 @@ def live(group: str, metrics: Sequence[Metric], rows: pd.DataFrame) -> list[Pict
         y = np.atleast_2d(mark.y)
         x = np.broadcast_to(np.asarray(mark.x), y.shape)
         drawn = {
-            line.name: Drawn(color, pieces)
-            for line, color, times, values in zip(chart.drawn.lines, lines.colors, x, y, strict=True)
+            line.name: Drawn(shown_color(stroke), pieces)
+            for line, stroke, times, values in zip(chart.drawn.lines, lines.colors, x, y, strict=True)
             if (pieces := strokes(times.tolist(), values.tolist()))
         }
         pictures.append((vertical(chart), drawn))
     return pictures
+
+
+def shown_color(stroke: str) -> str:
+    """The colour of a stroke, which for a dashed line names a property, too: see chart.py."""
+    return stroke.rpartition(", ")[2].rstrip(")")
 
 
 def plotted(rows: pd.DataFrame, columns: Sequence[str]) -> Picture:
@@ -163,7 +168,7 @@ def test_the_live_charts_plot_and_the_stored_picture_draw_the_same():
                 assert line.color == other.color
                 assert_same(line.strokes, other.strokes, (axis[1] - axis[0]) / 500)
                 compared += 1
-    assert compared == 18
+    assert compared == 17
 
 
 def assert_same(

@@ -470,22 +470,25 @@ def test_a_tick_is_of_moderate_size_however_many_lines_and_rows(wire, lines, row
     assert size <= max(4 * NUMBERS, 4 * FEWEST * (lines + 1))
 
 
-def test_from_the_ninth_line_on_the_colours_come_again_in_dashes():
+def test_a_dashed_line_says_in_its_colour_which_dashes_it_has():
     shown = chart(*(f"gpu{number}/utilization_percent" for number in range(20)))
+    [lines] = shown.marks
     looks = [(line.color, line.dash) for line in shown.drawn.lines]
     assert len(set(looks)) == 20
-    assert [dash for _, dash in looks] == [DASHES[0]] * 8 + [DASHES[1]] * 8 + [DASHES[2]] * 4
-    assert "perfmon-patterns" in shown._dom_classes
+    assert {dash for _, dash in looks} == {"", DASHES[1], DASHES[2]}
+    for (color, dash), stroke in zip(looks, lines.colors, strict=True):
+        assert stroke == (f"var(--perfmon-dash-{DASHES.index(dash)}, {color})" if dash else color)
 
 
 def test_the_style_sheet_draws_the_dashes_that_the_lines_have():
-    """bqplot knows one pattern for a whole mark, so a style sheet counts the lines of a chart."""
+    """bqplot knows one pattern for a whole mark."""
     sheet = (Path(panel.__file__).parent / "panel.css").read_text()
-    rules = re.findall(r"curve:nth-child\(n \+ (\d+)\) path.line \{\s+stroke-dasharray: ([\d. ]+) ", sheet)
-    assert rules == [(str(8 * number + 1), dash) for number, dash in enumerate(DASHES) if dash]
+    found = r'path.line\[style\*="--perfmon-dash-(\d)"\] \{\s+stroke-dasharray: ([\d. ]+) !important'
+    rules = re.findall(found, sheet)
+    assert rules == [(str(number), dash) for number, dash in enumerate(DASHES) if dash]
+    assert "--perfmon-dash-1:" not in sheet  # a property that is set would take the line's colour away
 
 
-def test_eight_lines_need_no_dashes():
+def test_one_line_of_each_of_eight_gpus_needs_no_dashes():
     shown = chart(*(f"gpu{number}/utilization_percent" for number in range(8)))
     assert not any(line.dash for line in shown.drawn.lines)
-    assert "perfmon-patterns" not in shown._dom_classes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,10 +13,12 @@ import pytest
 from test_chart import history
 
 from perfmon_widgets import Metric, plot
+from perfmon_widgets.collectors.linux.host import METRICS as HOST
+from perfmon_widgets.collectors.linux.host import OPTIONAL_METRICS as OPTIONAL
 from perfmon_widgets.metrics import RECORDED, unit_of
-from perfmon_widgets.views.columns import group_of, groups, metrics_of, without_limits
+from perfmon_widgets.views.columns import group_of, groups, metrics_of, quantity_label, without_limits
 from perfmon_widgets.views.figures import Figure, by_default, chosen, fill, rows_of, section
-from perfmon_widgets.views.palette import COLORS, DASHES, FAINT
+from perfmon_widgets.views.palette import COLORS, DARK, DASHES, Look
 
 NAN = math.nan
 WINDOW = 600.0
@@ -88,39 +91,97 @@ def colors(figures: Sequence[Figure]) -> dict[str, str]:
     return {line.name: line.color for figure in figures for line in figure.lines}
 
 
-def test_a_column_keeps_its_colour_whatever_else_has_no_values():
-    values = {"ram_percent": [1, 2], "swap_percent": [3, 3], "memory_pressure_percent": [5, 6]}
-    [every] = plot(history([5, 0], values)).marks
-    [mark] = plot(history([5, 0], {**values, "swap_percent": [NAN, NAN]})).marks
-    assert every.colors == [COLORS[2], COLORS[3], COLORS[4]]
-    assert mark.labels == ["ram_percent", "memory_pressure_percent"]
-    assert mark.colors == [COLORS[2], COLORS[4]]
+def own_looks(figures: Sequence[Figure]) -> dict[str, Look]:
+    return {line.name: Look(line.color, line.dash) for figure in figures for line in figure.lines}
+
+
+def hue(name: str, metrics: Sequence[Metric]) -> str:
+    """The colour of a column that is drawn alone."""
+    return colors(chosen([name], metrics))[name]
+
+
+def test_a_column_keeps_its_look_whatever_else_has_no_values():
+    names = ["ram_percent", "swap_percent", "memory_pressure_percent"]
+    [every] = chosen(names, declared(*names))
+    [some] = chosen([names[0], names[2]], declared(*names))
+    assert own_looks([some]) == {name: own_looks([every])[name] for name in (names[0], names[2])}
 
 
 def test_a_log_that_is_read_back_has_the_colours_of_the_live_charts():
     """Nothing is known of its columns but their names."""
-    expected = {}
-    for group in groups(METRICS):
-        expected |= colors(section(group, METRICS))
     _, rows = awkward()
     names = list(COLUMNS)
     read_back = metrics_of(names, rows[names].to_numpy(), {})
-    found = {name: colors(chosen([name], read_back))[name] for name in by_default(read_back)}
-    assert found == {name: color for name, color in expected.items() if color != FAINT}
+    compared = 0
+    for group in groups(METRICS):
+        for figure in section(group, METRICS):
+            strong = [line.name for line in figure.lines if not line.faint]
+            assert own_looks(chosen(strong, read_back)) == {
+                name: look for name, look in own_looks([figure]).items() if name in strong
+            }
+            compared += len(strong)
+    assert compared == 15
 
 
-def test_the_first_columns_of_all_groups_differ():
-    first = declared(
-        "cpu_percent", "ram_percent", "gpu0/utilization_percent", "disk_percent", "process_cpu_percent"
+GPUS = [
+    name
+    for number in range(8)
+    for name in (
+        f"gpu{number}/utilization_percent",
+        f"gpu{number}/memory_percent",
+        f"gpu{number}/memory_used_bytes",
+        f"gpu{number}/memory_limit_bytes",
+        f"gpu{number}/power_watts",
+        f"gpu{number}/memory_activity_percent",
+        f"gpu{number}/pcie_sent_bytes_per_second",
+        f"gpu{number}/pcie_received_bytes_per_second",
     )
-    shown = colors(chosen([each.name for each in first], first))
-    assert len(set(shown.values())) == 5
-    assert shown == {each.name: colors(section(each.group, first))[each.name] for each in first}
+]
 
 
-@pytest.mark.parametrize("count", [2, 5, 8])
+def of_gpus(count: int) -> list[Metric]:
+    """The columns of some GPUs, as collectors declare them."""
+    return [
+        replace(
+            each,
+            limit=f"{each.where}/memory_limit_bytes" if each.what == "memory_used_bytes" else None,
+            role="limit" if each.what == "memory_limit_bytes" else "",
+        )
+        for each in declared(*GPUS[: 8 * count])
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_a_gpu_has_one_colour_in_every_figure(count):
+    of_place: dict[str, set[str]] = {}
+    for figure in section("gpu", of_gpus(count)):
+        for line in figure.lines:
+            base = COLORS[DARK.index(line.color)] if line.color in DARK else line.color
+            of_place.setdefault(line.name.partition("/")[0], set()).add(base)
+    assert {len(each) for each in of_place.values()} == {1}
+    assert len(set.union(*of_place.values())) == count
+
+
+def test_the_machine_the_process_and_gpus_have_colours_of_their_own():
+    metrics = declared(
+        "cpu_percent", "ram_percent", "disk_percent", "process_cpu_percent", "gpu0/utilization_percent",
+        "gpu1/utilization_percent",
+    )  # fmt: skip
+    assert len({hue(each.name, metrics) for each in metrics}) == 4
+    assert len({hue(name, metrics) for name in ("cpu_percent", "ram_percent", "disk_percent")}) == 1
+
+
+def test_two_columns_of_one_thing_differ_in_dashes_and_in_how_dark_they_are():
+    names = ["network_received_bytes_per_second", "network_sent_bytes_per_second"]
+    [figure] = section("network", declared(*names))
+    assert own_looks([figure]) == {names[0]: Look(COLORS[0]), names[1]: Look(DARK[0], DASHES[1])}
+    for name in names:
+        assert own_looks(chosen([name], declared(*names))) == {name: Look(COLORS[0])}
+
+
+@pytest.mark.parametrize("count", [2, 5, 8, 27])
 @pytest.mark.parametrize("seed", range(5))
-def test_up_to_eight_chosen_columns_differ_in_colour_and_more_in_dashes(count, seed):
+def test_chosen_columns_look_different(count, seed):
     metrics = [
         *declared(*(f"core{number}/cpu_percent" for number in range(9)), "cpu_percent", "host_cpu_percent"),
         *declared("ram_percent", "swap_percent", "memory_pressure_percent", "disk_percent"),
@@ -129,11 +190,51 @@ def test_up_to_eight_chosen_columns_differ_in_colour_and_more_in_dashes(count, s
     ]
     names = [str(name) for name in np.random.default_rng(seed).permutation([each.name for each in metrics])]
     [figure] = chosen(names[:count], metrics)
-    assert len(set(colors([figure]).values())) == count
-    assert {line.dash for line in figure.lines} == {""}
-    [figure] = chosen(names, metrics)
-    assert len({(line.color, line.dash) for line in figure.lines}) == len(metrics) == 27
-    assert list(dict.fromkeys(line.dash for line in figure.lines)) == list(DASHES)
+    assert len(set(own_looks([figure]).values())) == count
+
+
+def test_eight_columns_of_each_of_eight_things_look_different():
+    names = [f"gpu{gpu}/{quantity}_percent" for gpu in range(8) for quantity in "abcdefgh"]
+    [figure] = chosen(names, declared(*names))
+    assert len(set(own_looks([figure]).values())) == 64
+
+
+# Machado, Oliveira and Fernandes (2009), for linear RGB: who has no red, and who has no green receptors.
+COLOUR_BLIND = {
+    "nobody": np.eye(3),
+    "protanopia": np.array([[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.0520]]),
+    "deuteranopia": np.array(
+        [[0.3673, 0.8606, -0.2280], [0.2801, 0.6725, 0.0474], [-0.0118, 0.0429, 0.9690]]
+    ),
+}
+XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def linear(color: str) -> np.ndarray:
+    rgb = np.array([int(color[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def in_lab(color: str, seen: np.ndarray) -> np.ndarray:
+    """A colour in CIELAB, in which distances are about as large as people find them."""
+    x, y, z = np.cbrt(np.maximum(XYZ @ np.clip(seen @ linear(color), 0, 1) / [0.9505, 1, 1.089], 0.0089))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("seen", COLOUR_BLIND)
+def test_the_colour_blind_can_tell_the_machine_the_process_and_two_gpus_apart(seen):
+    """Of eight colours on black and on white some look alike to them: maps and tables have names instead."""
+    names = ["cpu_percent", "process_cpu_percent", "gpu0/utilization_percent", "gpu1/utilization_percent"]
+    found = [in_lab(hue(name, declared(*names)), COLOUR_BLIND[seen]) for name in names]
+    # 2.3 is a difference that people just notice.
+    assert min(np.linalg.norm(one - other) for one, other in itertools.combinations(found, 2)) > 10
+
+
+@pytest.mark.parametrize("color", [*COLORS, *DARK])
+def test_each_colour_is_seen_on_white_and_on_black(color):
+    brightness = XYZ[1] @ linear(color)
+    assert 1.05 / (brightness + 0.05) > 2.8
+    assert (brightness + 0.05) / 0.05 > 3
 
 
 def test_a_single_cpu_that_is_chosen_is_a_line_like_any_other():
@@ -145,7 +246,7 @@ def test_a_single_cpu_that_is_chosen_is_a_line_like_any_other():
     assert [line.faint for line in figure.lines] == [True, True, False]
 
 
-def test_more_than_eight_chosen_columns_are_drawn_in_dashes():
+def test_more_than_eight_chosen_gpus_are_drawn_in_dashes():
     names = [f"gpu{number}/utilization_percent" for number in range(10)]
     figure = plot(history([5, 0], {name: [1, 2] for name in names}))
     assert [(mark.line_style, len(mark.labels)) for mark in figure.marks] == [("solid", 8), ("dashed", 2)]
@@ -162,6 +263,86 @@ def test_limits_are_not_drawn_whether_declared_by_role_or_as_the_limit_of_anothe
     by_name = metrics_of(["disk_used_bytes", "disk_limit_bytes"], np.ones((2, 2)), {})
     for metrics in (by_role, by_reference, by_name):
         assert [each.name for each in without_limits(metrics)] == ["disk_used_bytes"]
+
+
+def drawn(group: str, metrics: Sequence[Metric]) -> list[list[str]]:
+    return [[line.name for line in figure.lines] for figure in section(group, metrics)]
+
+
+def test_of_an_amount_and_its_percentage_one_is_drawn():
+    """The amount where it is a headline, since the percentage of that stands in a gauge."""
+    memory = [
+        Metric("ram_percent", "percent", "memory", "In use."),
+        Metric("ram_used_bytes", "bytes", "memory", "In use.", limit="ram_limit_bytes"),
+        Metric("ram_limit_bytes", "bytes", "memory", "Limit.", role="limit"),
+        Metric("ram_unreclaimable_bytes", "bytes", "memory", "No cache.", limit="ram_limit_bytes"),
+    ]
+    assert drawn("memory", memory) == [["ram_percent"], ["ram_unreclaimable_bytes"]]
+    memory[1] = replace(memory[1], role="headline")
+    assert drawn("memory", memory) == [["ram_used_bytes", "ram_unreclaimable_bytes"]]
+    assert drawn("memory", memory[1:]) == [["ram_used_bytes", "ram_unreclaimable_bytes"]]
+    assert drawn("memory", [*memory[:1], *memory[2:]]) == [["ram_percent"], ["ram_unreclaimable_bytes"]]
+    # Where that is not declared, two columns may be about anything.
+    memory[1] = replace(memory[1], limit=None)
+    assert drawn("memory", memory) == [["ram_percent"], ["ram_used_bytes", "ram_unreclaimable_bytes"]]
+
+
+def test_a_column_that_is_not_drawn_is_still_chosen_by_name_or_by_default():
+    memory = [each for each in METRICS if each.group == "memory"]
+    assert "ram_used_bytes" in by_default(memory)
+    assert [line.name for line in chosen(["ram_used_bytes"], memory)[0].lines] == ["ram_used_bytes"]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_percentages_of_two_gpus_are_lines_of_one_figure(count):
+    gpus = section("gpu", of_gpus(count))
+    assert [(figure.name, figure.unit, len(figure.lines), figure.is_map) for figure in gpus] == [
+        ("GPU", "percent", 3 * count, False),
+        ("GPU", "watts", count, False),
+        ("GPU", "bytes_per_second", 2 * count, False),
+    ]
+
+
+@pytest.mark.parametrize("count", [3, 8])
+def test_more_gpus_have_a_map_for_each_percentage_and_a_figure_for_each_other_quantity(count):
+    gpus = section("gpu", of_gpus(count))
+    assert [(figure.title, figure.is_map) for figure in gpus] == [
+        ("GPU utilization, %", True),
+        ("GPU memory, %", True),
+        ("GPU memory activity, %", True),
+        ("GPU power, W", False),
+        ("GPU pcie sent, B/s", False),
+        ("GPU pcie received, B/s", False),
+    ]
+    assert {len(figure.lines) for figure in gpus} == {count}
+    assert {line.dash for figure in gpus for line in figure.lines} == {""}
+    # A map is drawn from below.
+    assert gpus[0].rows == tuple(f"GPU {number}" for number in range(count))[::-1]
+    assert [line.name for line in gpus[0].lines][-1] == "gpu0/utilization_percent"
+
+
+def test_workers_of_any_kind_are_drawn_as_gpus_are():
+    names = [f"worker{n}/{what}" for n in range(5) for what in ("cpu_percent", "ram_bytes")]
+    workers = section(
+        "workers", [*declared(*names, group="workers"), *declared("lag_percent", group="workers")]
+    )
+    assert [(figure.name, figure.is_map, len(figure.lines)) for figure in workers] == [
+        ("workers cpu", True, 5),
+        ("workers ram", False, 5),
+        ("workers", False, 1),
+    ]
+    assert workers[0].rows[-1] == "worker 0"
+
+
+def test_places_without_a_quantity_in_common_are_not_of_one_kind():
+    names = ["reader/wait_percent", "writer/busy_percent", "trainer/idle_percent"]
+    [figure] = section("jobs", declared(*names, group="jobs"))
+    assert (figure.is_map, len(figure.lines)) == (False, 3)
+
+
+def test_a_map_without_some_of_its_lines_lacks_their_rows():
+    some = section("gpu", of_gpus(4))[0].only(["gpu0/utilization_percent", "gpu2/utilization_percent"])
+    assert some.rows == ("GPU 2", "GPU 0")
 
 
 def test_parts_of_ones_own_are_faint_and_many_are_a_map():
@@ -192,6 +373,24 @@ def test_the_groups_of_the_machine_come_first_and_what_is_recorded_last():
         *declared("disk_percent", "cpu_percent", "gpu0/power_watts"),
     ]
     assert list(groups(metrics)) == ["gpu", "cpu", "disk", "model", RECORDED]
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "words"),
+    [
+        ("gpu3/power_watts", "GPU 3 power", "power"),
+        ("gpu3/power_watts", "", "power"),
+        ("worker2/gpu0/power_watts", "", "power"),
+        ("load_watts", "load of all", "load of all"),
+        ("gpu3/watts", "GPU 3", "watts"),
+    ],
+)
+def test_a_quantity_is_named_without_its_place(name, label, words):
+    assert quantity_label(Metric(name, "watts", "gpu", "About it.", label=label)) == words
+
+
+def test_the_group_of_a_column_whose_log_is_read_back_is_that_of_its_collector():
+    assert [each.name for each in (*HOST, *OPTIONAL) if group_of(each.name) != each.group] == []
 
 
 def test_each_line_has_words_for_a_person():

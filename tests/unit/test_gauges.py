@@ -11,7 +11,8 @@ import pytest
 from perfmon_widgets import Metric, Sample
 from perfmon_widgets.collectors.linux.host import METRICS as HOST
 from perfmon_widgets.collectors.linux.host import OPTIONAL_METRICS as OPTIONAL
-from perfmon_widgets.views.gauges import Reading, in_lines, readings
+from perfmon_widgets.panel.gauge import in_json
+from perfmon_widgets.views.gauges import Bar, Reading, in_lines, readings
 
 GIBIBYTE = 2.0**30
 PROCESS = Metric("process_cpu_percent", "percent", "process", "This kernel's share.")
@@ -231,7 +232,7 @@ def test_a_single_gpu_has_no_number():
         "gpu0/memory_limit_bytes": 24 * GIBIBYTE,
     }
     assert read(gpu("gpu0"), values) == {
-        "GPU": Reading(87.0, "12 of 24 GiB", "normal", "gpu0/utilization_percent")
+        "GPU": Reading(87.0, "12 of 24 GiB", "normal", "gpu0/utilization_percent", Bar("memory", 50.0))
     }
 
 
@@ -255,12 +256,37 @@ def test_a_gpu_whose_utilization_is_not_known_is_shown_with_its_memory():
 
 @pytest.mark.parametrize(
     ("full", "level"),
-    [(89.9, "normal"), (90.0, "warning"), (96.9, "warning"), (97.0, "critical"), (math.nan, "normal")],
+    [(89.9, "normal"), (90.0, "warning"), (96.9, "warning"), (97.0, "critical")],
 )
-def test_the_level_of_a_gpu_is_that_of_its_memory(full, level):
+def test_memory_that_is_full_does_not_make_a_busy_gpu_red(full, level):
     """A GPU that is fully busy is what one wants; one that is full stops the model."""
-    values = {"gpu0/utilization_percent": 100.0, "gpu0/memory_percent": full}
-    assert read(gpu("gpu0"), values)["GPU"].level == level
+    values = {"gpu0/utilization_percent": 93.0, "gpu0/memory_percent": full}
+    reading = read(gpu("gpu0"), values)["GPU"]
+    assert (reading.percent, reading.level) == (93.0, "normal")
+    assert reading.bar == Bar("memory", full, level)
+
+
+def test_the_words_say_both_numbers_of_a_gpu():
+    values = {"gpu0/utilization_percent": 93.0, "gpu0/memory_percent": 89.0}
+    amounts = {"gpu0/memory_used_bytes": 71 * GIBIBYTE, "gpu0/memory_limit_bytes": 80 * GIBIBYTE}
+    metrics = gpu("gpu0")
+    assert read(metrics, values)["GPU"].words == "memory 89%"
+    assert read(metrics, values | amounts)["GPU"].words == "memory 89%, 71 of 80 GiB"
+    assert in_lines(metrics, Sample(0.0, values | amounts), {}) == "GPU  93%  memory 89%, 71 of 80 GiB"
+
+
+def test_a_gpu_whose_memory_is_not_known_has_no_bar():
+    reading = read(gpu("gpu0"), {"gpu0/utilization_percent": 93.0})["GPU"]
+    assert reading.bar is None
+    assert reading.words == reading.detail
+
+
+def test_what_is_sent_has_the_bar_without_what_goes_without_saying():
+    full = Reading(93.04, "79 of 80 GiB", bar=Bar("memory", 98.76, "critical"))
+    bar = {"label": "memory", "value": 98.8, "level": "critical"}
+    assert in_json(full) == {"detail": "79 of 80 GiB", "value": 93.0, "bar": bar}
+    half = Reading(math.nan, "40 of 80 GiB", bar=Bar("memory", 50.0))
+    assert in_json(half) == {"detail": "40 of 80 GiB", "bar": {"label": "memory", "value": 50.0}}
 
 
 def test_a_gpu_with_power_alone_has_a_gauge_without_numbers():

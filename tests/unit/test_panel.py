@@ -918,7 +918,7 @@ def test_a_notebook_stores_the_scripts_of_the_panel_once(show, monitor, wire):
     monitor.sample()
     stored = [widget.get_state() for widget in parts(panel)] + [panel._link.get_state()]
     scripts = [state[name] for state in stored for name in ("_esm", "_css", "gauge") if name in state]
-    assert sum(map(len, scripts)) < 28_000
+    assert sum(map(len, scripts)) < 30_000
     long = [line for script in scripts for line in script.splitlines() if len(line) > 60]
     assert len(long) - len(set(long)) < 30  # the few lines that find the link
 
@@ -1638,6 +1638,21 @@ def test_a_machine_without_gpu_says_so(panel):
     assert gauges(panel)["GPU"].get("value") is None
 
 
+def test_more_than_eight_gauges_are_smaller(show):
+    gpus = Gpus(8)
+    monitor = PerformanceMonitor([Machine(), gpus])
+    panel = show(monitor)
+    monitor.sample()
+    assert "perfmon-many-gauges" not in panel.gauges._dom_classes
+    gpus.use(*range(8))
+    monitor.sample()
+    assert len(panel.gauges.children) == 11
+    assert "perfmon-many-gauges" in panel.gauges._dom_classes
+    gpus.use(0)
+    monitor.sample()
+    assert "perfmon-many-gauges" not in panel.gauges._dom_classes
+
+
 def test_eight_gpus_are_eight_messages_and_one_per_chart(show, wire):
     gpus = Gpus(8)
     monitor = PerformanceMonitor([gpus])
@@ -1647,9 +1662,10 @@ def test_eight_gpus_are_eight_messages_and_one_per_chart(show, wire):
     for _ in range(3):
         monitor.sample()
     wire.clear()
-    gpus.values["gpu0/memory_percent"] = 60.0
+    gpus.values |= {"gpu0/utilization_percent": 70.0, "gpu0/memory_percent": 60.0}  # else a map is the same
     monitor.sample()
     assert len(panel.gauges.children) == 8
+    assert "perfmon-many-gauges" not in panel.gauges._dom_classes
     expected = once(panel._link, *drawn_by(panel.advanced.children[0]))
     assert wire.count() == expected
 

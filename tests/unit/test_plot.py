@@ -21,6 +21,7 @@ from test_report import START, history
 from perfmon_widgets import PerformanceMonitor, plot, read_csv, read_spans
 from perfmon_widgets.core.spans import CELL
 
+COLOR, SECOND = "#c05fa8", "#a6851d"  # of the first and the second column of unknown origin
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -277,7 +278,7 @@ def test_what_is_no_history_is_refused(other):
 def test_a_column_without_a_single_number_is_an_empty_plot():
     figure = plot(history([0, 1], a_percent=[math.nan] * 2), "a_percent")
     assert np.isnan(drawn(figure)["a_percent"]).all()
-    assert paths(figure.picture, "#3d8fd1") == [""]
+    assert paths(figure.picture, COLOR) == [""]
 
 
 # -- the picture -------------------------------------------------------------------------------------------
@@ -288,13 +289,13 @@ def test_the_picture_has_every_line_its_name_and_its_times():
     picture = plot(rows, ["a_percent", "b_bytes"]).picture
     said = texts(picture)
     assert {"%", "MiB", "a_percent", "b_bytes", "22:13:30", "22:14:10", "UTC", "100", "0"} <= set(said)
-    first, second = paths(picture, "#3d8fd1")
+    [first], [second] = paths(picture, COLOR), paths(picture, SECOND)
     assert first == second == "M52.0,168.0h0L704.0,38.2"  # from corner to corner, but for the edge above 100
 
 
 def test_the_picture_breaks_a_line_where_numbers_are_missing():
     rows = history(range(7), a_percent=[1, 2, math.nan, 1, 2, 3, math.inf])
-    (path,) = paths(plot(rows, "a_percent").picture, "#3d8fd1")
+    (path,) = paths(plot(rows, "a_percent").picture, COLOR)
     assert re.sub(r"[\d.,]+", "", path) == "MhLMhLL"
 
 

@@ -24,10 +24,12 @@ from perfmon_widgets.panel.chart import Chart
 from perfmon_widgets.panel.heat_map import HeatMap
 from perfmon_widgets.panel.link import Link
 from perfmon_widgets.panel.section import Section
+from perfmon_widgets.panel.shading import Shading
 from perfmon_widgets.panel.table import Table
 from perfmon_widgets.panel.time_axis import TimeAxis
 from perfmon_widgets.panel.timeline import Timeline
 from perfmon_widgets.views.figures import rows_of, shown_seconds
+from perfmon_widgets.views.findings import findings
 from perfmon_widgets.views.report import summary
 from perfmon_widgets.views.text import format_value
 
@@ -160,6 +162,7 @@ def test_the_table_is_the_legend():
 def test_each_row_says_what_it_is_about_and_why_its_number_is_missing():
     shown = section([metric("gpu0/power_watts", source="NVML")])
     shown.show(history([5, 0], {"gpu0/power_watts": [math.nan] * 2}), {"gpu0/power_watts": "not supported"})
+    assert shown.table.rows[0]["label"] == "GPU 0 power"
     assert shown.table.rows[0]["about"] == "About gpu0/power_watts. NVML"
     assert shown.table.values["reasons"] == {"gpu0/power_watts": "not supported"}
 
@@ -301,7 +304,8 @@ def test_more_are_a_map_beside_the_line_of_all(count):
     shown.show(busy([5, 0], count), {})
     assert [type(chart) for chart in shown.charts] == [Chart, HeatMap]
     assert columns(shown.charts[0]) == ["cpu_percent"]
-    [cells] = shown.charts[1].marks
+    cells, *behind = shown.charts[1].marks
+    assert behind == shown.charts[0].marks[1:]  # cells and spans
     assert cells.color.shape[0] == count
     assert cells.color[:, -1].tolist() == list(range(count))
 
@@ -372,3 +376,131 @@ def test_a_tick_of_the_map_is_one_message_of_moderate_size(wire, count, most):
     [message] = wire.messages
     assert set(message.state) == {"color"}
     assert sum(buffer.nbytes for buffer in message.buffers) <= most
+
+
+def test_the_rows_of_a_map_have_the_labels_of_the_figure_from_below():
+    lines = figure(metric("gpu1/cpu_percent"), metric("gpu0/cpu_percent"))
+    shown = HeatMap(replace(lines, is_map=True, rows=("GPU 1", "GPU 0")), TimeAxis(600.0))
+    [axis] = [each for each in shown.axes if each.side == "left"]
+    assert axis.tick_labels == {"0": "GPU 1", "1": "GPU 0"}
+    assert axis.tick_values.tolist() == [0, 1]
+    assert "by number" not in shown.title
+    assert "by number" in map_of(metric("core0/cpu_percent"), metric("core1/cpu_percent")).title
+
+
+def test_long_labels_have_room_and_of_many_only_some_stand_at_the_map():
+    names = [f"worker{number}/cpu_percent" for number in range(40)]
+    lines = replace(figure(*map(metric, names)), is_map=True)
+    short, long = (
+        HeatMap(replace(lines, rows=tuple(f"{word} {number}" for number in range(40))), TimeAxis(600.0))
+        for word in ("GPU", "a worker with a very long name on node")
+    )
+    [axis] = [each for each in long.axes if each.side == "left"]
+    assert len(axis.tick_labels) == len(axis.tick_values) == 10
+    assert axis.tick_labels["39"] == "a worker… node 39"
+    assert long.fig_margin["left"] > short.fig_margin["left"]
+
+
+def test_cells_lie_over_a_map_and_their_names_in_a_strip_above_it():
+    time = TimeAxis(600.0)
+    shading = Shading(time)
+    lines = replace(figure(metric("core0/cpu_percent"), metric("core1/cpu_percent")), is_map=True)
+    shown = HeatMap(lines, time, behind=shading.marks)
+    cells, *others = shown.marks  # what comes later is drawn over it
+    assert others == list(shading.marks)
+    assert cells.scales["y"].max > 1.5
+    assert HeatMap(lines, 600).marks[0].scales["y"].max == 1.5
+
+
+# -- what has no values ------------------------------------------------------------------------------------
+
+
+def test_a_figure_is_made_once_one_of_its_columns_has_a_value():
+    """As those of a GPU have when the process begins to use it, and those of swap on no machine without."""
+    shown = section([metric("a_percent"), metric("a_bytes"), metric("b_percent")])
+    nothing = {"a_percent": [math.nan] * 2, "a_bytes": [math.nan] * 2, "b_percent": [math.nan] * 2}
+    shown.show(history([5, 0], nothing), {})
+    assert shown.charts == ()
+    assert list(cells(shown)) == ["a_percent", "a_bytes", "b_percent"]
+    shown.show(history([5, 0], nothing | {"a_bytes": [math.nan, 1]}), {})
+    assert [columns(chart) for chart in shown.charts] == [["a_bytes"]]
+    [chart] = shown.charts
+    shown.show(history([5, 0], nothing | {"b_percent": [1, 2]}), {})
+    assert [columns(each) for each in shown.charts] == [["a_percent", "b_percent"], ["a_bytes"]]
+    assert shown.charts[1] is chart  # and stays, though it has no values any more
+    assert shown.children[0].children == shown.charts
+    assert list(shown.table.figures) == list(shown.charts)
+    assert [len(lines) for lines in shown.table.lines] == [2, 1]
+
+
+# -- a row for each GPU ------------------------------------------------------------------------------------
+
+
+def of_gpus(*busy: float) -> tuple[list[Metric], dict[str, list[float]]]:
+    """Columns of GPUs that are so busy, the second without power, and their values in eight rows."""
+    metrics, values = [], {}
+    for number, percent in enumerate(busy):
+        for what, value in (("utilization_percent", percent), ("power_watts", 100.0 + number)):
+            if (number, what) != (1, "power_watts"):
+                name = f"gpu{number}/{what}"
+                metrics.append(Metric(name, what.rpartition("_")[2], "gpu", f"About {what}.", source="NVML"))
+                values[name] = [value] * 8
+    return metrics, values
+
+
+def gpus(*busy: float) -> Section:
+    """The section of so many GPUs that have been so busy for 35 s."""
+    metrics, values = of_gpus(*busy)
+    shown = section(metrics)
+    shown.show(history(range(35, -1, -5), values), {})
+    return shown
+
+
+def test_many_gpus_have_a_row_each_and_a_column_for_each_quantity():
+    table = gpus(91, 92, 93, 94).table
+    assert table.grid["columns"] == ["utilization", "power"]
+    assert [(place["label"], place["metrics"]) for place in table.grid["places"]] == [
+        ("GPU 0", [0, 1]),
+        ("GPU 1", [2, -1]),
+        ("GPU 2", [3, 4]),
+        ("GPU 3", [5, 6]),
+    ]
+    assert section(of_gpus(1, 2)[0]).table.grid == {}
+
+
+def test_a_gpu_that_lags_behind_is_said_to_with_the_reason():
+    """As the finding says it."""
+    metrics, values = of_gpus(93, 94, 95, 36, 92, 96, 97, 91)
+    rows = history(range(35, -1, -5), values)
+    shown = section(metrics)
+    shown.show(rows, {})
+    lags = shown.table.values["lags"]
+    assert lags == {
+        "column": "gpu3/utilization_percent",
+        "why": "busy 36% of the time, the other 7 are 94%",
+    }
+    times, gaps = rows_of(rows).times, rows_of(rows).gaps
+    [finding] = findings(metrics, times, gaps, rows.to_numpy())
+    assert str(finding).startswith(f"GPU 3 lags behind: it is {lags['why']}")
+
+
+@pytest.mark.parametrize("busy", [(93, 94, 95), (93, 94, 65), (30, 40, 2), (93, 0, 0)])
+def test_none_lags_where_all_are_about_as_busy_or_have_no_work(busy):
+    assert "lags" not in gpus(*busy).table.values
+
+
+def test_none_lags_while_too_little_is_known():
+    metrics, values = of_gpus(90, 90, 30)
+    shown = section(metrics)
+    shown.show(history([5, 0], {name: column[:2] for name, column in values.items()}), {})
+    assert "lags" not in shown.table.values
+
+
+def test_a_worker_lags_by_its_cpu():
+    names = [f"worker{number}/{what}" for number in range(4) for what in ("ram_percent", "cpu_percent")]
+    metrics = [Metric(name, "percent", "workers", "About it.") for name in names]
+    values = {name: [90.0] * 8 for name in names} | {"worker2/cpu_percent": [20.0] * 8}
+    values["worker1/ram_percent"] = [5.0] * 8
+    shown = section(metrics)
+    shown.show(history(range(35, -1, -5), values), {})
+    assert shown.table.values["lags"]["column"] == "worker2/cpu_percent"

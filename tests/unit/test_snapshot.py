@@ -15,7 +15,7 @@ from test_chart import NOW, history
 from perfmon_widgets.core.spans import CELL, MARK, SPAN, Span
 from perfmon_widgets.metrics import RECORDED, Metric, unit_of
 from perfmon_widgets.panel.snapshot import charts, table
-from perfmon_widgets.views.gauges import Reading
+from perfmon_widgets.views.gauges import Bar, Reading
 
 CPU = {"CPU": Reading(43.2, "this kernel 40%", column="cpu_percent")}
 
@@ -129,6 +129,23 @@ def test_a_ring_is_filled_as_far_as_the_number_says_in_the_colour_of_its_level()
     assert filled(Reading(math.nan, "no GPU")) == ("#3d8fd1", 0)
 
 
+def test_the_memory_of_a_gpu_is_a_bar_below_its_ring_in_the_colour_of_its_own_level():
+    text = table({"GPU": Reading(93.0, "79 of 80 GiB", bar=Bar("memory", 98.0, "critical"))}, history([], {}))
+    [ring] = pictures(text)
+    assert [circle.get("stroke") for circle in ring.findall("{*}circle")][1] == "#3d8fd1"
+    back, bar = ring.findall("{*}rect")
+    assert (bar.get("fill"), back.get("width")) == ("#d9482b", "28")
+    assert float(bar.get("width", "")) == pytest.approx(0.98 * 28, abs=0.1)
+    assert "memory 98%, 79 of 80 GiB" in text
+
+
+def test_the_maps_of_many_gpus_are_lines_in_a_picture():
+    names = [f"gpu{number}/utilization_percent" for number in range(8)]
+    text = charts([metric(name, "gpu") for name in names], history([5, 0], {name: [1, 2] for name in names}))
+    [picture] = pictures(text)
+    assert {*names} <= {*texts(picture)}
+
+
 # -- the charts --------------------------------------------------------------------------------------------
 
 
@@ -166,10 +183,10 @@ def test_the_charts_of_each_section_with_numbers_can_be_unfolded_and_the_first_i
     named = [[word for word in texts(each) if word in ROWS] for each in pictures(text)]
     assert named == [
         ["cpu_percent", "core0/cpu_percent"],
-        ["ram_percent", "ram_used_bytes"],
+        ["ram_percent"],
         ["train/loss", "test/loss", "epoch"],
     ]
-    assert 'alt="ram_percent, ram_used_bytes over time"' in text
+    assert 'alt="ram_percent over time"' in text
 
 
 def test_the_section_that_is_open_in_the_panel_is_unfolded_if_it_has_numbers():

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from perfmon_widgets.views.evidence import Evidence, Rule
 from perfmon_widgets.views.gauges import CPU_WARNING
-from perfmon_widgets.views.rules.gpu import IDLE
+from perfmon_widgets.views.stragglers import IDLE
 from perfmon_widgets.views.text import format_value
 
 # PyTorch's profiler calls a GPU lowly utilized below this (kineto, tb_plugin, low_util_gpus).

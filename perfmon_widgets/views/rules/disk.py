@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from perfmon_widgets.views.evidence import Evidence, Rule
 from perfmon_widgets.views.rules.data import ONE_CPU, is_measured, pauses
-from perfmon_widgets.views.rules.gpu import IDLE
 from perfmon_widgets.views.rules.memory import full_soon
+from perfmon_widgets.views.stragglers import IDLE
 from perfmon_widgets.views.text import format_used, format_value
 
 # About what one hard disk or a small cloud disk reads in a row, and half of what a gigabit network carries.

@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterator
 
 from perfmon_widgets.views.evidence import Evidence, Rule
 from perfmon_widgets.views.gauges import GPU_MEMORY_CRITICAL
+from perfmon_widgets.views.stragglers import straggler
 from perfmon_widgets.views.text import format_used, format_value
-
-# Below this many percent a GPU does nothing that counts: the driver's own work, a display.
-IDLE = 5.0
-
-# One GPU lags if it is this much less busy than the others are at the median, and those are busy. With
-# gradients that are exchanged in each step, all go as fast as the slowest.
-_OTHERS_BUSY, _BEHIND = 70.0, 30.0
 
 
 def _lags(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """One of several GPUs is at least 30 points less busy than the others, which are busy.
-
-    Seen with uneven shards: 36 % while seven others are above 90 %.
-    """
-    means = {place: evidence.mean(f"{place}/utilization_percent") for place in evidence.gpus}
-    working = {place: busy for place, busy in means.items() if busy >= IDLE}
-    if len(working) < 2:
-        return
-    place = min(working, key=lambda each: working[each])
-    others = statistics.median(busy for other, busy in working.items() if other != place)
-    if others >= _OTHERS_BUSY and working[place] <= others - _BEHIND:
-        who = f"the other {len(working) - 1} are" if len(working) > 2 else "the other is"
-        yield (
-            f"{evidence.gpus[place]} lags behind",
-            f"it is busy {format_value(working[place], 'percent')} of the time, "
-            f"{who} {format_value(others, 'percent')}",
-        )
+    """One of several GPUs is much less busy than the others."""
+    found = straggler(evidence, {place: f"{place}/utilization_percent" for place in evidence.gpus})
+    if found is not None:
+        yield f"{evidence.gpus[found.place]} lags behind", f"it is {found.words}"
 
 
 def _memory_full(evidence: Evidence) -> Iterator[tuple[str, str]]:
