@@ -11,7 +11,6 @@ import ipywidgets
 import traitlets
 
 from perfmon_widgets.panel.link import Link, script
-from perfmon_widgets.views.gauges import Reading
 from perfmon_widgets.views.text import format_value
 
 
@@ -37,13 +36,3 @@ class Gauge(anywidget.AnyWidget):
 
     def __repr__(self) -> str:
         return f"<Gauge {self.label} {format_value(self.reading.get('value', math.nan), 'percent')}>"
-
-
-def in_json(reading: Reading) -> dict[str, Any]:
-    """Return a reading as it is sent with each sample, without missing and default values."""
-    shown: dict[str, Any] = {"detail": reading.detail}
-    if math.isfinite(reading.percent):
-        shown["value"] = round(reading.percent, 1)
-    if reading.level != "normal":
-        shown["level"] = reading.level
-    return shown

@@ -9,13 +9,12 @@ import numpy as np
 
 from perfmon_widgets.panel.axes import layout_of_figures, make_axis, show_times
 from perfmon_widgets.views.figures import Figure, Rows
-from perfmon_widgets.views.statistics import means_by_place
+from perfmon_widgets.views.maps import means_of_map
+from perfmon_widgets.views.palette import MAP_COLORS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Cividis, which looks the same to people who cannot see red or green; dark is idle.
-_COLORS = ["#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838"]
 # The value of a missing number: one step of the colours below 0, since NaN is drawn like the cell before it.
 _MISSING = -20.0
 # Columns of the map, fewer where there are many rows: each cell is four bytes in every message.
@@ -43,7 +42,7 @@ class HeatMap(bqplot.Figure):
             scales={
                 "x": x_scale,
                 "y": y_scale,
-                "color": bqplot.ColorScale(min=_MISSING, max=100, colors=["transparent", *_COLORS]),
+                "color": bqplot.ColorScale(min=_MISSING, max=100, colors=["transparent", *MAP_COLORS]),
             },
         )
         super().__init__(
@@ -67,25 +66,5 @@ class HeatMap(bqplot.Figure):
 
     def show(self, rows: Rows, now: float) -> None:
         """Draw the rows that lie in the window; ``now`` (Unix seconds) is its right end."""
-        names = [line.name for line in self.drawn.lines]
-        times = rows.times - now
-        inside = (times > -self._window) & (times <= 0)
-        place = np.ceil((times[inside] / self._window + 1) * self._count).astype(int) - 1
-        values = rows.of(names)[inside]
-        means = means_by_place(values, rows.seconds[inside], place, self._count).astype(np.float32).T
-        self._map.color = np.nan_to_num(_joined(means, place), nan=_MISSING)
-
-
-def _joined(means: NDArray[np.float32], place: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Fill empty columns between samples, where columns are narrow: with the value of the next sample."""
-    filled = np.unique(place)
-    if len(filled) < 2:
-        return means
-    step = round(float(np.median(np.diff(filled))))
-    joined: NDArray[np.float32] = means.copy()
-    for ago in range(1, step):
-        shifted = np.full_like(means, np.nan)
-        shifted[:, :-ago] = means[:, ago:]
-        missing = np.isnan(joined)
-        joined[missing] = shifted[missing]
-    return joined
+        means = means_of_map(self.drawn, rows, now - self._window, now, self._count)
+        self._map.color = np.nan_to_num(means, nan=_MISSING)

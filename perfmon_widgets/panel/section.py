@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
-import numpy as np
 
 from perfmon_widgets.core.spans import Span
 from perfmon_widgets.metrics import RECORDED, Metric
@@ -19,12 +18,12 @@ from perfmon_widgets.panel.link import Link
 from perfmon_widgets.panel.shading import PIXELS, Shading
 from perfmon_widgets.panel.table import Table
 from perfmon_widgets.views.figures import rows_of, section, shown_seconds
+from perfmon_widgets.views.legend import last_values
 
 _DRAW_EVERY = 1.0  # seconds at least, since a figure of the first half minute moves by ten pixels a second
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
 
 
 class Section(ipywidgets.VBox):
@@ -77,7 +76,7 @@ class Section(ipywidgets.VBox):
             for chart in self.charts:
                 chart.show(rows, now)
             values = rows.of([metric.name for metric in self._metrics])
-            newest = _last_values(values) if self._holds_values else values[-1]
+            newest = last_values(values) if self._holds_values else values[-1]
             self.table.show(values, rows.seconds, newest, now, errors)
         if not self.children:  # after there is something to draw
             row = ipywidgets.HBox(self.charts, layout={"flex_flow": "row wrap", "overflow": "hidden"})
@@ -129,13 +128,3 @@ class Section(ipywidgets.VBox):
             self._shading.set_window(seconds)
         for chart in self.charts:
             chart.set_window(seconds)
-
-
-def _last_values(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The newest value of each column, which holds until another is recorded."""
-    last = np.full(values.shape[1], np.nan)
-    for place, column in enumerate(values.T):
-        known = column[np.isfinite(column)]
-        if len(known):
-            last[place] = known[-1]
-    return last

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from perfmon_widgets.metrics import Metric
 from perfmon_widgets.panel.link import Link, script
-from perfmon_widgets.views import statistics
 from perfmon_widgets.views.figures import Figure
-from perfmon_widgets.views.text import format_value
+from perfmon_widgets.views.legend import about, cells
 
 
 class Brush(Protocol):
@@ -56,10 +55,7 @@ class Table(anywidget.AnyWidget):
 
     def __init__(self, metrics: Sequence[Metric], link: Link) -> None:
         self._metrics = tuple(metrics)
-        rows = [
-            {"name": metric.name, "about": ". ".join(filter(None, [metric.help.rstrip("."), metric.source]))}
-            for metric in metrics
-        ]
+        rows = [{"name": metric.name, "about": about(metric)} for metric in metrics]
         super().__init__(link=link, rows=rows, layout={"max_height": "260px", "overflow": "auto"})
 
     def point_at(self, charts: Sequence[Brush]) -> None:
@@ -86,15 +82,14 @@ class Table(anywidget.AnyWidget):
 
         ``values`` has the shape (rows, metrics); ``seconds`` says how many seconds each row stands for.
         """
-        peaks = statistics.with_peaks(statistics.maximum(values), [metric.name for metric in self._metrics])
-        numbers = np.column_stack([now, statistics.mean(values, seconds), peaks])
-        cells = [
-            [format_value(value, metric.unit) for value in row]
-            for metric, row in zip(self._metrics, numbers.tolist(), strict=True)
-        ]
         reasons = {metric.name: errors[metric.name] for metric in self._metrics if metric.name in errors}
         labels = [chart.drawn.axis.label for chart in self.figures]
-        self.values = {"time": time, "cells": cells, "reasons": reasons, "labels": labels}
+        self.values = {
+            "time": time,
+            "cells": cells(self._metrics, values, seconds, now),
+            "reasons": reasons,
+            "labels": labels,
+        }
 
     def __repr__(self) -> str:
         return "<Table>"

@@ -25,6 +25,8 @@ FAINT = "#8c9aa8"
 """For one of many lines that another line sums up."""
 DASHES = ("", "5 2", "1.5 2", "6 2 1.5 2")
 """Patterns (``stroke-dasharray``) for more lines than colours; panel.css has the same."""
+MAP_COLORS = ("#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838")
+"""Of maps, from 0 to 100 %: Cividis, which looks the same to people who cannot see red or green."""
 
 # The place in COLORS where a group begins: not at orange or red, in which gauges warn.
 _FIRST = {"cpu": 0, "memory": 2, "gpu": 3, "disk": 4, "process": 6, "network": 7}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from perfmon_widgets.views.figures import Figure, Line
+from perfmon_widgets.views.palette import MAP_COLORS
 from perfmon_widgets.views.stretches import LOOKS, Look, Stretch, edges, names
 
 if TYPE_CHECKING:
@@ -39,17 +40,28 @@ class _Entry(NamedTuple):
     line: Line
 
 
-def picture(figures: Sequence[Figure], start: float, end: float, behind: Sequence[Stretch] = ()) -> str:
-    """The figures below one another as an SVG document, from ``start`` to ``end`` (Unix seconds)."""
+def picture(
+    figures: Sequence[Figure],
+    start: float,
+    end: float,
+    behind: Sequence[Stretch] = (),
+    width: int = _WIDTH,
+) -> str:
+    """The figures below one another as an SVG document, from ``start`` to ``end`` (Unix seconds).
+
+    ``width``: of the document, in pixels.
+    """
     body, height = "", 0
     for figure in figures:
-        legend = list(_legend_rows(figure.lines))
+        legend = list(_legend_rows(figure.lines, width))
         above = _ABOVE + _ROW * len(legend)
-        drawn = "".join([*_legend(figure, legend), *_plot(figure, above, start, end, behind)])
+        drawn = "".join(
+            [*_legend(figure, legend), *_plot(figure, above, start, end, behind=behind, width=width)]
+        )
         body += f'<g transform="translate(0,{height})">{drawn}</g>'
         height += above + _HEIGHT + _BELOW
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" font-family="sans-serif" font-size="11" fill="{_INK}">{body}</svg>'
     )
 
@@ -89,16 +101,18 @@ def _places(
     return across, up
 
 
-def _plot(figure: Figure, above: float, start: float, end: float, behind: Sequence[Stretch]) -> Iterator[str]:
+def _plot(
+    figure: Figure, above: float, start: float, end: float, *, behind: Sequence[Stretch], width: int
+) -> Iterator[str]:
     """What lies below the legend: stretches, grid, numbers, times, lines."""
-    right, bottom, seconds = _WIDTH - _RIGHT, above + _HEIGHT, end - start or 1.0
+    right, bottom, seconds = width - _RIGHT, above + _HEIGHT, end - start or 1.0
     across, up = _places(figure, start, end, (_LEFT, right), (bottom, above))
     pixel = seconds / (right - _LEFT)
     for kind, look in LOOKS.items():
         yield from _areas([*edges(behind, kind, pixel)], look, across, bottom)
     for at, stretch in names(behind, start, _LETTER * pixel):
         # A name at the right end would reach beyond the picture.
-        x = min(float(across(np.array(at))) + 2, _WIDTH - _LETTER * len(stretch.name))
+        x = min(float(across(np.array(at))) + 2, width - _LETTER * len(stretch.name))
         yield _text(x, bottom - _HEIGHT * stretch.look.names_at + 4, stretch.name)
     for number, value in enumerate(figure.axis.ticks):
         y = float(up(np.array(value)))
@@ -155,7 +169,7 @@ def _style(line: Line) -> str:
     return f'{dash} stroke-opacity="0.5"' if line.faint else dash
 
 
-def _legend_rows(lines: Sequence[Line]) -> Iterator[list[_Entry]]:
+def _legend_rows(lines: Sequence[Line], width: int) -> Iterator[list[_Entry]]:
     """The names by row; all faint lines together are one entry, the last."""
     entries = [(line.name, line) for line in lines if not line.faint]
     faint = [line for line in lines if line.faint]
@@ -164,12 +178,12 @@ def _legend_rows(lines: Sequence[Line]) -> Iterator[list[_Entry]]:
     row: list[_Entry] = []
     x = float(_LEFT)
     for words, line in entries:
-        width = 30 + _LETTER * len(words)
-        if row and x + width > _WIDTH:
+        taken = 30 + _LETTER * len(words)
+        if row and x + taken > width:
             yield row
             row, x = [], float(_LEFT)
         row.append(_Entry(x, words, line))
-        x += width
+        x += taken
     yield row
 
 
@@ -198,3 +212,46 @@ def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
 def _escaped(text: str) -> str:
     """The text as XML has it; a character that XML cannot have, such as a control character, is replaced."""
     return html.escape(_NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", text))
+
+
+def map_picture(
+    figure: Figure, means: NDArray[np.floating], start: float, end: float, width: int = _WIDTH
+) -> str:
+    """A map as an SVG document, from ``start`` to ``end`` (Unix seconds): brighter is more.
+
+    ``means``: percentages of shape (lines, times), NaN where there is none. Cells of one colour that stand
+    side by side are one stroke, and all strokes of a colour are one path. ``width``: of the document, in
+    pixels.
+    """
+    count, columns = means.shape
+    high, wide = max(_HEIGHT / count, 3.0), (width - _RIGHT - _LEFT) / columns
+    above = _ABOVE + _ROW
+    bottom, last = above + count * high, len(MAP_COLORS) - 1
+    levels = np.where(np.isfinite(means), np.rint(np.clip(means, 0, 100) * (last / 100)), -1).astype(int)
+    paths: list[list[str]] = [[] for _ in MAP_COLORS]
+    for row, line in enumerate(levels):
+        y = bottom - (row + 0.5) * high
+        begins = np.flatnonzero(np.diff(line, prepend=-2)).tolist()
+        for begin, until in zip(begins, [*begins[1:], columns], strict=True):
+            if line[begin] >= 0:
+                left, right = _LEFT + begin * wide, _LEFT + until * wide
+                paths[line[begin]].append(f"M{left:.0f},{y:.1f}H{right:.0f}")
+    words = f"{figure.name} by number, dark 0 to bright 100 %"
+    drawn = [_text(_LEFT, _ROW, words)]
+    drawn += [
+        f'<path d="{"".join(path)}" stroke="{color}" stroke-width="{high:.2f}"/>'
+        for color, path in zip(MAP_COLORS, paths, strict=True)
+        if path
+    ]
+    drawn += [
+        _text(_LEFT - 5, bottom - (number + 0.5) * high + 4, str(number), "end")
+        for number in sorted({*(count * quarter // 4 for quarter in range(4)), count - 1})
+    ]
+    for share, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
+        at, x = start + share * (end - start), _LEFT + share * (width - _RIGHT - _LEFT)
+        drawn.append(_text(x, bottom + 15, _clock(at, end - start), anchor))
+    height = bottom + _BELOW
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" width="{width}" '
+        f'height="{height:.0f}" font-family="sans-serif" font-size="11" fill="{_INK}">{"".join(drawn)}</svg>'
+    )

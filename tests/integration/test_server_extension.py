@@ -28,7 +28,7 @@ from perfmon_widgets.web import api
 
 pytest_plugins = ["pytest_jupyter.jupyter_server"]
 
-CURRENT, HISTORY, LOGGING, METRICS, FINDINGS, PROMETHEUS = api.ROUTES
+CURRENT, HISTORY, LOGGING, METRICS, FINDINGS, PROMETHEUS, VIEW, *FILES = api.ROUTES
 EACH_REQUEST = [(method, path) for path, methods in api.ROUTES.items() for method in methods]
 JSON = {"Content-Type": "application/json"}
 
