@@ -41,6 +41,14 @@ POLICY_OF_JUPYTER = f"{_POLICY}'self'"
 """That of the Jupyter server, whose own pages may show this one in a frame."""
 
 
+def document(*, has_kernels: bool) -> Response:
+    """Return the page; with ``has_kernels`` that of a server with kernels to choose from."""
+    shown = file(PAGE)
+    return (
+        shown._replace(content=shown.body.replace(b"<html", b"<html data-kernels")) if has_kernels else shown
+    )
+
+
 def file(path: str) -> Response:
     """Return a file of the page; raises KeyError for a path that is not in ``FILES``."""
     content_type, _ = FILES[path]

@@ -205,7 +205,7 @@ HOMES = {
     "IPython": ["jupyter/kernel.py", "jupyter/cells.py", "jupyter/guarded_cells.py", "magic*.py"],
     "tornado": ["web/connections.py", "web/handler.py", "jupyter/server_extension.py"],
     "jupyter_core": ["jupyter/server_extension.py"],
-    "jupyter_server": ["jupyter/server_extension.py"],
+    "jupyter_server": ["jupyter/server_extension.py", "jupyter/server_page.py"],
     "prometheus_client": ["web/exposition.py", "jupyter/server_extension.py"],
     "typing_extensions": ["core/monitor.py", "web/server.py"],
 }
