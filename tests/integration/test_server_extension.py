@@ -637,10 +637,14 @@ async def test_a_kernel_knows_whether_its_server_has_the_page(
     start_kernel: StartKernel, jp_base_url: str, tmp_path: Path
 ) -> None:
     found = tmp_path / "found"
-    await start_kernel(
+    kernel = await start_kernel(
+        "import os, sys\n"
+        "from perfmon_widgets.jupyter.kernel import connection_file\n"
         "from perfmon_widgets.jupyter.page_address import address_of_page\n"
-        f"open({str(found)!r}, 'w').write(repr([address_of_page(), address_of_page({{}})]))\n"
-        "import os, sys; assert 'jupyter_server' not in sys.modules\n"
-        "assert address_of_page({**os.environ, 'JPY_PARENT_PID': '1'}) is None\n"
+        f"open({str(found)!r}, 'w').write(address_of_page(connection_file()))\n"
+        "assert address_of_page(connection_file(), {}) is None\n"
+        "assert address_of_page(connection_file(), {**os.environ, 'JPY_PARENT_PID': '1'}) is None\n"
+        "assert address_of_page('/tmp/other.json') is None\n"
+        "assert 'jupyter_server' not in sys.modules\n"
     )
-    assert found.read_text() == repr([f"{jp_base_url.rstrip('/')}/perfmon", None])
+    assert found.read_text() == f"{jp_base_url.rstrip('/')}/perfmon?kernel_id={kernel.id}"

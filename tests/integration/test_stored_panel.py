@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Any
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
 
 BEGIN = """
@@ -48,6 +51,21 @@ def test_what_is_stored_is_that_of_the_last_moment():
     readings = [model["state"]["readings"] for model in state.values() if "readings" in model["state"]]
     assert [each["time"] for each in readings] == [newest] * len(WAYS)
     assert all("value" in each["gauges"]["CPU"] for each in readings)
+
+
+def test_it_has_a_link_to_the_live_page_where_the_server_has_one(monkeypatch: pytest.MonkeyPatch):
+    def links() -> list[str]:
+        [_, cell] = executed("panel = PerformancePanel(monitor)\npanel").cells
+        stored = "".join(output.get("data", {}).get("text/html", "") for output in cell.outputs)
+        assert "<table>" in stored
+        return re.findall(r'href="([^"]*)"', stored)
+
+    monkeypatch.delenv("PERFMON_WIDGETS_PAGE", raising=False)
+    assert links() == []
+    # What the extension of a Jupyter server does in the process that starts the kernels.
+    monkeypatch.setenv("PERFMON_WIDGETS_PAGE", f"{os.getpid()} /user/me/perfmon")
+    [link] = links()
+    assert re.fullmatch(r"/user/me/perfmon\?kernel_id=[\w-]{36}", link)
 
 
 def test_formatting_a_panel_adds_no_output():
