@@ -111,8 +111,12 @@ class _Handler(APIHandler):
             connection: Any = self.request.connection
             connection.close()
             return
+        accepted = self.request.headers.get("Accept-Encoding", "")
+        response, more = page.compressed(path, accepted, response)
         if not parts:
             self._head(path, response)
+        for name, value in more.items():
+            self.set_header(name, value)
         self.finish(response.body, set_content_type=response.content_type)
 
     def _head(self, path: str, response: Response) -> None:

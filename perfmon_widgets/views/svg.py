@@ -152,12 +152,11 @@ def _line(line: Line, across: Place, up: Place) -> str:
     begins, dash = begins[known], dash[known]
     flat = np.full(len(y), False)
     flat[1:-1] = (y[1:-1] == y[:-2]) & (y[1:-1] == y[2:]) & ~begins[1:-1] & ~begins[2:]
-    path = "".join(
-        f"M{at:.1f},{high:.1f}h{width}" if begin else f"L{at:.1f},{high:.1f}"
-        for at, high, begin, width in zip(
-            *(part[~flat].tolist() for part in (x, y, begins, dash)), strict=True
-        )
-    )
+    steps = ["L%.1f,%.1f"] * int(np.count_nonzero(~flat))
+    for at in np.flatnonzero(begins[~flat]).tolist():
+        steps[at] = f"M%.1f,%.1fh{dash[~flat][at]}"
+    # All numbers in one step, which takes half as long as one step for each.
+    path = "".join(steps) % tuple(np.column_stack([x, y])[~flat].ravel().tolist())
     return (
         f'<path d="{path}" fill="none" stroke="{line.color}"{_style(line)} '
         f'stroke-width="1.5" stroke-linejoin="round" stroke-linecap="round"/>'
@@ -228,19 +227,20 @@ def map_picture(
     above = _ABOVE + _ROW
     bottom, last = above + count * high, len(MAP_COLORS) - 1
     levels = np.where(np.isfinite(means), np.rint(np.clip(means, 0, 100) * (last / 100)), -1).astype(int)
-    paths: list[list[str]] = [[] for _ in MAP_COLORS]
-    for row, line in enumerate(levels):
-        y = bottom - (row + 0.5) * high
-        begins = np.flatnonzero(np.diff(line, prepend=-2)).tolist()
-        for begin, until in zip(begins, [*begins[1:], columns], strict=True):
-            if line[begin] >= 0:
-                left, right = _LEFT + begin * wide, _LEFT + until * wide
-                paths[line[begin]].append(f"M{left:.0f},{y:.1f}H{right:.0f}")
+    # Where a stroke begins: its row and column. It ends where the next one in its row begins, or at the edge.
+    row, begin = np.nonzero(np.diff(levels, prepend=-2))
+    until = np.where(np.diff(row, append=-1) == 0, np.append(begin[1:], columns), columns)
+    color = levels[row, begin]
+    strokes = np.column_stack([_LEFT + begin * wide, bottom - (row + 0.5) * high, _LEFT + until * wide])
+    paths = [
+        "M%.0f,%.1fH%.0f" * len(found) % tuple(found.ravel().tolist())
+        for found in (strokes[color == number] for number in range(len(MAP_COLORS)))
+    ]
     words = f"{figure.name} by number, dark 0 to bright 100 %"
     drawn = [_text(_LEFT, _ROW, words)]
     drawn += [
-        f'<path d="{"".join(path)}" stroke="{color}" stroke-width="{high:.2f}"/>'
-        for color, path in zip(MAP_COLORS, paths, strict=True)
+        f'<path d="{path}" stroke="{shade}" stroke-width="{high:.2f}"/>'
+        for shade, path in zip(MAP_COLORS, paths, strict=True)
         if path
     ]
     drawn += [

@@ -72,6 +72,7 @@ class _Handler(httputil.HTTPMessageDelegate):
         self._body = b""
         self._answered = False
         self._ends_with_connection = False  # as bodies of unknown length did before HTTP/1.1
+        self._accepted = ""  # the header Accept-Encoding
         self._more_headers: dict[str, str] = {}
 
     # -- called by Tornado, in this order --------------------------------------------------------------
@@ -85,6 +86,7 @@ class _Handler(httputil.HTTPMessageDelegate):
         start_line = cast(httputil.RequestStartLine, start_line)
         path, _, query = start_line.path.partition("?")
         content_type = headers.get("Content-Type", "")
+        self._accepted = headers.get("Accept-Encoding", "")
         self._ends_with_connection = start_line.version == "HTTP/1.0"
         self._request = Request(start_line.method, path, read_query(query), b"", content_type)
         try:
@@ -190,6 +192,8 @@ class _Handler(httputil.HTTPMessageDelegate):
             self._end_parts(response)
             return
         self._answered = True
+        response, more = page.compressed(self._request.path, self._accepted, response)
+        self._more_headers |= more
         parts = [*response.parts]
         size = sum(map(len, parts))
         if requests.unsent and requests.unsent + size > _MAX_UNSENT:

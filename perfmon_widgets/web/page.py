@@ -6,6 +6,8 @@ there at once, however busy the kernel is.
 
 from __future__ import annotations
 
+import gzip
+import re
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from perfmon_widgets.web.request import Response
 PAGE = "/perfmon"
 VIEW = "/perfmon/view"
 
+_GZIP = re.compile(r"(^|,)\s*gzip\s*(,|$)", re.IGNORECASE)
 _WEB = Path(__file__).parent
 # The gauges, and the look of the tables, are those of the panel: files, which import nothing.
 _PANEL = _WEB.parent / "panel"
@@ -59,6 +62,17 @@ def file(path: str) -> Response:
 def _read(path: str) -> bytes:
     _, files = FILES[path]
     return b"\n".join(each.read_bytes() for each in files)
+
+
+def compressed(path: str, accepted: str, response: Response) -> tuple[Response, dict[str, str]]:
+    """Return a response to the page a quarter as long, with the headers that say so; another one as it is.
+
+    ``accepted``: the header Accept-Encoding of the request.
+    """
+    if path != VIEW or response.status != 200 or not _GZIP.search(accepted):
+        return response, {}
+    small = gzip.compress(response.body, compresslevel=1, mtime=0)
+    return response._replace(content=small), {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
 
 
 def entrance(address: str) -> Response:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
     from perfmon_widgets.core.protocol import Monitor
 
 # Points of a line, and of all lines together: each takes 11 bytes of every refresh.
-_POINTS, _LEAST_POINTS, _ALL_POINTS = 60, 24, 1500
+_POINTS, _LEAST_POINTS, _ALL_POINTS = 60, 24, 1000
 # Columns of a map, fewer where there are many rows.
-_COLUMNS, _CELLS = 60, 1500
+_COLUMNS, _LEAST_COLUMNS, _CELLS = 60, 24, 1500
 # Names in the description of a picture for those who cannot see it. The table has all of them.
 _NAMES = 8
 # How many sections are open where the page does not say which.
@@ -168,7 +169,8 @@ def _sections(
     rows = rows.between(end - asked.window, end)
     start = end - shown_seconds(end - float(rows.times.min()), asked.window)
     behind = stretches(spans, start, end)
-    figures = {group: section(group, metrics) for group in groups(metrics) if group in asked.open}
+    all_figures = _figures_of(tuple(metrics))
+    figures = {group: drawn for group, drawn in all_figures.items() if group in asked.open}
     known = rows.known()
     lines = sum(len(figure.lines) for drawn in figures.values() for figure in drawn if not figure.is_map)
     points = min(_POINTS, max(_LEAST_POINTS, _ALL_POINTS // max(lines, 1)))
@@ -188,6 +190,13 @@ def _sections(
     return shown
 
 
+# The figures of a monitor change when columns are added; to find them takes as long as to draw them.
+@lru_cache(maxsize=4)
+def _figures_of(metrics: tuple[Metric, ...]) -> dict[str, list[Figure]]:
+    """Return the figures of each group, without numbers."""
+    return {group: section(group, metrics) for group in groups(metrics)}
+
+
 def _drawn(
     figure: Figure,
     rows: Rows,
@@ -202,7 +211,7 @@ def _drawn(
     rest = len(names) - _NAMES
     words = ", ".join(names[:_NAMES]) + (f" and {rest} more" if rest > 0 else "")
     if figure.is_map:
-        count = min(_COLUMNS, max(24, _CELLS // len(names)))
+        count = min(_COLUMNS, max(_LEAST_COLUMNS, _CELLS // len(names)))
         svg = map_picture(figure, means_of_map(figure, rows, *ends, count), *ends, width)
     else:
         filled = fill(figure, rows, points=points, seconds=ends[1] - ends[0])

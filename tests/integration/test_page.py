@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import json
 import re
@@ -193,6 +194,25 @@ def test_the_files_are_part_of_the_package() -> None:
     root = Path(perfmon_widgets.__file__).parent
     for _, files in page.FILES.values():
         assert all(each.is_relative_to(root) and each.is_file() for each in files)
+
+
+def test_what_is_new_is_sent_compressed_to_who_can_read_that(server: PerformanceServer) -> None:
+    with contextlib.closing(http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=20)) as to:
+        for accepted, encoding in (
+            ("gzip, deflate, br", "gzip"),
+            ("br", None),
+            ("gzip;q=0", None),
+            ("", None),
+        ):
+            for path in (page.VIEW, "/api/performance/metrics"):
+                to.request(
+                    "GET", path, headers={"Authorization": f"token {TOKEN}", "Accept-Encoding": accepted}
+                )
+                response = to.getresponse()
+                body = response.read()
+                expected = encoding if path == page.VIEW else None
+                assert response.headers["Content-Encoding"] == expected
+                assert json.loads(gzip.decompress(body) if expected else body)
 
 
 # -- what it costs ---------------------------------------------------------------------------------------
