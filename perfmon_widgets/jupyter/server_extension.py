@@ -207,10 +207,8 @@ class _Kernels:
             kernel = self._manager.get_kernel(kernel_id) if kernel_id in self._manager else None
             if kernel is None:
                 continue
-            if each.status == 200:
-                found[kernel_id] = getattr(kernel, "execution_state", None) or "running"
-            elif each.status == 504:
-                found[kernel_id] = "does not answer"
+            if each.status in (200, 504):
+                found[kernel_id] = _state(kernel)
             elif each.status in (404, 410) and _death_of(kernel) is not None:
                 found[kernel_id] = "dead"
         return found
@@ -265,11 +263,16 @@ class _Kernels:
             response = await self._channels[kernel].ask(request, _TIMEOUT, send)
         except ConnectionError as error:
             await _check_alive(kernel)
-            raise Refusal(504, f"kernel does not answer: {error}") from None
+            raise Refusal(504, f"kernel does not answer: {error}", state=_state(kernel)) from None
         if response is None:
             self._without_package[kernel] = active
             raise api.no_monitor()
         return response
+
+
+def _state(kernel: Any) -> str:
+    """Return what a kernel does, as the Jupyter server knows it: ``idle``, ``busy`` or ``starting``."""
+    return getattr(kernel, "execution_state", None) or "starting"
 
 
 def _death_of(kernel: Any) -> Death | None:

@@ -321,7 +321,7 @@ async function refresh({ full = false } = {}) {
     if (mine !== asking) return;
     known.xsrf = response.headers.get("X-XSRFToken") ?? known.xsrf;
     if (response.ok) showView(content);
-    else await failed(content.message, response.status);
+    else await failed(content.message, response.status, content.state);
   } catch {
     if (mine !== asking) return;
     await failed(hasKernels ? "the Jupyter server does not answer" : "the program does not answer: it may have ended");
@@ -335,13 +335,18 @@ async function refresh({ full = false } = {}) {
   }
 }
 
-/** @param {string} message @param {number} [status] */
-async function failed(message, status) {
+/**
+ * @param {string} message
+ * @param {number} [status]
+ * @param {string} [state] of the kernel, if it is there but does not answer
+ */
+async function failed(message, status, state = "") {
   showState("stale", `No update: ${message}.`);
-  if (hasKernels && status !== undefined) {
-    const shown = (await listKernels()).find(({ id }) => id === kernelId);
-    kernel.status = shown?.state ?? "dead";
-    if (status === 404 || status === 410) link.comm_live = false;
+  kernel.status = state;
+  if (status === 404 || status === 410) {
+    kernel.status = "dead";
+    link.comm_live = false;
+    await listKernels(); // another one may be meant
   }
   link.trigger("perfmon:state");
 }

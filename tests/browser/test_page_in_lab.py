@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 
@@ -18,6 +19,7 @@ panel.monitor.start()
 panel
 """
 BUSY = "while not pathlib.Path('end').exists(): sum(number * number for number in range(100_000))"
+SILENT = "import ctypes; ctypes.PyDLL(None).sleep(14)"
 SAVE = "window.jupyterapp.commands.execute('docmanager:save')"
 
 
@@ -62,3 +64,26 @@ def test_a_page_loaded_again_while_a_cell_runs_has_a_link_to_the_live_page(open_
     expect(page.locator(".figures img").first).to_be_visible()
     # A restarting kernel and one that is dead are refused for a while: the browser logs each such answer.
     assert [each for each in complaints if "Failed to load resource" not in each] == []
+
+
+def test_a_kernel_is_chosen_by_its_notebook_and_its_silence_is_told(open_notebook):
+    first, second = open_notebook([PANEL, SILENT]), open_notebook([PANEL])
+    for notebook in (first, second):
+        notebook.run_cell(0)
+        expect(notebook.cell(0).get_by_role("meter").first).to_be_visible(timeout=TIMEOUT * 1000)
+    page = first.context.new_page()
+    page.goto(f"{first.server.url}/perfmon")
+    expect(page.locator("#state")).to_have_text("Several kernels have a monitor: choose one.")
+    kernels = page.get_by_role("navigation", name="Kernels").get_by_role("link")
+    expect(kernels).to_have_count(2)
+    kernels.filter(has_text=first.path.relative_to(first.server.root).as_posix()).click()
+    expect(page.locator(".figures img").first).to_be_visible()
+    expect(page.locator("#state")).to_have_text("Live: a sample every 0.5 s.")
+    expect(kernels.and_(page.locator("[aria-current=page]"))).to_have_count(1)
+    first.run_cell(1)  # holds the interpreter lock: no thread of the kernel runs
+    expect(page.locator("#state")).to_contain_text("No update: kernel does not answer", timeout=20_000)
+    expect(page.locator(".perfmon-gauge-detail").first).to_have_text(
+        re.compile(r"no update for \d+ s \(kernel busy\)"), timeout=10_000
+    )
+    expect(page.locator("#state")).to_have_text("Live: a sample every 0.5 s.", timeout=60_000)
+    expect(page.locator(".perfmon-stale")).to_have_count(0)

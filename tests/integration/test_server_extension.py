@@ -377,7 +377,9 @@ async def test_a_kernel_that_hangs_is_reported_in_time(
     os.kill(process, signal.SIGSTOP)
     try:
         for path in (CURRENT, HISTORY, LOGGING, METRICS):
-            assert "kernel does not answer" in content(await ask(path), 504)["message"]
+            refused = content(await ask(path), 504)
+            assert "kernel does not answer" in refused["message"]
+            assert refused["state"] == "busy"
         message = content(await ask(LOGGING, "POST", {"enabled": True}), 504)
         assert "kernel does not answer" in message["message"]
     finally:
