@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from perfmon_widgets.core.monitor import PerformanceMonitor
     from perfmon_widgets.metrics import Metric
     from perfmon_widgets.views.statistics import Totals
+    from perfmon_widgets.web.server import PerformanceServer
 
 _DESCRIPTION = """\
 Run a command and sample from outside what it and its children use: the columns process_* are theirs, and the
@@ -31,6 +32,7 @@ command, and its exit code is passed on (128 plus the number of the signal that 
 _OWN_FAILURE, _CANNOT_RUN, _NOT_FOUND = 125, 126, 127
 # Seconds to wait for the first sample before the command is started without it: a source may hang.
 _TIMEOUT = 15.0
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 # Seconds between the last two samples at least: a rate over less time says little.
 _TOO_SOON = 0.1
 
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "run",
         help="run a command and sample what it and its children use",
         description=_DESCRIPTION,
-        usage="python -m perfmon_widgets run [--csv FILE] [--interval SECONDS] -- COMMAND …",
+        usage="python -m perfmon_widgets run [--csv FILE] [--interval SECONDS] [--serve] -- COMMAND …",
     )
     run.add_argument(
         "--csv",
@@ -54,6 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     run.add_argument(
         "--interval", metavar="SECONDS", type=_seconds, default=5.0, help="time between samples (default: 5)"
+    )
+    run.add_argument(
+        "--serve", action="store_true", help="print the address of a live page, which ends with the command"
+    )
+    run.add_argument(
+        "--serve-after",
+        metavar="TIME",
+        type=_duration,
+        help="serve the page, and its last picture for so long after the command: 30s, 10m, 2h",
     )
     run.add_argument(
         "command", metavar="COMMAND", nargs=argparse.REMAINDER, help="the command and its arguments"
@@ -68,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not hasattr(os, "waitid") or sys.platform != "linux":
         _say("a command can be watched on Linux only")
         return _OWN_FAILURE
-    return _run(words, options.csv, options.interval)
+    serving = options.serve_after or (0.0 if options.serve else None)
+    return _run(words, options.csv, options.interval, serving)
 
 
 def _seconds(text: str) -> float:
@@ -81,7 +93,15 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _run(words: Sequence[str], csv: str | None, interval: float) -> int:
+def _duration(text: str) -> float:
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    try:
+        return _seconds(str(_seconds(number) * _UNITS[unit]))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"must be a time such as 30s, 10m or 2h, not {text!r}") from None
+
+
+def _run(words: Sequence[str], csv: str | None, interval: float, serving: float | None) -> int:
     from perfmon_widgets.command import Command  # noqa: PLC0415 - Linux only
 
     # Before the other imports, since some of them start threads: a process with threads must not fork.
@@ -90,15 +110,19 @@ def _run(words: Sequence[str], csv: str | None, interval: float) -> int:
     from perfmon_widgets.collectors.linux.oom_kills import OomKills  # noqa: PLC0415
     from perfmon_widgets.core.monitor import PerformanceMonitor  # noqa: PLC0415
     from perfmon_widgets.views.statistics import Totals  # noqa: PLC0415
+    from perfmon_widgets.views.text import format_duration  # noqa: PLC0415
 
     kills = OomKills()
     kills_before = kills.read()
     monitor = PerformanceMonitor(default_collectors(root=command.pid), interval=interval)
     totals = Totals()
     monitor.on_sample(totals.add)
+    server = None
     try:
         if csv is not None:
             monitor.log.start(csv)
+        if serving is not None:
+            server = _serve(monitor)
     except OSError as error:
         command.abandon()
         _say(error.strerror)
@@ -124,7 +148,21 @@ def _run(words: Sequence[str], csv: str | None, interval: float) -> int:
     why = _why_killed(result, monitor, ended, rise, of_machine=kills.of_machine)
     lines = [_first_line(words, took, result), *why, *_table(totals, monitor.metrics), *_about_log(monitor)]
     _say("\n".join(lines))
+    if server is not None:
+        if serving:
+            _say(f"the live page stays for {format_duration(serving)}; Ctrl+C ends it: {server.page_url}")
+            command.linger(serving)
+        server.stop()
     return result.exit_code
+
+
+def _serve(monitor: PerformanceMonitor) -> PerformanceServer:
+    """Serve the live page and print its address."""
+    from perfmon_widgets.web.server import serve  # noqa: PLC0415 - not before the fork
+
+    server = serve(monitor)
+    _say(f"live page: {server.page_url}")
+    return server
 
 
 def _first_line(words: Sequence[str], took: float, result: Result) -> str:

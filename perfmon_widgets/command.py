@@ -130,6 +130,10 @@ class Command:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTSTP})
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTSTP})
 
+    def linger(self, seconds: float) -> None:
+        """Return after that time, or at a signal such as that of Ctrl+C; the command has ended before."""
+        signal.sigtimedwait(self._watched - {signal.SIGCHLD, signal.SIGTSTP, signal.SIGCONT}, seconds)
+
     def result(self) -> Result:
         """Wait for the end of the command and return its exit code and what it used."""
         _, status, used = os.wait4(self.pid, 0)

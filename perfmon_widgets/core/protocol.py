@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,6 +63,22 @@ def findings_of(monitor: Monitor) -> list[Finding]:
     """What holds the work up; nothing for a monitor without the method ``findings``, which is optional."""
     find = getattr(monitor, "findings", None)
     return [] if find is None else list(find())
+
+
+def rows_and_gaps_of(
+    monitor: Monitor,
+) -> tuple[NDArray[np.datetime64], NDArray[np.bool_], NDArray[np.float64]]:
+    """The window as arrays: times, which rows follow a gap, values.
+
+    The property ``rows_and_gaps`` is optional; a monitor without it counts as one without gaps.
+    """
+    found: tuple[NDArray[np.datetime64], NDArray[np.bool_], NDArray[np.float64]] | None
+    found = getattr(monitor, "rows_and_gaps", None)
+    if found is None:
+        times, values = monitor.rows
+        none: Any = times != times  # noqa: PLR0124 - an array of False
+        found = times, none, values
+    return found
 
 
 def check_monitor(monitor: object) -> None:

@@ -82,6 +82,11 @@ class Stores:
         return times, values
 
     @property
+    def rows_and_gaps(self) -> tuple[NDArray[np.datetime64], NDArray[np.bool_], NDArray[np.float64]]:
+        """What ``rows`` is, and between both for each row whether samples are missing before it."""
+        return self._history.read()[1:]
+
+    @property
     def latest(self) -> Sample | None:
         """The newest sample; None before the first."""
         return self._latest

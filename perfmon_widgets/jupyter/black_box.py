@@ -16,7 +16,7 @@ from perfmon_widgets.core.black_box import NEEDED, SUFFIX, BlackBox, box_beside,
 from perfmon_widgets.core.registry import registry
 from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.jupyter import cells
-from perfmon_widgets.jupyter.kernel import current_kernel
+from perfmon_widgets.jupyter.kernel import connection_file
 from perfmon_widgets.views.death import Cell, Death
 
 
@@ -116,9 +116,8 @@ def meaningful_line(source: str) -> str:
 
 def _path() -> Path | None:
     """Return the file of this kernel's black box; None outside a kernel that has a connection file."""
-    kernel = current_kernel()
-    connection_file = getattr(getattr(kernel, "parent", None), "abs_connection_file", "")
-    return box_beside(connection_file) if connection_file else None
+    path = connection_file()
+    return box_beside(path) if path else None
 
 
 def _remove_orphans(folder: Path) -> None:

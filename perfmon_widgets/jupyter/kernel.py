@@ -34,6 +34,12 @@ def is_jupyter_kernel() -> bool:
     return current_kernel() is not None
 
 
+def connection_file() -> str:
+    """Return the path of this kernel's connection file; empty outside a kernel that has one."""
+    path: str = getattr(getattr(current_kernel(), "parent", None), "abs_connection_file", "")
+    return path
+
+
 def running_cell() -> Cell | None:
     """Return the cell that is being executed; None outside a Jupyter kernel and while no cell runs."""
     kernel = current_kernel()

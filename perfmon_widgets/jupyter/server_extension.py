@@ -19,7 +19,10 @@ from tornado import iostream, web
 
 from perfmon_widgets.core.black_box import box_beside, read_death
 from perfmon_widgets.jupyter.control_channel import ControlChannel, Send
-from perfmon_widgets.web import api, death, exposition
+from perfmon_widgets.jupyter.page_address import announce
+from perfmon_widgets.jupyter.server_page import KERNELS, FileHandler, KernelsHandler, PageHandler
+from perfmon_widgets.views.death import Death
+from perfmon_widgets.web import api, death, exposition, page
 from perfmon_widgets.web.request import Refusal, Request, Response, read_query
 
 # The timeout for a kernel's answer, in seconds. A call into C code may hold the GIL of the kernel for long.
@@ -39,8 +42,9 @@ def _load_jupyter_server_extension(server: Any) -> None:
     if getattr(manager, "cull_connected", False) and manager.cull_idle_timeout > 0:
         # Then a page that is open does not prevent it either, once it has not been touched for as long: the
         # panel's link.js reads this.
-        page = server.web_app.settings.setdefault("page_config_data", {})
-        page["perfmonUnusedAfter"] = manager.cull_idle_timeout
+        config = server.web_app.settings.setdefault("page_config_data", {})
+        config["perfmonUnusedAfter"] = manager.cull_idle_timeout
+    announce(server.web_app.settings["base_url"])
     base = re.escape(server.web_app.settings["base_url"].rstrip("/"))
     kernels = {"kernels": _Kernels(manager)}
     server.web_app.add_handlers(
@@ -48,6 +52,10 @@ def _load_jupyter_server_extension(server: Any) -> None:
         [
             (rf"{base}(/api/performance(?:/.*)?)", _Handler, kernels),
             (rf"{base}(/metrics)", _MetricsHandler, kernels),
+            (rf"{base}({page.VIEW})", _Handler, kernels),
+            (rf"{base}{page.PAGE}", PageHandler),
+            (rf"{base}{KERNELS}", KernelsHandler, {"shown": kernels["kernels"].states}),
+            *((rf"{base}({re.escape(path)})", FileHandler) for path in page.FILES if path != page.PAGE),
         ],
     )
 
@@ -103,14 +111,21 @@ class _Handler(APIHandler):
             connection: Any = self.request.connection
             connection.close()
             return
+        accepted = self.request.headers.get("Accept-Encoding", "")
+        response, more = page.compressed(path, accepted, response)
         if not parts:
             self._head(path, response)
+        for name, value in more.items():
+            self.set_header(name, value)
         self.finish(response.body, set_content_type=response.content_type)
 
     def _head(self, path: str, response: Response) -> None:
         self.set_status(response.status)
         for name, value in api.headers(path, response).items():
             self.set_header(name, value)
+        if path == page.VIEW:
+            # The page sends it back with a POST; a page of another site cannot read it.
+            self.set_header("X-XSRFToken", self.xsrf_token)
 
 
 class _MetricsHandler(_Handler):
@@ -184,6 +199,20 @@ class _Kernels:
             raise Refusal(504, f"kernel does not answer: {', '.join(silent)}", kernels=silent)
         raise api.no_monitor()
 
+    async def states(self) -> dict[str, str]:
+        """Return what each kernel does that has a monitor, or had one when it died, by its id."""
+        answers = await self.all_answers(_PROBE)
+        found = {}
+        for kernel_id, each in answers.items():
+            kernel = self._manager.get_kernel(kernel_id) if kernel_id in self._manager else None
+            if kernel is None:
+                continue
+            if each.status in (200, 504):
+                found[kernel_id] = _state(kernel)
+            elif each.status in (404, 410) and _death_of(kernel) is not None:
+                found[kernel_id] = "dead"
+        return found
+
     async def all_answers(self, request: Request) -> dict[str, Response]:
         """Return the response of each kernel by its id; for one that does not answer, a refusal."""
 
@@ -209,10 +238,10 @@ class _Kernels:
             # 410: it is dead. 404: it was started again, and no monitor has run in it since.
             if refusal.status not in (404, 410) or not death.answers(request):
                 raise
-            found = read_death(box_beside(kernel.connection_file), _exit_status(kernel))
+            found = _death_of(kernel)
             if found is None:
                 raise
-            return death.answer(found, request)
+            return await asyncio.to_thread(death.answer, found, request)
 
     async def _ask(self, kernel: Any, request: Request, send: Send | None = None) -> Response:
         """Return the response of one kernel; raises Refusal if it does not answer."""
@@ -234,11 +263,21 @@ class _Kernels:
             response = await self._channels[kernel].ask(request, _TIMEOUT, send)
         except ConnectionError as error:
             await _check_alive(kernel)
-            raise Refusal(504, f"kernel does not answer: {error}") from None
+            raise Refusal(504, f"kernel does not answer: {error}", state=_state(kernel)) from None
         if response is None:
             self._without_package[kernel] = active
             raise api.no_monitor()
         return response
+
+
+def _state(kernel: Any) -> str:
+    """Return what a kernel does, as the Jupyter server knows it: ``idle``, ``busy`` or ``starting``."""
+    return getattr(kernel, "execution_state", None) or "starting"
+
+
+def _death_of(kernel: Any) -> Death | None:
+    """Return what the black box of a kernel's dead process says; None if there is none."""
+    return read_death(box_beside(kernel.connection_file), _exit_status(kernel))
 
 
 def _exit_status(kernel: Any) -> int | None:

@@ -11,7 +11,6 @@ import ipywidgets
 import traitlets
 
 from perfmon_widgets.panel.link import Link, script
-from perfmon_widgets.views.gauges import Reading
 from perfmon_widgets.views.text import format_value
 
 
@@ -40,20 +39,3 @@ class Gauge(anywidget.AnyWidget):
 
     def __repr__(self) -> str:
         return f"<Gauge {self.label} {format_value(self.reading.get('value', math.nan), 'percent')}>"
-
-
-def in_json(reading: Reading) -> dict[str, Any]:
-    """Return a reading as it is sent with each sample, without missing and default values."""
-    shown = {"detail": reading.detail, **_share(reading.percent, reading.level)}
-    if reading.bar is not None:
-        shown["bar"] = {"label": reading.bar.label, **_share(reading.bar.percent, reading.bar.level)}
-    return shown
-
-
-def _share(percent: float, level: str) -> dict[str, Any]:
-    shown: dict[str, Any] = {}
-    if math.isfinite(percent):
-        shown["value"] = round(percent, 1)
-    if level != "normal":
-        shown["level"] = level
-    return shown

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ipywidgets
 
-from perfmon_widgets.panel.gauge import Gauge, in_json
+from perfmon_widgets.panel.gauge import Gauge
 from perfmon_widgets.panel.layout import Layout
 from perfmon_widgets.panel.link import Link
 from perfmon_widgets.views.gauges import Reading, readings
+from perfmon_widgets.views.sent import sent
 
 if TYPE_CHECKING:
     from perfmon_widgets.core.protocol import Monitor
@@ -46,19 +47,9 @@ class Gauges(ipywidgets.HBox):
         for label in found:
             if label not in self._by_label:
                 self._by_label[label] = Gauge(label=label, link=self._link, layout=self._layout_of_each)
-        if sample is None:
-            why = "starting…" if running else ""  # the browser says it once, next to the controls
-            gauges: dict[str, Any] = {label: {"detail": why} for label in found}
-        else:
-            gauges = {label: in_json(reading) for label, reading in found.items()}
-        self._link.readings = {
-            "state": "live" if sample is not None or running else "stopped",
-            # Always differs from the last one, so that ipywidgets sends it even if no number has changed. A
-            # browser that gets no messages takes the kernel for one that does not answer.
-            "time": sample.time if sample is not None else None,
-            "interval": self._monitor.interval,
-            "gauges": gauges,
-        }
+        # The time in it always differs from the last one, so that ipywidgets sends it even if no number has
+        # changed. A browser that gets no messages takes the kernel for one that does not answer.
+        self._link.readings = sent(found, sample, self._monitor.interval, running=running)
         shown = tuple(self._by_label[label] for label in found)
         if shown != self.children:
             self.children = shown

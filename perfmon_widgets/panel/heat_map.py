@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,13 +11,12 @@ import numpy as np
 from perfmon_widgets.panel.axes import layout_of_figures, make_axis
 from perfmon_widgets.panel.time_axis import TimeAxis
 from perfmon_widgets.views.figures import Figure, Rows
-from perfmon_widgets.views.statistics import means_by_place
+from perfmon_widgets.views.maps import means_of_map
+from perfmon_widgets.views.palette import MAP_COLORS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Cividis, which looks the same to people who cannot see red or green; dark is idle.
-_COLORS = ["#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838"]
 # The value of a missing number: one step of the colours below 0, since NaN is drawn like the cell before it.
 _MISSING = -20.0
 # Columns of the map, fewer where there are many rows: each cell is four bytes in every message.
@@ -54,22 +52,22 @@ class HeatMap(bqplot.Figure):
             scales={
                 "x": time.ago,
                 "y": y_scale,
-                "color": bqplot.ColorScale(min=_MISSING, max=100, colors=["transparent", *_COLORS]),
+                "color": bqplot.ColorScale(min=_MISSING, max=100, colors=["transparent", *MAP_COLORS]),
             },
         )
         layout = layout_of_figures()
-        labels = [_shortened(label) for label in figure.rows]
-        margin = 12 + round(_LETTER * max(map(len, labels), default=0))
+        labels = {row: _shortened(label) for row, label in figure.row_labels(_LABELS)}
+        margin = 12 + round(_LETTER * max(map(len, labels.values())))
         layout["fig_margin"]["left"] = max(layout["fig_margin"]["left"], margin)
-        by_number = "" if figure.rows else " by number"
         super().__init__(
             # The map first: table.js reads the values under the mouse from the first mark.
             marks=[self._map, *behind],
             axes=[time.axes[0], y_axis, time.axes[1]],
-            title=f"{figure.name}{by_number} (bright: 100 %)",
+            title=figure.title,
             **layout,
         )
-        _label(y_axis, labels, rows)
+        y_axis.tick_labels = {f"{row:g}": label for row, label in labels.items()}
+        y_axis.tick_values = [float(row) for row in labels]
 
     def _middles(self) -> NDArray[np.float32]:
         edges = np.linspace(-self._seconds, 0.0, self._count + 1)
@@ -80,40 +78,8 @@ class HeatMap(bqplot.Figure):
         if self._seconds != self._time.seconds:
             self._seconds = self._time.seconds
             self._map.x = self._middles()
-        names = [line.name for line in self.drawn.lines]
-        times = rows.times - now
-        inside = (times > -self._seconds) & (times <= 0)
-        place = np.ceil((times[inside] / self._seconds + 1) * self._count).astype(int) - 1
-        values = rows.of(names)[inside]
-        means = means_by_place(values, rows.seconds[inside], place, self._count).astype(np.float32).T
-        self._map.color = np.nan_to_num(_joined(means, place), nan=_MISSING)
-
-
-def _joined(means: NDArray[np.float32], place: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Fill empty columns between samples, where columns are narrow: with the value of the next sample."""
-    filled = np.unique(place)
-    if len(filled) < 2:
-        return means
-    step = round(float(np.median(np.diff(filled))))
-    joined: NDArray[np.float32] = means.copy()
-    for ago in range(1, step):
-        shifted = np.full_like(means, np.nan)
-        shifted[:, :-ago] = means[:, ago:]
-        missing = np.isnan(joined)
-        joined[missing] = shifted[missing]
-    return joined
-
-
-def _label(axis: bqplot.Axis, labels: Sequence[str], rows: int) -> None:
-    """Write the labels of the rows, of as many as have room, or else the numbers of some rows."""
-    if not labels:
-        axis.tick_values = [float(rows * quarter // 4) for quarter in range(4)] + [rows - 1.0]
-        axis.tick_format = ".0f"
-        return
-    # From the top, where the first is.
-    shown = range(rows - 1, -1, -math.ceil(rows / _LABELS))
-    axis.tick_labels = {f"{row:g}": labels[row] for row in shown}
-    axis.tick_values = [float(row) for row in shown][::-1]
+        means = means_of_map(self.drawn, rows, now - self._seconds, now, self._count)
+        self._map.color = np.nan_to_num(means, nan=_MISSING)
 
 
 def _shortened(label: str) -> str:

@@ -20,12 +20,12 @@ from perfmon_widgets.panel.table import Table
 from perfmon_widgets.panel.time_axis import PIXELS, TimeAxis
 from perfmon_widgets.panel.timeline import Period, Timeline
 from perfmon_widgets.views.figures import Rows, rows_of, section, shown_seconds
+from perfmon_widgets.views.legend import last_values
 
 _DRAW_EVERY = 1.0  # seconds at least, since a figure of the first half minute moves by ten pixels a second
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
 
 
 class Section(ipywidgets.VBox):
@@ -116,7 +116,7 @@ class Section(ipywidgets.VBox):
 
     def _show_table(self, rows: Rows, period: Period, errors: Mapping[str, str]) -> None:
         values = rows.of([metric.name for metric in self._metrics])
-        last = values[-1] if len(values) and not self._holds_values else _last_values(values)
+        last = values[-1] if len(values) and not self._holds_values else last_values(values)
         self.table.show(values, rows.seconds, last, period, errors)
 
     def is_due(self, now: float, interval: float) -> bool:
@@ -171,13 +171,3 @@ class Section(ipywidgets.VBox):
     def set_window(self, seconds: float) -> None:
         """Show the last ``seconds`` of the history at most, from the next show() on."""
         self._window = seconds
-
-
-def _last_values(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The newest value of each column, which holds until another is recorded."""
-    last = np.full(values.shape[1], np.nan)
-    for place, column in enumerate(values.T):
-        known = column[np.isfinite(column)]
-        if len(known):
-            last[place] = known[-1]
-    return last

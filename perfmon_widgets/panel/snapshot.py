@@ -16,6 +16,7 @@ from perfmon_widgets.clocks import time
 from perfmon_widgets.core.protocol import Monitor
 from perfmon_widgets.core.spans import Span
 from perfmon_widgets.jupyter import kernel
+from perfmon_widgets.jupyter.page_address import address_of_page
 from perfmon_widgets.metrics import Metric
 from perfmon_widgets.views.columns import groups, metrics_of, title_of
 from perfmon_widgets.views.figures import Rows, chosen, fill, rows_of, section
@@ -124,8 +125,22 @@ class Snapshot:
             )
             self._rests_until = time.monotonic() + _REST * (time.thread_time() - began)
         classes = f"perfmon-snapshot {self._name}{self._place}"
-        text = f'{_STYLE}<div class="{classes}">{table(found, history)}{self._charts}</div>'
+        shown = f"{_link()}{table(found, history)}{self._charts}"
+        text = f'{_STYLE}<div class="{classes}">{shown}</div>'
         kernel.show_html(text, self._name, again=again)
+
+
+def _link() -> str:
+    """A link to the live page, where the Jupyter server of this kernel has one.
+
+    A page that is opened while a cell runs shows the snapshot until the cell has ended, but no widgets.
+    """
+    address = address_of_page(kernel.connection_file())
+    if address is None:
+        return ""
+    return (
+        f'<p><a href="{html.escape(address)}" target="_blank" rel="noopener">Live page of this kernel</a></p>'
+    )
 
 
 def charts(

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from perfmon_widgets.metrics import Metric, place_label
 from perfmon_widgets.panel.link import Link, script
-from perfmon_widgets.views import statistics
 from perfmon_widgets.views.columns import alike, quantity_label
 from perfmon_widgets.views.evidence import Evidence
 from perfmon_widgets.views.figures import Figure
 from perfmon_widgets.views.findings import LEAST
+from perfmon_widgets.views.legend import about, cells
 from perfmon_widgets.views.local_time import format_period
 from perfmon_widgets.views.stragglers import busy_columns, straggler
-from perfmon_widgets.views.text import format_value
 
 
 class Brush(Protocol):
@@ -68,14 +67,7 @@ class Table(anywidget.AnyWidget):
 
     def __init__(self, metrics: Sequence[Metric], link: Link) -> None:
         self._metrics = tuple(metrics)
-        rows = [
-            {
-                "name": metric.name,
-                "label": metric.label,
-                "about": ". ".join(filter(None, [metric.help.rstrip("."), metric.source])),
-            }
-            for metric in metrics
-        ]
+        rows = [{"name": metric.name, "label": metric.label, "about": about(metric)} for metric in metrics]
         many = alike(self._metrics)
         self._busy = busy_columns(many)
         super().__init__(
@@ -110,18 +102,12 @@ class Table(anywidget.AnyWidget):
         ``values`` has the shape (rows, metrics); ``seconds`` says how many seconds each row stands for.
         ``period`` is its start and end in Unix seconds.
         """
-        peaks = statistics.with_peaks(statistics.maximum(values), [metric.name for metric in self._metrics])
-        numbers = np.column_stack([now, statistics.mean(values, seconds), peaks])
-        cells = [
-            [format_value(value, metric.unit) for value in row]
-            for metric, row in zip(self._metrics, numbers.tolist(), strict=True)
-        ]
         reasons = {metric.name: errors[metric.name] for metric in self._metrics if metric.name in errors}
         labels = [chart.drawn.axis.label for chart in self.figures]
         self.values = {
             "time": period[1],
             "period": format_period(*period),
-            "cells": cells,
+            "cells": cells(self._metrics, values, seconds, now),
             "reasons": reasons,
             "labels": labels,
             **self._lags(values, seconds),

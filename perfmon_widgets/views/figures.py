@@ -112,8 +112,18 @@ class Figure:
 
     @property
     def title(self) -> str:
-        """The name and the unit of the axis: ``Memory, GiB``."""
+        """The name and the unit of the axis: ``Memory, GiB``; of a map how it is read."""
+        if self.is_map:
+            return f"{self.name}{'' if self.rows else ' by number'} (bright: 100 %)"
         return f"{self.name}, {self.axis.label}" if self.axis.label else self.name
+
+    def row_labels(self, most: int) -> list[tuple[int, str]]:
+        """Labels of rows of a map, from below, at most ``most`` of them; each with the number of its row."""
+        count = len(self.lines)
+        if not self.rows:
+            return [(row, str(row)) for row in sorted({*(count * part // 4 for part in range(4)), count - 1})]
+        # From the top, where the first is.
+        return [(row, self.rows[row]) for row in range(count - 1, -1, -math.ceil(count / most))][::-1]
 
     def only(self, names: Collection[str]) -> Figure:
         """The same figure without its other lines; those that stay look the same."""

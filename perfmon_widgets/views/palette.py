@@ -28,6 +28,8 @@ FAINT = "#8c9aa8"
 """For one of many lines that another line sums up."""
 DASHES = ("", "5 2", "1.5 2", "6 2 1.5 2")
 """Patterns (``stroke-dasharray``); panel.css has the same."""
+MAP_COLORS = ("#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838")
+"""Of maps, from 0 to 100 %: Cividis, which looks the same to people who cannot see red or green."""
 
 # Places in COLORS. Colour-blind people, too, can tell these two and the first two of the others apart.
 _OF_THE_MACHINE, _OF_THE_PROCESS = 0, 2

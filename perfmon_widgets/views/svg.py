@@ -6,6 +6,7 @@ The colours are readable on white and on black, because a picture does not know 
 from __future__ import annotations
 
 import html
+import math
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 
 from perfmon_widgets.views.figures import Figure, Line
 from perfmon_widgets.views.local_time import ticks, zone_name
+from perfmon_widgets.views.palette import MAP_COLORS
 from perfmon_widgets.views.stretches import LOOKS, Look, Stretch, edges, names
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ _WIDTH, _HEIGHT = 720, 135  # pixels of the lines of one figure
 _LEFT, _RIGHT, _ABOVE, _ROW, _BELOW = 52, 16, 18, 15, 22  # pixels around them; _ROW is that of some names
 _SMALL_WIDTH, _SMALL_HEIGHT = 160, 28  # pixels of a sparkline
 _INK, _GRID = "#808080", "#80808055"
+_LETTERS_OF_A_ROW = 7  # the end of a label, which tells the rows of a map apart
 _LETTER = 6.2  # pixels that a letter takes, about
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -39,17 +42,28 @@ class _Entry(NamedTuple):
     line: Line
 
 
-def picture(figures: Sequence[Figure], start: float, end: float, behind: Sequence[Stretch] = ()) -> str:
-    """The figures below one another as an SVG document, from ``start`` to ``end`` (Unix seconds)."""
+def picture(
+    figures: Sequence[Figure],
+    start: float,
+    end: float,
+    behind: Sequence[Stretch] = (),
+    width: int = _WIDTH,
+) -> str:
+    """The figures below one another as an SVG document, from ``start`` to ``end`` (Unix seconds).
+
+    ``width``: of the document, in pixels.
+    """
     body, height = "", 0
     for figure in figures:
-        legend = list(_legend_rows(figure.lines))
+        legend = list(_legend_rows(figure.lines, width))
         above = _ABOVE + _ROW * len(legend)
-        drawn = "".join([*_legend(figure, legend), *_plot(figure, above, start, end, behind)])
+        drawn = "".join(
+            [*_legend(figure, legend), *_plot(figure, above, start, end, behind=behind, width=width)]
+        )
         body += f'<g transform="translate(0,{height})">{drawn}</g>'
         height += above + _HEIGHT + _BELOW
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" font-family="sans-serif" font-size="11" fill="{_INK}">{body}</svg>'
     )
 
@@ -89,9 +103,11 @@ def _places(
     return across, up
 
 
-def _plot(figure: Figure, above: float, start: float, end: float, behind: Sequence[Stretch]) -> Iterator[str]:
+def _plot(
+    figure: Figure, above: float, start: float, end: float, *, behind: Sequence[Stretch], width: int
+) -> Iterator[str]:
     """What lies below the legend: stretches, grid, numbers, times, lines."""
-    right, bottom, seconds = _WIDTH - _RIGHT, above + _HEIGHT, end - start or 1.0
+    right, bottom, seconds = width - _RIGHT, above + _HEIGHT, end - start or 1.0
     across, up = _places(figure, start, end, (_LEFT, right), (bottom, above))
     pixel = seconds / (right - _LEFT)
     for layer, look in LOOKS.items():
@@ -103,12 +119,18 @@ def _plot(figure: Figure, above: float, start: float, end: float, behind: Sequen
         yield f'<path d="M{_LEFT},{y:.1f}H{right}" stroke="{_GRID}"/>'
         if number % 2 == 0:
             yield _text(_LEFT - 5, y + 4, f"{value:.4g}", "end")
+    yield from _times(start, end, bottom, width)
+    yield from (_line(line, across, up) for line in figure.lines)
+
+
+def _times(start: float, end: float, bottom: float, width: int) -> Iterator[str]:
+    """Round times below the lines, and the name of their zone."""
+    right = width - _RIGHT
     for tick in ticks(start, end, right - _LEFT, free=_LETTER * len(zone_name(end))):
-        x = float(across(np.array(tick.time)))
-        yield f'<path d="M{x:.1f},{bottom}v4" stroke="{_INK}"/>'
+        x = _LEFT + (right - _LEFT) * (tick.time - start) / (end - start)
+        yield f'<path d="M{x:.1f},{bottom:g}v4" stroke="{_INK}"/>'
         yield _text(x, bottom + 15, tick.label, "middle")
     yield _text(right, bottom + 15, zone_name(end), "end")
-    yield from (_line(line, across, up) for line in figure.lines)
 
 
 def _areas(moments: Sequence[tuple[float, float]], look: Look, across: Place, bottom: float) -> Iterator[str]:
@@ -140,12 +162,11 @@ def _line(line: Line, across: Place, up: Place) -> str:
     begins, dash = begins[known], dash[known]
     flat = np.full(len(y), False)
     flat[1:-1] = (y[1:-1] == y[:-2]) & (y[1:-1] == y[2:]) & ~begins[1:-1] & ~begins[2:]
-    path = "".join(
-        f"M{at:.1f},{high:.1f}h{width}" if begin else f"L{at:.1f},{high:.1f}"
-        for at, high, begin, width in zip(
-            *(part[~flat].tolist() for part in (x, y, begins, dash)), strict=True
-        )
-    )
+    steps = ["L%.1f,%.1f"] * int(np.count_nonzero(~flat))
+    for at in np.flatnonzero(begins[~flat]).tolist():
+        steps[at] = f"M%.1f,%.1fh{dash[~flat][at]}"
+    # All numbers in one step, which takes half as long as one step for each.
+    path = "".join(steps) % tuple(np.column_stack([x, y])[~flat].ravel().tolist())
     return (
         f'<path d="{path}" fill="none" stroke="{line.color}"{_style(line)} '
         f'stroke-width="1.5" stroke-linejoin="round" stroke-linecap="round"/>'
@@ -157,7 +178,7 @@ def _style(line: Line) -> str:
     return f'{dash} stroke-opacity="0.5"' if line.faint else dash
 
 
-def _legend_rows(lines: Sequence[Line]) -> Iterator[list[_Entry]]:
+def _legend_rows(lines: Sequence[Line], width: int) -> Iterator[list[_Entry]]:
     """The names by row; all faint lines together are one entry, the last."""
     entries = [(line.name, line) for line in lines if not line.faint]
     faint = [line for line in lines if line.faint]
@@ -166,12 +187,12 @@ def _legend_rows(lines: Sequence[Line]) -> Iterator[list[_Entry]]:
     row: list[_Entry] = []
     x = float(_LEFT)
     for words, line in entries:
-        width = 30 + _LETTER * len(words)
-        if row and x + width > _WIDTH:
+        taken = 30 + _LETTER * len(words)
+        if row and x + taken > width:
             yield row
             row, x = [], float(_LEFT)
         row.append(_Entry(x, words, line))
-        x += width
+        x += taken
     yield row
 
 
@@ -193,3 +214,44 @@ def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
 def _escaped(text: str) -> str:
     """The text as XML has it; a character that XML cannot have, such as a control character, is replaced."""
     return html.escape(_NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", text))
+
+
+def map_picture(
+    figure: Figure, means: NDArray[np.floating], start: float, end: float, width: int = _WIDTH
+) -> str:
+    """A map as an SVG document, from ``start`` to ``end`` (Unix seconds): brighter is more.
+
+    ``means``: percentages of shape (lines, times), NaN where there is none. Cells of one colour that stand
+    side by side are one stroke, and all strokes of a colour are one path. ``width``: of the document, in
+    pixels.
+    """
+    count, columns = means.shape
+    high, wide = max(_HEIGHT / count, 3.0), (width - _RIGHT - _LEFT) / columns
+    above = _ABOVE + _ROW
+    bottom, last = above + count * high, len(MAP_COLORS) - 1
+    levels = np.where(np.isfinite(means), np.rint(np.clip(means, 0, 100) * (last / 100)), -1).astype(int)
+    # Where a stroke begins: its row and column. It ends where the next one in its row begins, or at the edge.
+    row, begin = np.nonzero(np.diff(levels, prepend=-2))
+    until = np.where(np.diff(row, append=-1) == 0, np.append(begin[1:], columns), columns)
+    color = levels[row, begin]
+    strokes = np.column_stack([_LEFT + begin * wide, bottom - (row + 0.5) * high, _LEFT + until * wide])
+    paths = [
+        "M%.0f,%.1fH%.0f" * len(found) % tuple(found.ravel().tolist())
+        for found in (strokes[color == number] for number in range(len(MAP_COLORS)))
+    ]
+    drawn = [_text(_LEFT, _ROW, figure.title)]
+    drawn += [
+        f'<path d="{path}" stroke="{shade}" stroke-width="{high:.2f}"/>'
+        for shade, path in zip(MAP_COLORS, paths, strict=True)
+        if path
+    ]
+    drawn += [
+        _text(_LEFT - 5, bottom - (number + 0.5) * high + 4, label[-_LETTERS_OF_A_ROW:], "end")
+        for number, label in figure.row_labels(math.floor(_HEIGHT / _ROW))
+    ]
+    drawn += _times(start, end, bottom, width)
+    height = bottom + _BELOW
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" width="{width}" '
+        f'height="{height:.0f}" font-family="sans-serif" font-size="11" fill="{_INK}">{"".join(drawn)}</svg>'
+    )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfmon_widgets.core.parts import paced
 from perfmon_widgets.core.protocol import findings_of
-from perfmon_widgets.web import exposition
+from perfmon_widgets.web import exposition, page
 from perfmon_widgets.web.request import (
     JSON,
     LARGEST_BODY,
@@ -26,10 +26,12 @@ from perfmon_widgets.web.request import (
     log_file,
     read_log_switch,
     read_since,
+    time_text,
 )
 
 if TYPE_CHECKING:
     from perfmon_widgets.core.protocol import Monitor
+    from perfmon_widgets.views.evidence import Finding
 
 _logger = logging.getLogger(__name__)
 
@@ -37,7 +39,6 @@ CSV = "text/csv; charset=utf-8"
 HISTORY = "/api/performance/history"
 
 _TEN_MINUTES = timedelta(minutes=10)
-_EPOCH = datetime(1970, 1, 1)
 
 # How many values of a history are made JSON at a time. The encoder keeps Python's interpreter lock, and with
 # it every other thread, until it is done: this many take 0.4 ms, a window of 432,000 rows took 2.9 s.
@@ -101,6 +102,8 @@ def headers(path: str, response: Response) -> dict[str, str]:
     sent = {"Content-Type": response.content_type, "Cache-Control": "no-store"}
     if response.status == 405:
         sent["Allow"] = ", ".join(methods(path))
+    if path in page.FILES and response.status == 200:
+        sent["Content-Security-Policy"] = page.POLICY
     return sent
 
 
@@ -120,7 +123,7 @@ def too_long() -> Refusal:
 
 def may_take_long(request: Request) -> bool:
     """Whether the answer needs the disk, or time in proportion to the length of the window."""
-    return request.method == "POST" or request.path == HISTORY
+    return request.method == "POST" or request.path in (HISTORY, page.VIEW)
 
 
 # -- the routes ----------------------------------------------------------------------------------------
@@ -131,10 +134,8 @@ def _current(monitor: Monitor, _: Request) -> Response:
     if sample is None:
         reason = "the first one is being taken" if monitor.running else "the monitor is not running; start it"
         raise Refusal(503, f"there is no sample yet: {reason}")
-    # Rounded to whole microseconds as in the history, so that a client can send it back as `since`.
-    time = _EPOCH + timedelta(microseconds=round(sample.time * 1e6))
     values = {column: _number(value) for column, value in sample.values.items()}
-    return json_response({"time": f"{time.isoformat(timespec='microseconds')}Z", "values": values})
+    return json_response({"time": time_text(sample.time), "values": values})
 
 
 def _history(monitor: Monitor, request: Request) -> Response:
@@ -206,25 +207,31 @@ def _metrics(monitor: Monitor, _: Request) -> Response:
 
 
 def _findings(monitor: Monitor, _: Request) -> Response:
-    found = [
-        {
-            "severity": finding.severity,
-            "what": finding.what,
-            "evidence": finding.evidence,
-            "advice": finding.advice,
-        }
-        for finding in findings_of(monitor)
-    ]
-    return json_response({"findings": found})
+    return json_response({"findings": [finding_in_json(finding) for finding in findings_of(monitor)]})
+
+
+def finding_in_json(finding: Finding) -> dict[str, str]:
+    """Return a finding as it is sent."""
+    return {
+        "severity": finding.severity,
+        "what": finding.what,
+        "evidence": finding.evidence,
+        "advice": finding.advice,
+    }
 
 
 def _log_state(monitor: Monitor, _: Request) -> Response:
+    return json_response(log_state(monitor))
+
+
+def log_state(monitor: Monitor) -> dict[str, object]:
+    """Return whether the CSV log runs, its file, its rows, and what is wrong with it if anything is."""
     log = monitor.log
     path = log.path
-    state = {"enabled": log.running, "path": path.name if path else None, "rows": log.rows}
+    state: dict[str, object] = {"enabled": log.running, "path": path.name if path else None, "rows": log.rows}
     if log.error:
         state["error"] = log.reason
-    return json_response(state)
+    return state
 
 
 def _switch_log(monitor: Monitor, request: Request) -> Response:
@@ -248,6 +255,16 @@ def _prometheus(monitor: Monitor, _: Request) -> Response:
     return Response(200, exposition.CONTENT_TYPE, exposition.exposition(monitor))
 
 
+def _view(monitor: Monitor, request: Request) -> Response:
+    from perfmon_widgets.web.view import view  # noqa: PLC0415 - loads numpy
+
+    return view(monitor, request)
+
+
+def _page(_: Monitor, request: Request) -> Response:
+    return page.file(request.path)
+
+
 Function = Callable[["Monitor", Request], Response]
 
 ROUTES: dict[str, dict[str, Function]] = {
@@ -257,6 +274,8 @@ ROUTES: dict[str, dict[str, Function]] = {
     "/api/performance/metrics": {"GET": _metrics},
     "/api/performance/findings": {"GET": _findings},
     "/metrics": {"GET": _prometheus},
+    page.VIEW: {"GET": _view},
+    **{path: {"GET": _page} for path in page.FILES},
 }
 """Every path, the methods that it answers, and the function that makes each answer."""
 

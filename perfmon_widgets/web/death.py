@@ -9,7 +9,8 @@ from typing import Any
 from perfmon_widgets.core.csv_lines import header_line, row_line
 from perfmon_widgets.views.death import CERTAIN, LIKELY, Death
 from perfmon_widgets.web.api import CSV, HISTORY, check_format
-from perfmon_widgets.web.request import Request, Response, json_response, read_since
+from perfmon_widgets.web.page import VIEW
+from perfmon_widgets.web.request import Request, Response, json_response, read_since, time_text
 
 FINDINGS = "/api/performance/findings"
 
@@ -22,20 +23,25 @@ _ADVICE = (
 
 def answers(request: Request) -> bool:
     """Return whether a dead kernel's black box has an answer to this request."""
-    return request.method == "GET" and request.path in (HISTORY, FINDINGS)
+    return request.method == "GET" and request.path in (HISTORY, FINDINGS, VIEW)
 
 
 def answer(death: Death, request: Request) -> Response:
     """Return the response to a request that ``answers`` accepts; raises Refusal for a wrong query.
 
-    It has the form that the answer of a living kernel has, and ``death`` in addition.
+    It has the form that the answer of a living kernel has, and ``death`` in addition. May take long for what
+    the live page shows.
     """
+    if request.path == VIEW:
+        from perfmon_widgets.web.view import view_of_death  # noqa: PLC0415 - loads numpy
+
+        return view_of_death(death, request)
     if request.path == FINDINGS:
         return json_response({"findings": [_finding(death)], "death": _death(death)})
     kind, since = check_format(request), read_since(request.query)
     moments = [_EPOCH + timedelta(microseconds=round(at * 1e6)) for at in death.times]
     shown = [number for number, moment in enumerate(moments) if since is None or moment > since]
-    times = [_text(moments[number]) for number in shown]
+    times = [time_text(death.times[number]) for number in shown]
     names = [name for name, _, _ in death.columns]
     if kind == "csv":
         rows = ([death.series[name][number] for name in names] for number in shown)
@@ -50,7 +56,7 @@ def answer(death: Death, request: Request) -> Response:
 def _death(death: Death) -> dict[str, Any]:
     cell = death.cell
     return {
-        "time": _text(_EPOCH + timedelta(microseconds=round(death.time * 1e6))),
+        "time": time_text(death.time),
         "cell": None if cell is None else {"number": cell.number, "source": cell.source},
         "verdict": death.verdict,
         "evidence": death.evidence,
@@ -67,10 +73,6 @@ def _finding(death: Death) -> dict[str, str]:
         "evidence": death.evidence,
         "advice": advice,
     }
-
-
-def _text(moment: datetime) -> str:
-    return f"{moment.isoformat(timespec='microseconds')}Z"
 
 
 def _number(value: float) -> float | None:

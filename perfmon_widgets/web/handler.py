@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import http
 import logging
 from typing import TYPE_CHECKING, cast
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, cast
 from tornado import httputil
 from tornado.http1connection import HTTP1Connection
 
-from perfmon_widgets.web import api
+from perfmon_widgets.web import api, page
 from perfmon_widgets.web.background import Background
 from perfmon_widgets.web.connections import Stream
 from perfmon_widgets.web.hosts import is_own_name
 from perfmon_widgets.web.refusals import Refusals
 from perfmon_widgets.web.request import LARGEST_BODY, Refusal, Request, Response, json_response, read_query
+from perfmon_widgets.web.sessions import Sessions, is_same
 
 if TYPE_CHECKING:
     from perfmon_widgets.core.protocol import Monitor
@@ -39,11 +39,12 @@ _HEADERS = {
 class Requests(httputil.HTTPServerConnectionDelegate):
     """What all requests to one server have in common: the monitor, the token, the host, the counts."""
 
-    def __init__(self, monitor: Monitor, token: str, host: str, refusals: Refusals) -> None:
+    def __init__(self, monitor: Monitor, token: str, host: str, port: int, refusals: Refusals) -> None:
         self.monitor = monitor
         self.token = token.encode()
         self.host = host
         self.refusals = refusals
+        self.sessions = Sessions(port)
         self.background = Background()
         self.unsent = 0
         """How many bytes of responses wait for clients to read them."""
@@ -71,6 +72,8 @@ class _Handler(httputil.HTTPMessageDelegate):
         self._body = b""
         self._answered = False
         self._ends_with_connection = False  # as bodies of unknown length did before HTTP/1.1
+        self._accepted = ""  # the header Accept-Encoding
+        self._more_headers: dict[str, str] = {}
 
     # -- called by Tornado, in this order --------------------------------------------------------------
 
@@ -83,6 +86,7 @@ class _Handler(httputil.HTTPMessageDelegate):
         start_line = cast(httputil.RequestStartLine, start_line)
         path, _, query = start_line.path.partition("?")
         content_type = headers.get("Content-Type", "")
+        self._accepted = headers.get("Accept-Encoding", "")
         self._ends_with_connection = start_line.version == "HTTP/1.0"
         self._request = Request(start_line.method, path, read_query(query), b"", content_type)
         try:
@@ -119,12 +123,33 @@ class _Handler(httputil.HTTPMessageDelegate):
         scheme, _, given = headers.get("Authorization", "").partition(" ")
         if scheme.lower() not in ("token", "bearer"):
             given = self._request.query.get("token", "")
-        if not hmac.compare_digest(given.strip().encode(errors="replace"), self._requests.token):
-            raise Refusal(401, "token: is missing or wrong; send the header Authorization: token …")
+        if not is_same(given.strip(), self._requests.token):
+            self._check_session(headers)
+        elif self._is_entrance():
+            self._enter()
         self._stream.trusted = True
         length = headers.get("Content-Length", "0")
         if length.isdecimal() and (len(length) > 9 or int(length) > LARGEST_BODY):
             raise api.too_long()
+
+    def _check_session(self, headers: httputil.HTTPHeaders) -> None:
+        """Raise Refusal unless the request comes from the page, with the cookie that it was given."""
+        sessions = self._requests.sessions
+        if not sessions.has_cookie(headers):
+            raise Refusal(401, "token: is missing or wrong; send the header Authorization: token …")
+        if self._request.method not in ("GET", "HEAD") and not sessions.is_from_page(headers):
+            raise Refusal(403, "X-XSRFToken: is missing or wrong")
+        self._more_headers |= sessions.headers_of_page()
+
+    def _is_entrance(self) -> bool:
+        request = self._request
+        return request.method == "GET" and request.path == page.PAGE and "token" in request.query
+
+    def _enter(self) -> None:
+        """Give the browser the cookie, and lead it to the page without the token."""
+        self._stream.trusted = True
+        self._more_headers |= self._requests.sessions.headers_of_entrance()
+        self._respond(page.entrance("perfmon"))
 
     # -- the response ----------------------------------------------------------------------------------
 
@@ -167,6 +192,8 @@ class _Handler(httputil.HTTPMessageDelegate):
             self._end_parts(response)
             return
         self._answered = True
+        response, more = page.compressed(self._request.path, self._accepted, response)
+        self._more_headers |= more
         parts = [*response.parts]
         size = sum(map(len, parts))
         if requests.unsent and requests.unsent + size > _MAX_UNSENT:
@@ -185,7 +212,9 @@ class _Handler(httputil.HTTPMessageDelegate):
 
     def _write_head(self, response: Response, size: int | None) -> None:
         """Send what precedes the body; without a size the body is sent in chunks."""
-        headers = httputil.HTTPHeaders(_HEADERS | api.headers(self._request.path, response))
+        headers = httputil.HTTPHeaders(
+            _HEADERS | api.headers(self._request.path, response) | self._more_headers
+        )
         if size is not None:
             headers["Content-Length"] = str(size)
         if response.status == 401:

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
@@ -19,6 +19,8 @@ LARGEST_BODY = 16_384
 """The most bytes that the body of a request may have; the longest one that makes sense has 300."""
 
 JSON = "application/json"
+
+_EPOCH = datetime(1970, 1, 1)
 
 _ISO = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)(?:[T ](?P<time>\d\d:\d\d)(?P<seconds>:\d\d)?(?:[.,](?P<fraction>\d{1,9}))?"
@@ -84,6 +86,14 @@ def json_response(content: Mapping[str, object], status: int = 200) -> Response:
 def json_text(value: object) -> str:
     """Return the value as JSON; raises ValueError for NaN and infinity, which JSON does not have."""
     return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+def time_text(seconds: float) -> str:
+    """Return Unix seconds in ISO 8601, UTC, rounded to whole microseconds as in the history.
+
+    A client can send it back as ``since``.
+    """
+    return f"{(_EPOCH + timedelta(microseconds=round(seconds * 1e6))).isoformat(timespec='microseconds')}Z"
 
 
 def read_query(text: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from perfmon_widgets.core.protocol import check_monitor
 from perfmon_widgets.core.shared import default_monitor
@@ -23,6 +24,7 @@ from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.interrupts import Event, start_thread
 from perfmon_widgets.web.connections import Connections
 from perfmon_widgets.web.handler import Requests
+from perfmon_widgets.web.page import PAGE
 from perfmon_widgets.web.refusals import Refusals
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ class PerformanceServer:
         self._host = host
         self._port: int = self._socket.getsockname()[1]
         self._refusals = Refusals()
-        requests = Requests(served, self._token, host, self._refusals)
+        requests = Requests(served, self._token, host, self._port, self._refusals)
         self._connections = Connections(self._socket, requests, self._refusals)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
@@ -99,6 +101,14 @@ class PerformanceServer:
         """The address of the server, without a slash at the end: ``http://127.0.0.1:43211``."""
         host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104
         return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
+
+    @property
+    def page_url(self) -> str:
+        """The address of the live page, to be opened once in each browser: it contains the token.
+
+        The browser gets a cookie for it, and shows the address without the token.
+        """
+        return f"{self.url}{PAGE}?token={quote(self._token, safe='')}"
 
     @property
     def token(self) -> str:

@@ -99,3 +99,53 @@ interface Share {
   value?: number;
   level?: string;
 }
+
+/** What the live page is sent; web/view.py makes it. */
+interface View extends Readings {
+  newest: string | null;
+  window: number;
+  windows: { seconds: number; words: string }[];
+  columns: number;
+  /** A kernel that has died has no log. */
+  log?: LogState;
+  /** What a kernel died of. */
+  death?: string;
+  /** Left out if it is as before. */
+  verdict?: Finding | null;
+  sections?: Section[];
+}
+
+interface LogState {
+  enabled: boolean;
+  path: string | null;
+  rows: number;
+  error?: string;
+}
+
+interface Finding {
+  severity: string;
+  what: string;
+  evidence: string;
+  advice: string;
+}
+
+/** A group of columns; what follows the title is there if the section is open. */
+interface Section {
+  group: string;
+  title: string;
+  figures?: { svg: string; words: string }[];
+  rows?: { name: string; label: string; about: string; color?: string; dash?: string }[];
+  table?: Numbers;
+}
+
+interface Numbers {
+  cells: string[][];
+  reasons: Record<string, string>;
+}
+
+/** A kernel that has a monitor. */
+interface KernelEntry {
+  id: string;
+  name: string;
+  state: string;
+}

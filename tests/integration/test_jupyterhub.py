@@ -26,7 +26,7 @@ from perfmon_widgets.web import api
 PROXY = shutil.which("configurable-http-proxy")
 pytestmark = pytest.mark.skipif(PROXY is None, reason="configurable-http-proxy (npm) is not on the PATH")
 
-CURRENT, HISTORY, LOGGING, METRICS, FINDINGS, PROMETHEUS = api.ROUTES
+CURRENT, HISTORY, LOGGING, METRICS, FINDINGS, PROMETHEUS, VIEW, *FILES = api.ROUTES
 EACH_REQUEST = [(method, path) for path, methods in api.ROUTES.items() for method in methods]
 DEADLINE = 60.0  # seconds, for what takes a few
 

@@ -14,10 +14,13 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -80,6 +83,7 @@ def running(*words: object) -> Iterator[subprocess.Popen[str]]:
 
     with subprocess.Popen(
         [*RUN, *map(str, words)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -335,6 +339,68 @@ def test_the_table_has_the_command_the_machine_and_the_gpus_without_missing_colu
         ["gpu0/utilization_percent", "88%", "100%"],
         ["gpu0/power_watts", "250", "W", "300", "W"],
     ]
+
+
+# -- the live page -------------------------------------------------------------------------------------------
+
+
+def opened(line: str) -> str:
+    """The address in a line of the runner, once the page behind it has answered."""
+    [url] = re.findall(r"http://\S+", line)
+    with urllib.request.urlopen(url, timeout=20) as entrance:
+        assert entrance.headers["Set-Cookie"]
+    return url
+
+
+def shown_at(url: str) -> Any:
+    with urllib.request.urlopen(url.replace("/perfmon?", "/perfmon/view?"), timeout=20) as answered:
+        return json.load(answered)
+
+
+def test_the_page_shows_the_command_and_ends_with_it():
+    code = "import sys; print('ready', flush=True); sys.stdin.read(); sys.exit(7)"
+    with running("--serve", "--interval", "0.1", "--", *python(code)) as runner:
+        url = opened(runner.stderr.readline())
+        shown = shown_at(url)
+        assert shown["state"] == "live"
+        assert "process" in [each["group"] for each in shown["sections"]]
+        runner.stdin.close()
+        assert runner.wait(60) == 7
+        with pytest.raises(urllib.error.URLError):
+            opened(url)
+
+
+def test_the_last_picture_stays_for_a_while_and_until_ctrl_c():
+    begun = time.monotonic()
+    with running("--serve-after", "1h", "--", *python("print('ready'); raise SystemExit(7)")) as runner:
+        first = opened(runner.stderr.readline())
+        while "the live page stays for 1:00:00" not in (line := runner.stderr.readline()):
+            assert line
+        url = opened(line)
+        assert url == first
+        shown = shown_at(url)
+        assert shown["state"] == "stopped"
+        assert "<svg" in shown["sections"][0]["figures"][0]["svg"]
+        runner.send_signal(signal.SIGINT)
+        assert runner.wait(60) == 7
+    assert time.monotonic() - begun < 60
+
+
+def test_the_last_picture_goes_after_its_time():
+    ended = run("--serve-after", "0.2s", "--", *python("raise SystemExit(7)"))
+    assert ended.returncode == 7
+    assert "the live page stays for 0.2 s" in ended.stderr
+
+
+@pytest.mark.parametrize("duration", ["0", "-1m", "x", "", "m", "nan", "inf", "1e308h", "10 minutes"])
+def test_a_time_that_makes_no_sense_is_named(duration):
+    refused = run(f"--serve-after={duration}", "--", "true")
+    assert refused.returncode == 2
+    assert f"must be a time such as 30s, 10m or 2h, not {duration!r}" in refused.stderr
+
+
+def test_without_being_asked_it_serves_nothing():
+    assert "http" not in run("--", "true").stderr
 
 
 # -- signals -----------------------------------------------------------------------------------------------

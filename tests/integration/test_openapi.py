@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 
 import perfmon_widgets
 from perfmon_widgets import PerformanceMonitor, PerformanceServer, serve
-from perfmon_widgets.web import api
+from perfmon_widgets.web import api, page
 
 WEB = Path(perfmon_widgets.__file__).parent / "web"
 DESCRIPTION: dict[str, Any] = json.loads((WEB / "openapi.json").read_text())
@@ -66,8 +66,11 @@ def test_the_readme_beside_it_has_every_route_and_every_status() -> None:
     readme = (WEB / "README.md").read_text()
     assert "(openapi.json)" in readme
     commands = re.findall(r"^curl .*$", readme, re.MULTILINE)
+    assert f"| `GET {page.PAGE}` |" in readme
     for path, methods in api.ROUTES.items():
         for method in methods:
+            if path.startswith(page.PAGE):  # for browsers, not for people who write scripts
+                continue
             assert f"| `{method} {path}` |" in readme
             lines = [line for line in commands if re.search(rf"{path}([?'\"\s]|$)", line)]
             assert [line for line in lines if ("--json " in line) == (method == "POST")], (method, path)

@@ -204,9 +204,14 @@ HOMES = {
     "traitlets": ["panel/*.py", "panel/controls/*.py"],
     "bqplot": [f"panel/{name}.py" for name in ("axes", "chart", "heat_map", "plot", "shading", "table")],
     "IPython": ["jupyter/kernel.py", "jupyter/cells.py", "jupyter/guarded_cells.py", "magic*.py"],
-    "tornado": ["web/connections.py", "web/handler.py", "jupyter/server_extension.py"],
-    "jupyter_core": ["jupyter/server_extension.py"],
-    "jupyter_server": ["jupyter/server_extension.py"],
+    "tornado": [
+        "web/connections.py",
+        "web/handler.py",
+        "jupyter/server_extension.py",
+        "jupyter/server_page.py",
+    ],
+    "jupyter_core": ["jupyter/server_extension.py", "jupyter/server_page.py"],
+    "jupyter_server": ["jupyter/server_extension.py", "jupyter/server_page.py"],
     "prometheus_client": ["web/exposition.py", "jupyter/server_extension.py"],
     "typing_extensions": ["core/monitor.py", "web/server.py"],
 }

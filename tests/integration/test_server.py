@@ -28,7 +28,7 @@ from perfmon_widgets.core.registry import registry
 from perfmon_widgets.web import api
 from perfmon_widgets.web.request import Request
 
-CURRENT, HISTORY, LOGGING, METRICS, FINDINGS, PROMETHEUS = api.ROUTES
+CURRENT, HISTORY, LOGGING, METRICS, FINDINGS, PROMETHEUS, VIEW, *FILES = api.ROUTES
 TOKEN = "a-token-for-tests"
 JSON = {"Content-Type": "application/json"}
 

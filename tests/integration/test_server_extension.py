@@ -24,11 +24,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from perfmon_widgets import _jupyter_server_extension_points
 from perfmon_widgets.core.csv_read import read_csv
 from perfmon_widgets.jupyter import server_extension
-from perfmon_widgets.web import api
+from perfmon_widgets.web import api, page
 
 pytest_plugins = ["pytest_jupyter.jupyter_server"]
 
-CURRENT, HISTORY, LOGGING, METRICS, FINDINGS, PROMETHEUS = api.ROUTES
+CURRENT, HISTORY, LOGGING, METRICS, FINDINGS, PROMETHEUS, VIEW, *FILES = api.ROUTES
+PAGE = page.PAGE
 EACH_REQUEST = [(method, path) for path, methods in api.ROUTES.items() for method in methods]
 JSON = {"Content-Type": "application/json"}
 
@@ -376,7 +377,9 @@ async def test_a_kernel_that_hangs_is_reported_in_time(
     os.kill(process, signal.SIGSTOP)
     try:
         for path in (CURRENT, HISTORY, LOGGING, METRICS):
-            assert "kernel does not answer" in content(await ask(path), 504)["message"]
+            refused = content(await ask(path), 504)
+            assert "kernel does not answer" in refused["message"]
+            assert refused["state"] == "idle"
         message = content(await ask(LOGGING, "POST", {"enabled": True}), 504)
         assert "kernel does not answer" in message["message"]
     finally:
@@ -423,7 +426,8 @@ async def test_nothing_is_said_without_a_login(
         options = {"method": method, "body": body, "raise_error": False, "follow_redirects": False}
         url = f"{jp_base_url.rstrip('/')}{path}"
         response = await http_server_client.fetch(url, headers={**JSON, **headers}, **options)
-        assert response.code == 403
+        # The page leads to the login.
+        assert response.code == (302 if (method, path) == ("GET", PAGE) else 403)
         assert b"\nperfmon_" not in response.body
 
 
@@ -540,3 +544,109 @@ def test_it_is_switched_on_where_it_is_installed(tmp_path: Path) -> None:
     without_colours = re.sub(r"\x1b\[\d*m", "", listed.stdout + listed.stderr)
     assert "perfmon_widgets enabled" in without_colours
     assert re.search(r"perfmon_widgets \S+ OK", without_colours)
+
+
+# -- the live page ---------------------------------------------------------------------------------------
+
+
+async def test_the_page_is_behind_the_login_and_the_base_url(
+    ask: Any, jp_base_url: str, http_server_client: Any
+) -> None:
+    """Without a kernel, since the page is the server's own."""
+    shown = await ask(PAGE)
+    assert shown.code == 200
+    assert shown.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert b"<html data-kernels " in shown.body
+    assert shown.headers.get_list("Content-Security-Policy") == [page.POLICY_OF_JUPYTER]
+    assert "frame-ancestors 'self'" in page.POLICY_OF_JUPYTER
+    for path in FILES[1:]:
+        answered = await ask(path)
+        assert (answered.code, answered.body) == (200, page.file(path).body)
+        assert answered.headers["Content-Type"] == page.FILES[path][0]
+    url = f"{jp_base_url.rstrip('/')}{PAGE}"
+    stranger = await http_server_client.fetch(url, raise_error=False, follow_redirects=False)
+    assert stranger.code == 302
+    assert "/login?next=" in stranger.headers["Location"]
+    assert (await http_server_client.fetch(f"{url}/kernels", raise_error=False)).code == 403
+
+
+async def test_it_shows_a_kernel_that_computes(start_kernel: StartKernel, ask: Any) -> None:
+    kernel = await start_kernel()
+    await kernel.run("monitor.sample()")
+    await kernel.begin("while True: pass")
+    response = await ask(VIEW, params={"kernel_id": kernel.id})
+    shown = content(response)
+    assert shown["state"] == "live"
+    assert "<svg" in shown["sections"][0]["figures"][0]["svg"]
+    assert response.headers["X-XSRFToken"]
+    later = {"kernel_id": kernel.id, "since": shown["newest"], "columns": shown["columns"]}
+    assert "sections" not in content(await ask(VIEW, params=later))
+
+
+async def test_kernels_are_listed_by_the_names_of_their_notebooks(
+    start_kernel: StartKernel, ask: Any, jp_serverapp: Any
+) -> None:
+    assert content(await ask(f"{PAGE}/kernels")) == {"kernels": []}
+    first, second = await start_kernel(), await start_kernel()
+    await start_kernel("import perfmon_widgets")  # has no monitor
+    await jp_serverapp.session_manager.create_session(
+        path="runs/train.ipynb", name="train.ipynb", type="notebook", kernel_id=second.id
+    )
+    await second.begin("while True: pass")
+    assert content(await ask(f"{PAGE}/kernels"))["kernels"] == [
+        {"id": first.id, "name": f"kernel {first.id[:8]}", "state": "idle"},
+        {"id": second.id, "name": "runs/train.ipynb", "state": "busy"},
+    ]
+
+
+async def test_a_killed_kernel_is_listed_and_shown_with_its_last_minutes(
+    start_kernel: StartKernel, ask: Any
+) -> None:
+    kernel = await start_kernel(START.replace("3600", "0.1"))
+    await kernel.begin("while True: pass")
+    await asyncio.sleep(0.5)
+    kernel.manager.stop_restarter()
+    os.kill(kernel.manager.provisioner.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while "death" not in (shown := json.loads((await ask(VIEW, params={"kernel_id": kernel.id})).body)):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+    assert "while True: pass" in shown["death"]
+    assert shown["gauges"]["RAM"]["value"] > 0
+    assert "<svg" in shown["sections"][0]["figures"][0]["svg"]
+    [listed] = content(await ask(f"{PAGE}/kernels"))["kernels"]
+    assert (listed["id"], listed["state"]) == (kernel.id, "dead")
+
+
+async def test_the_page_can_switch_the_log_with_what_it_was_given(
+    start_kernel: StartKernel, jp_serverapp: Any, jp_base_url: str, http_server_client: Any
+) -> None:
+    await start_kernel()
+    url = jp_base_url.rstrip("/")
+    login = await http_server_client.fetch(f"{url}{PAGE}?token={jp_serverapp.identity_provider.token}")
+    cookies = [each.partition(";")[0] for each in login.headers.get_list("Set-Cookie")]
+    headers = {**JSON, "Cookie": "; ".join(cookies)}
+    seen = await http_server_client.fetch(f"{url}{VIEW}", headers=headers)
+    cookies += [each.partition(";")[0] for each in seen.headers.get_list("Set-Cookie")]
+    headers = {**JSON, "Cookie": "; ".join(cookies), "X-XSRFToken": seen.headers["X-XSRFToken"]}
+    options = {"method": "POST", "body": '{"enabled": false}', "raise_error": False}
+    assert (await http_server_client.fetch(f"{url}{LOGGING}", headers=headers, **options)).code == 200
+    headers["X-XSRFToken"] = "wrong"
+    assert (await http_server_client.fetch(f"{url}{LOGGING}", headers=headers, **options)).code == 403
+
+
+async def test_a_kernel_knows_whether_its_server_has_the_page(
+    start_kernel: StartKernel, jp_base_url: str, tmp_path: Path
+) -> None:
+    found = tmp_path / "found"
+    kernel = await start_kernel(
+        "import os, sys\n"
+        "from perfmon_widgets.jupyter.kernel import connection_file\n"
+        "from perfmon_widgets.jupyter.page_address import address_of_page\n"
+        f"open({str(found)!r}, 'w').write(address_of_page(connection_file()))\n"
+        "assert address_of_page(connection_file(), {}) is None\n"
+        "assert address_of_page(connection_file(), {**os.environ, 'JPY_PARENT_PID': '1'}) is None\n"
+        "assert address_of_page('/tmp/other.json') is None\n"
+        "assert 'jupyter_server' not in sys.modules\n"
+    )
+    assert found.read_text() == f"{jp_base_url.rstrip('/')}/perfmon?kernel_id={kernel.id}"

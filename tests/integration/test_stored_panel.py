@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+from pathlib import Path
 from typing import Any
 
 import nbformat
+import pytest
+from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
 BEGIN = """
@@ -24,10 +29,10 @@ WAYS = (
 )
 
 
-def executed(*cells: str) -> Any:
+def executed(*cells: str, **how: Any) -> Any:
     """A notebook with the outputs of these cells, and of one before them."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(each) for each in (BEGIN, *cells)])
-    NotebookClient(notebook, kernel_name="python3", timeout=300).execute()
+    NotebookClient(notebook, kernel_name="python3", timeout=300, **how).execute()
     return notebook
 
 
@@ -48,6 +53,24 @@ def test_what_is_stored_is_that_of_the_last_moment():
     readings = [model["state"]["readings"] for model in state.values() if "readings" in model["state"]]
     assert [each["time"] for each in readings] == [newest] * len(WAYS)
     assert all("value" in each["gauges"]["CPU"] for each in readings)
+
+
+def test_it_has_a_link_to_the_live_page_where_the_server_has_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def links() -> list[str]:
+        # A Jupyter server names the file after the id of the kernel.
+        manager = KernelManager(kernel_name="python3", connection_file=str(tmp_path / "kernel-0a-1b.json"))
+        [_, cell] = executed("panel = PerformancePanel(monitor)\npanel", km=manager).cells
+        stored = "".join(output.get("data", {}).get("text/html", "") for output in cell.outputs)
+        assert "<table>" in stored
+        return re.findall(r'href="([^"]*)"', stored)
+
+    monkeypatch.delenv("PERFMON_WIDGETS_PAGE", raising=False)
+    assert links() == []
+    # What the extension of a Jupyter server does in the process that starts the kernels.
+    monkeypatch.setenv("PERFMON_WIDGETS_PAGE", f"{os.getpid()} /user/me/perfmon")
+    assert links() == ["/user/me/perfmon?kernel_id=0a-1b"]
 
 
 def test_formatting_a_panel_adds_no_output():

@@ -26,6 +26,12 @@ sys.addaudithook(_refuse)  # which cannot be removed again
 
 
 @pytest.fixture(autouse=True)
+def no_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test meet the time zone of a browser that another test made up."""
+    monkeypatch.setattr("perfmon_widgets.views.local_time._zone", None)
+
+
+@pytest.fixture(autouse=True)
 def no_program_and_no_server() -> Iterator[None]:
     """Fail the test that starts a program or a server."""
     now.in_a_unit_test = True

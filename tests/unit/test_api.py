@@ -22,7 +22,7 @@ from perfmon_widgets.metrics import Metric
 from perfmon_widgets.views.evidence import Finding
 from perfmon_widgets.web import api, exposition
 
-CURRENT, HISTORY, LOGGING, METRICS, FINDINGS, PROMETHEUS = api.ROUTES
+CURRENT, HISTORY, LOGGING, METRICS, FINDINGS, PROMETHEUS, VIEW, *FILES = api.ROUTES
 
 
 @pytest.fixture

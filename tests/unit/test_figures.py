@@ -307,9 +307,9 @@ def test_the_percentages_of_two_gpus_are_lines_of_one_figure(count):
 def test_more_gpus_have_a_map_for_each_percentage_and_a_figure_for_each_other_quantity(count):
     gpus = section("gpu", of_gpus(count))
     assert [(figure.title, figure.is_map) for figure in gpus] == [
-        ("GPU utilization, %", True),
-        ("GPU memory, %", True),
-        ("GPU memory activity, %", True),
+        ("GPU utilization (bright: 100 %)", True),
+        ("GPU memory (bright: 100 %)", True),
+        ("GPU memory activity (bright: 100 %)", True),
         ("GPU power, W", False),
         ("GPU pcie sent, B/s", False),
         ("GPU pcie received, B/s", False),

@@ -11,8 +11,8 @@ import pytest
 from perfmon_widgets import Metric, Sample
 from perfmon_widgets.collectors.linux.host import METRICS as HOST
 from perfmon_widgets.collectors.linux.host import OPTIONAL_METRICS as OPTIONAL
-from perfmon_widgets.panel.gauge import in_json
 from perfmon_widgets.views.gauges import Bar, Reading, in_lines, readings
+from perfmon_widgets.views.sent import in_json
 
 GIBIBYTE = 2.0**30
 PROCESS = Metric("process_cpu_percent", "percent", "process", "This kernel's share.")

@@ -31,11 +31,6 @@ WINTER, SUMMER = unix("2030-01-31 10:00:05"), unix("2030-07-31 10:00:05")
 ZONES = ["UTC", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "America/Sao_Paulo", "Pacific/Chatham"]
 
 
-@pytest.fixture(autouse=True)
-def _no_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_time, "_zone", None)
-
-
 def test_without_a_browser_it_is_the_zone_of_this_computer(monkeypatch):
     monkeypatch.setenv("TZ", "Asia/Kolkata")
     time.tzset()

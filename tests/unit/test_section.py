@@ -409,7 +409,7 @@ def test_cells_lie_over_a_map_and_their_names_in_a_strip_above_it():
     cells, *others = shown.marks  # what comes later is drawn over it
     assert others == list(shading.marks)
     assert cells.scales["y"].max > 1.5
-    assert HeatMap(lines, 600).marks[0].scales["y"].max == 1.5
+    assert HeatMap(lines, time).marks[0].scales["y"].max == 1.5
 
 
 # -- what has no values ------------------------------------------------------------------------------------

@@ -12,8 +12,7 @@ from perfmon_widgets.views import local_time
 
 
 @pytest.fixture(autouse=True)
-def _in_berlin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_time, "_zone", None)
+def _in_berlin(no_reader: None) -> None:
     local_time.set_zone("Europe/Berlin", 60)  # NOW is 2027-01-15 09:00:00 there
 
 

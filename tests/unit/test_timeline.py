@@ -90,7 +90,6 @@ def test_a_period_lies_in_the_history_or_holds_all_of_it(action, start, length, 
 
 @pytest.fixture
 def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
-    monkeypatch.setattr(local_time, "_zone", None)
     return Wire(monkeypatch)
 
 

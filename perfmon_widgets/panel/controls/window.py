@@ -9,11 +9,10 @@ import ipywidgets
 
 from perfmon_widgets.panel.controls import Control
 from perfmon_widgets.panel.layout import Layout
+from perfmon_widgets.views.windows import window_in_words, windows
 
 if TYPE_CHECKING:
     from perfmon_widgets.core.protocol import Monitor
-
-_SECONDS = (60.0, 300.0, 600.0)
 
 
 def window(monitor: Monitor, set_window: Callable[[float], object]) -> Control:
@@ -21,7 +20,7 @@ def window(monitor: Monitor, set_window: Callable[[float], object]) -> Control:
     choice = ipywidgets.Dropdown(
         description="Show last",
         tooltip="How much of the history the charts show",
-        options=[(f"{each / 60:g} min" if each >= 60 else f"{each:g} s", each) for each in _offered(monitor)],
+        options=[(window_in_words(each), each) for each in windows(monitor.window)],
         value=widest(monitor),
         style={"description_width": "auto"},
         layout=Layout(width="auto"),
@@ -31,8 +30,4 @@ def window(monitor: Monitor, set_window: Callable[[float], object]) -> Control:
 
 def widest(monitor: Monitor) -> float:
     """Return the longest window that is offered, in seconds: the charts show it at first."""
-    return _offered(monitor)[-1]
-
-
-def _offered(monitor: Monitor) -> list[float]:
-    return sorted({min(each, monitor.window) for each in _SECONDS})
+    return windows(monitor.window)[-1]

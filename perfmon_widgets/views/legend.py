@@ -1,0 +1,49 @@
+"""The table below the figures of a group: for each column its value now, mean and peak, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from perfmon_widgets.metrics import Metric
+from perfmon_widgets.views import statistics
+from perfmon_widgets.views.text import format_value
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def cells(
+    metrics: Sequence[Metric],
+    values: NDArray[np.float64],
+    seconds: NDArray[np.float64],
+    now: NDArray[np.float64],
+) -> list[list[str]]:
+    """Return now, mean and peak of each metric in words.
+
+    ``values`` has the shape (rows, metrics); ``seconds`` says how many seconds each row stands for; ``now``
+    has one number for each metric.
+    """
+    peaks = statistics.with_peaks(statistics.maximum(values), [metric.name for metric in metrics])
+    numbers = np.column_stack([now, statistics.mean(values, seconds), peaks])
+    return [
+        [format_value(value, metric.unit) for value in row]
+        for metric, row in zip(metrics, numbers.tolist(), strict=True)
+    ]
+
+
+def about(metric: Metric) -> str:
+    """Return what the column means and where it comes from, as one text."""
+    return ". ".join(filter(None, [metric.help.rstrip("."), metric.source]))
+
+
+def last_values(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the newest value of each column; that of a recorded series holds until another is recorded."""
+    last = np.full(values.shape[1], np.nan)
+    for place, column in enumerate(values.T):
+        known = column[np.isfinite(column)]
+        if len(known):
+            last[place] = known[-1]
+    return last

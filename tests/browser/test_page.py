@@ -1,0 +1,239 @@
+"""The live page of a script that computes, in a real browser."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.base import AXE_SCRIPT
+from playwright.sync_api import Browser, Page, expect
+
+from perfmon_widgets.web.page import VIEW
+
+PROGRAM = """
+import math
+from perfmon_widgets import Metric, PerformanceMonitor, serve
+
+class Machine:
+    metrics = [
+        *(Metric(f"gpu{gpu}/{what}", unit, "gpu", "") for gpu in range(8) for what, unit in (
+            ("utilization_percent", "percent"), ("memory_percent", "percent"),
+            ("memory_used_bytes", "bytes"), ("power_watts", "watts"))),
+        Metric("cpu_percent", "percent", "cpu", ""),
+        *(Metric(f"core{core}/cpu_percent", "percent", "cpu", "", role="part") for core in range(64)),
+        Metric("ram_percent", "percent", "memory", ""),
+    ]
+    row = 0
+
+    def collect(self):
+        self.row += 1
+        return {each.name: 50 + 40 * math.sin(self.row / 9 + at) for at, each in enumerate(self.metrics)}
+
+monitor = PerformanceMonitor([Machine()], interval=0.25)
+monitor.start()
+server = serve(monitor)
+print(server.page_url, flush=True)
+with monitor.span("<i>training</i>"):
+    while True:
+        sum(number * number for number in range(100_000))
+"""
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The address of the page of a program that computes in pure Python, and the folder it runs in."""
+    folder = tmp_path_factory.mktemp("program")
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True, cwd=folder
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip(), folder
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def open_page(chromium: Browser, program: tuple[str, Path]) -> Iterator[Callable[..., Page]]:
+    """Opens the page in a browser that has not been there before; fails if the page logs an error."""
+    contexts: list[Any] = []
+    complaints: list[str] = []
+
+    def open_one(url: str = program[0], **options: Any) -> Page:
+        context = chromium.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(url)
+        expect(page.locator(".figures img").first).to_be_visible()
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def newest(page: Page) -> str:
+    return page.locator("#newest").inner_text()
+
+
+def wait_for_news(page: Page) -> None:
+    """Wait until a later second is shown than now."""
+    expect(page.locator("#newest")).not_to_have_text(newest(page), timeout=10_000)
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core finds wrong."""
+    # Not as a script of the page, which its policy forbids.
+    page.evaluate(AXE_SCRIPT)
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    assert found["passes"]
+    return [f"{each['id']}: {node['html'][:120]}" for each in found["violations"] for node in each["nodes"]]
+
+
+def test_it_is_live_while_the_program_computes_and_the_token_has_gone(open_page):
+    page = open_page()
+    assert page.url.endswith("/perfmon")
+    assert page.context.cookies()[0]["httpOnly"]
+    meters = page.get_by_role("meter")
+    expect(meters).to_have_count(10)  # 8 GPUs, CPU, RAM
+    before = meters.first.get_attribute("aria-valuenow")
+    picture = page.locator(".figures img").first.get_attribute("src")
+    wait_for_news(page)
+    assert meters.first.get_attribute("aria-valuenow") != before
+    assert page.locator(".figures img").first.get_attribute("src") != picture
+    expect(page.locator("#state")).to_have_text("Live: a sample every 0.25 s.")
+    page.reload()  # without the token
+    expect(page.locator(".figures img").first).to_be_visible()
+
+
+def test_it_asks_for_what_is_new_once_a_second_and_not_while_it_is_hidden_or_paused(open_page):
+    page = open_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if VIEW in request.url else None)
+    page.wait_for_timeout(4000)
+    assert 2 <= len(asked) <= 5
+    assert all("since=" in each for each in asked)
+    page.evaluate(
+        "Object.defineProperty(document, 'hidden', { value: true, configurable: true });"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+    page.wait_for_timeout(1500)  # an answer may have been on its way
+    asked.clear()
+    page.wait_for_timeout(2500)
+    assert asked == []
+    page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    wait_for_news(page)
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#state")).to_have_text("Paused.")
+    asked.clear()
+    page.wait_for_timeout(2500)
+    assert asked == []
+    page.get_by_role("button", name="Resume").click()
+    wait_for_news(page)
+
+
+def test_the_log_is_switched_and_the_history_downloaded(open_page, program):
+    page = open_page()
+    page.get_by_role("checkbox", name="Log to CSV").check()
+    expect(page.locator("#log-state")).to_contain_text(".csv: ")
+    name = page.locator("#log-state").inner_text().partition(": ")[0]
+    assert (program[1] / name).read_text().count("\n") > 1
+    page.get_by_role("checkbox", name="Log to CSV").uncheck()
+    expect(page.locator("#log-state")).to_contain_text("closed")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download CSV").click()
+    assert download.value.suggested_filename.startswith("performance-")
+    rows = list(csv.DictReader(download.value.path().read_text().splitlines()))
+    assert len(rows) > 3
+    assert "core63/cpu_percent" in rows[0]
+
+
+def test_sections_and_window_are_kept_by_the_browser(open_page):
+    page = open_page()
+    page.get_by_text("Memory", exact=True).click()
+    expect(page.locator("details[data-group=memory] img")).to_be_visible()
+    page.locator("#window").select_option("60")
+    page.reload()
+    expect(page.locator("details[data-group=memory] img")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_nothing_keeps_anybody_out_whatever_the_screen(open_page, scheme, width):
+    page = open_page(color_scheme=scheme, viewport={"width": width, "height": 780})
+    for closed in page.locator("details:not([open]) summary").all():
+        closed.click()
+    expect(page.locator("details:not([open])")).to_have_count(0)
+    expect(page.locator("details[data-group=cpu] img")).to_have_count(2)  # lines, and the map
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    # A figure is as wide as its place, so that its letters are not made smaller.
+    shown = page.locator(".figures img").first
+    wait_for_news(page)
+    natural = shown.evaluate("image => image.naturalWidth")
+    assert abs(natural - shown.evaluate("image => image.clientWidth")) <= 2
+    dark = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    assert (dark == "rgb(22, 22, 22)") == (scheme == "dark")
+
+
+def test_everything_can_be_done_with_the_keyboard(open_page):
+    page = open_page()
+    reached = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.localName"))
+    assert reached[:5] == ["window", "pause", "log", "download", "summary"]
+    page.locator("details[data-group=memory] summary").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("details[data-group=memory] img")).to_be_visible()
+
+
+def test_it_can_be_printed_with_its_figures_and_without_its_controls(open_page):
+    page = open_page(color_scheme="dark")
+    page.emulate_media(media="print", color_scheme="light")
+    expect(page.locator("#controls")).to_be_hidden()
+    expect(page.locator(".figures img").first).to_be_visible()
+    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_no_other_page_can_show_it(open_page, program):
+    page = open_page()
+    frame = page.context.new_page()
+    frame.set_content(f'<iframe src="{program[0]}"></iframe>')
+    frame.wait_for_function("() => document.querySelector('iframe').contentDocument === null")
+    frame.wait_for_timeout(500)
+    assert frame.frames[1].url == "chrome-error://chromewebdata/"
+
+
+def test_the_end_of_the_program_is_told(chromium, tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as process:
+        context = chromium.new_context()
+        try:
+            assert process.stdout is not None
+            page = context.new_page()
+            page.goto(process.stdout.readline().strip())
+            expect(page.locator(".figures img").first).to_be_visible()
+            process.kill()
+            process.wait()
+            killed = time.monotonic()
+            expect(page.locator("#state")).to_have_text(
+                "No update: the program does not answer: it may have ended.", timeout=10_000
+            )
+            assert time.monotonic() - killed < 5
+            expect(page.locator(".perfmon-stale").first).to_be_visible()
+            expect(page.locator(".perfmon-gauge-detail").first).to_contain_text("no update for")
+            expect(page.locator(".figures img").first).to_be_visible()  # the last picture stays
+        finally:
+            process.kill()
+            context.close()
