@@ -19,7 +19,9 @@ const SMALLEST = 5; // pixels; less is a click
 function dragToZoom(model, root, signal) {
   /** @type {{ area: DOMRect, from: number } | null} */
   let drag = null;
-  const clear = () => root.querySelectorAll(".perfmon-selection").forEach((each) => each.remove());
+  const clear = () => {
+    for (const each of root.querySelectorAll(".perfmon-selection")) each.remove();
+  };
   /** @param {PointerEvent} event */
   const ends = (event) => {
     const { area, from } = /** @type {{ area: DOMRect, from: number }} */ (drag);
