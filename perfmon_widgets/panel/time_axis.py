@@ -58,7 +58,13 @@ class TimeAxis:
         with self.moving.hold_sync():
             self.moving.min, self.moving.max = self.start - self.origin, end - self.origin
         self._mark(ticks(self.start, end, PIXELS, _FOR_NOW if is_now else _FOR_A_CLOCK))
-        self._right.tick_labels = {"0": "now" if is_now else format_clock(end)}
+        self._say_at_the_end("now" if is_now else format_clock(end))
+
+    def _say_at_the_end(self, words: str) -> None:
+        """Write at the right end. bqplot draws new labels only with new ticks, so the tick moves by nothing."""
+        if words not in self._right.tick_labels.values():
+            self._right.tick_labels = dict.fromkeys(("0", "-0.001"), words)
+            self._right.tick_values = [-0.001 if self._right.tick_values[0] == 0 else 0.0]
 
     def _mark(self, found: list[Tick]) -> None:
         """Show ticks, as seldom as they change."""

@@ -49,7 +49,7 @@ class Machine:
     def collect(self):
         self.time += 1
         step = self.time % 40 / 40
-        busy = 88 + 8 * math.sin(self.time / 3) if step < 0.8 else 15
+        busy = 88 + 8 * math.sin(self.time / 3) if step < 0.93 else 15
         values = {{"cpu_percent": 45 + 30 * math.sin(self.time / 7) ** 2, "ram_percent": 55 + self.time / 100,
                   "ram_used_bytes": (0.55 + self.time / 1e4) * 96 * GIB, "ram_limit_bytes": 96 * GIB,
                   "process_cpu_percent": 40 + 25 * math.sin(self.time / 7) ** 2,
@@ -73,7 +73,7 @@ monitor = PerformanceMonitor([machine], interval=1)
 for ago in range({past}, 0, -1):
     values = dict.fromkeys(monitor._columns, math.nan)
     monitor._sources.read_into(values, with_timeout=True)
-    monitor._history.append(time.time() - ago, tuple(values.values()))
+    monitor._history.append(time.time() - ago, tuple(values.values()), False, time.monotonic() - ago)
 monitor.start()
 panel = PerformancePanel(monitor)
 panel
