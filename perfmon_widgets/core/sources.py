@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,10 +37,18 @@ class Sources:
         self._metrics = {name: tuple(self._collectors[name].metrics) for name in self._threads}
         self._rejected: dict[str, dict[str, str]] = {}
         self._opened = True  # whether a collector may hold something that is to be closed
-        columns = [metric.name for metric in self.metrics]
-        repeated = {name for name in columns if columns.count(name) > 1}
+        metrics = {name: self._metrics_of(name) for name in self._collectors}
+        columns = [metric.name for name in metrics for metric in metrics[name]]
+        repeated = {name for name, count in Counter(columns).items() if count > 1}
         if repeated:
             raise ValueError(f"two metrics have the name {min(repeated)!r}; rename one of them")
+        self._columns = tuple(columns)
+        # For each collector that may get more metrics later: which of them are columns, and all it had then.
+        self._growing = {
+            name: (frozenset(metric.name for metric in metrics[name]), metrics[name])
+            for name, collector in self._collectors.items()
+            if name not in self._threads and getattr(collector, "grows", False)
+        }
         renew_after_fork(self)
 
     def renew_after_fork(self) -> None:
@@ -49,7 +58,45 @@ class Sources:
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """What each column means, in the order of the columns."""
-        return tuple(metric for name in self._collectors for metric in self._metrics_of(name))
+        metrics = [metric for name in self._collectors for metric in self._metrics_of(name)]
+        if not self._growing:
+            return tuple(metrics)
+        by_name = {metric.name: metric for metric in metrics}
+        return tuple(by_name[column] for column in self._columns if column in by_name)
+
+    @property
+    def new(self) -> tuple[str, ...]:
+        """The names of metrics that collectors got since the last adopt(), such as those of a new worker.
+
+        A name that is a column of another collector is left out, and listed in the errors.
+        """
+        found: list[str] = []
+        for name, (adopted, metrics) in self._growing.items():
+            now = self._collectors[name].metrics
+            if now is metrics:
+                continue
+            taken = {*self._columns, *found} - adopted
+            fresh = [metric.name for metric in now if metric.name not in adopted]
+            if not fresh:  # only a limit or a device has changed
+                self._growing[name] = (adopted, now)
+            found += [column for column in fresh if column not in taken]
+            repeated = taken.intersection(fresh)
+            if repeated:
+                error = ValueError(f"{min(repeated)!r} is a column of another collector, too")
+                self._errors.report(f"{name}.metrics", error)
+        return tuple(found)
+
+    def adopt(self, names: Sequence[str]) -> None:
+        """Have these columns, too: collectors fill them from the next reading on."""
+        growing = dict(self._growing)
+        for name, (before, metrics) in self._growing.items():
+            now = self._collectors[name].metrics
+            adopted = before | {metric.name for metric in now}.intersection(names)
+            # Not if there are more again by now: then `new` has to look at them.
+            growing[name] = (adopted, now if len(adopted) == len(now) else metrics)
+        columns = (*self._columns, *(name for name in names if name not in self._columns))
+        # In one statement: an interrupt leaves both as they were.
+        self._columns, self._growing = columns, growing
 
     def _metrics_of(self, name: str) -> Sequence[Metric]:
         metrics = self._metrics.get(name)
@@ -95,6 +142,9 @@ class Sources:
                     if not reading.keys() <= values.keys():
                         raise ValueError(f"{min(reading.keys() - values.keys())!r} is not among its metrics")
                     self._check(name, reading, values)
+                elif name in self._growing:
+                    adopted, _ = self._growing[name]
+                    values.update(item for item in collector.collect().items() if item[0] in adopted)
                 else:
                     values.update(collector.collect())
             except BaseException as error:
