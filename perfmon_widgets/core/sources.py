@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from perfmon_widgets.collectors import Collector
 from perfmon_widgets.collectors.plausible import checked
@@ -14,6 +14,17 @@ from perfmon_widgets.core.errors import Errors, numbered, text_of
 from perfmon_widgets.core.sampler import TIMEOUT
 from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.metrics import Metric
+
+
+class _Growing(NamedTuple):
+    """What is known of a collector that may get more metrics later."""
+
+    adopted: frozenset[str]
+    """The names of its metrics that are columns."""
+    seen: Sequence[Metric]
+    """Its metrics when there was nothing new among them."""
+    new: Sequence[str]
+    """Those that are to be columns."""
 
 
 class Sources:
@@ -43,9 +54,8 @@ class Sources:
         if repeated:
             raise ValueError(f"two metrics have the name {min(repeated)!r}; rename one of them")
         self._columns = tuple(columns)
-        # For each collector that may get more metrics later: which of them are columns, and all it had then.
         self._growing = {
-            name: (frozenset(metric.name for metric in metrics[name]), metrics[name])
+            name: _Growing(frozenset(metric.name for metric in metrics[name]), metrics[name], ())
             for name, collector in self._collectors.items()
             if name not in self._threads and getattr(collector, "grows", False)
         }
@@ -58,8 +68,14 @@ class Sources:
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """What each column means, in the order of the columns."""
-        metrics = [metric for name in self._collectors for metric in self._metrics_of(name)]
-        if not self._growing:
+        growing = self._growing
+        metrics = [
+            metric
+            for name in self._collectors
+            for metric in self._metrics_of(name)
+            if name not in growing or metric.name in growing[name].adopted
+        ]
+        if not growing:
             return tuple(metrics)
         by_name = {metric.name: metric for metric in metrics}
         return tuple(by_name[column] for column in self._columns if column in by_name)
@@ -71,29 +87,27 @@ class Sources:
         A name that is a column of another collector is left out, and listed in the errors.
         """
         found: list[str] = []
-        for name, (adopted, metrics) in self._growing.items():
+        for name, (adopted, metrics, _) in self._growing.items():
             now = self._collectors[name].metrics
             if now is metrics:
                 continue
-            taken = {*self._columns, *found} - adopted
             fresh = [metric.name for metric in now if metric.name not in adopted]
-            if not fresh:  # only a limit or a device has changed
-                self._growing[name] = (adopted, now)
-            found += [column for column in fresh if column not in taken]
-            repeated = taken.intersection(fresh)
-            if repeated:
-                error = ValueError(f"{min(repeated)!r} is a column of another collector, too")
+            taken = ({*self._columns, *found} - adopted).intersection(fresh)
+            mine = [column for column in fresh if column not in taken]
+            # If only a limit or a device has changed, there is nothing to adopt.
+            self._growing[name] = _Growing(adopted, metrics if fresh else now, mine)
+            found += mine
+            if taken:
+                error = ValueError(f"{min(taken)!r} is a column of another collector, too")
                 self._errors.report(f"{name}.metrics", error)
         return tuple(found)
 
     def adopt(self, names: Sequence[str]) -> None:
-        """Have these columns, too: collectors fill them from the next reading on."""
-        growing = dict(self._growing)
-        for name, (before, metrics) in self._growing.items():
-            now = self._collectors[name].metrics
-            adopted = before | {metric.name for metric in now}.intersection(names)
-            # Not if there are more again by now: then `new` has to look at them.
-            growing[name] = (adopted, now if len(adopted) == len(now) else metrics)
+        """Have these columns, too; the new metrics among them are filled from the next reading on."""
+        growing = {
+            name: _Growing(adopted | set(mine), metrics, ())
+            for name, (adopted, metrics, mine) in self._growing.items()
+        }
         columns = (*self._columns, *(name for name in names if name not in self._columns))
         # In one statement: an interrupt leaves both as they were.
         self._columns, self._growing = columns, growing
@@ -143,7 +157,7 @@ class Sources:
                         raise ValueError(f"{min(reading.keys() - values.keys())!r} is not among its metrics")
                     self._check(name, reading, values)
                 elif name in self._growing:
-                    adopted, _ = self._growing[name]
+                    adopted = self._growing[name].adopted
                     values.update(item for item in collector.collect().items() if item[0] in adopted)
                 else:
                     values.update(collector.collect())
