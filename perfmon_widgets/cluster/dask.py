@@ -48,7 +48,8 @@ class Workers:
 
     Args:
         client: a client that is connected; not one that is made with ``asynchronous=True``.
-        interval: seconds between the samples of each worker, greater than 0.
+        interval: seconds between the samples of each worker, greater than 0. Where several clients watch one
+            cluster, the workers take the interval of the last.
 
     Raises ValueError for an interval or client that cannot be used, and what the client raises if the plugin
     cannot be sent to the workers.

@@ -17,6 +17,8 @@ from perfmon_widgets.metrics import Sample
 
 # By the address of the scheduler. Several workers of one cluster may be threads of this process.
 _reporters: dict[str, Reporter] = {}
+# Seconds after which a worker that has not joined its cluster is looked at again.
+_JOINING = 0.1
 # The plugin may begin several times in the life of the process, for one client after the other.
 _imported = time.monotonic()
 
@@ -25,8 +27,9 @@ def begin(worker: Worker, interval: float) -> None:
     """Report for this worker, unless the process reports for another one of the same cluster already."""
     reporter = _reporters.get(worker.scheduler.address)
     if reporter is None:
-        reporter = _reporters[worker.scheduler.address] = Reporter(interval)
-    reporter.workers.append(worker)
+        _reporters[worker.scheduler.address] = Reporter(worker, interval)
+    else:
+        reporter.workers.append(worker)
 
 
 def end(worker: Worker) -> None:
@@ -47,8 +50,8 @@ def end(worker: Worker) -> None:
 class Reporter:
     """Samples this process every ``interval`` seconds, and logs each row in the name of its first worker."""
 
-    def __init__(self, interval: float) -> None:
-        self.workers: list[Worker] = []
+    def __init__(self, worker: Worker, interval: float) -> None:
+        self.workers: list[Worker] = [worker]
         self._capacity = capacity()
         self._monitor = PerformanceMonitor(interval=interval, window=interval)
         self._monitor.on_sample(self._report)
@@ -66,7 +69,9 @@ class Reporter:
             worker.loop.add_callback(self._log, worker, sample)
 
     def _log(self, worker: Worker, sample: Sample) -> None:
-        if worker.status.name == "running":
+        if worker.status.name in ("init", "starting"):  # its first sample comes before it has joined
+            worker.loop.call_later(_JOINING, self._log, worker, sample)
+        elif worker.status.name == "running":
             worker.log_event(TOPIC, self._row(worker, sample))
 
     def _row(self, worker: Worker, sample: Sample) -> dict[str, Any]:
