@@ -45,12 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "run",
         help="run a command and sample what it and its children use",
         description=_DESCRIPTION,
-        usage="python -m perfmon_widgets run [--csv FILE] [--interval SECONDS] -- COMMAND …",
+        usage="python -m perfmon_widgets run [--csv FILE | --ranks FOLDER] [--interval SECONDS] -- COMMAND …",
     )
-    run.add_argument(
+    files = run.add_mutually_exclusive_group()
+    files.add_argument(
         "--csv",
         metavar="FILE",
         help="write each sample to this file; a file that exists is never overwritten",
+    )
+    files.add_argument(
+        "--ranks",
+        metavar="FOLDER",
+        help="write a file for each rank of a distributed job to this folder: of the command, if it was "
+        "started as a rank (srun, mpirun), or of those that it starts (torchrun, accelerate)",
     )
     run.add_argument(
         "--interval", metavar="SECONDS", type=_seconds, default=5.0, help="time between samples (default: 5)"
@@ -68,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not hasattr(os, "waitid") or sys.platform != "linux":
         _say("a command can be watched on Linux only")
         return _OWN_FAILURE
-    return _run(words, options.csv, options.interval)
+    return _run(words, options.csv, options.ranks, options.interval)
 
 
 def _seconds(text: str) -> float:
@@ -81,7 +88,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _run(words: Sequence[str], csv: str | None, interval: float) -> int:
+def _run(words: Sequence[str], csv: str | None, folder: str | None, interval: float) -> int:
     from perfmon_widgets.command import Command  # noqa: PLC0415 - Linux only
 
     # Before the other imports, since some of them start threads: a process with threads must not fork.
@@ -96,12 +103,17 @@ def _run(words: Sequence[str], csv: str | None, interval: float) -> int:
     monitor = PerformanceMonitor(default_collectors(root=command.pid), interval=interval)
     totals = Totals()
     monitor.on_sample(totals.add)
+    ranks = None
     try:
         if csv is not None:
             monitor.log.start(csv)
-    except OSError as error:
+        if folder is not None:
+            from perfmon_widgets.cluster.rank_processes import RankLogs  # noqa: PLC0415 - for few only
+
+            ranks = RankLogs(monitor, command.pid, folder)
+    except (OSError, ValueError) as error:
         command.abandon()
-        _say(error.strerror)
+        _say(getattr(error, "strerror", None) or error)
         return _OWN_FAILURE
     monitor.start()
     totals.begun.wait(_TIMEOUT)
@@ -112,6 +124,7 @@ def _run(words: Sequence[str], csv: str | None, interval: float) -> int:
         monitor.stop()
         if monitor.log.path is not None:
             monitor.log.path.unlink(missing_ok=True)
+            monitor.log.path.with_suffix(".json").unlink(missing_ok=True)
         _say(error.strerror)
         return _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_RUN
     command.wait()
@@ -119,10 +132,13 @@ def _run(words: Sequence[str], csv: str | None, interval: float) -> int:
     if totals.count < 2 or time.monotonic() - totals.newest > _TOO_SOON:
         monitor.sample()
     monitor.stop()
+    if ranks is not None:
+        ranks.close()
     result = command.result()
     rise = kills.read() - kills_before
     why = _why_killed(result, monitor, ended, rise, of_machine=kills.of_machine)
     lines = [_first_line(words, took, result), *why, *_table(totals, monitor.metrics), *_about_log(monitor)]
+    lines += ranks.words if ranks is not None else []
     _say("\n".join(lines))
     return result.exit_code
 

@@ -44,6 +44,15 @@ def log_path(folder: Path, rank: int) -> Path:
     return folder / f"rank{rank:04}.csv"
 
 
+def make(folder: Path) -> None:
+    """Make the folder, if it does not exist; raises OSError, with what to do, if that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"the folder {folder} cannot be made: {error.strerror}; name another"
+        raise type(error)(error.errno, reason) from None
+
+
 def describe(log: Path, rank: int, host: str, interval: float, started: float) -> None:
     """Write what a process says of itself next to its log; raises OSError if that cannot be written."""
     path = log.with_suffix(".json")
@@ -156,20 +165,25 @@ def spaced_lines(path: Path, seconds: float) -> Iterator[bytes]:
         size = os.fstat(file.fileno()).st_size
         yield file.readline()
         begin = file.tell()
-        first, second = file.readline(), file.readline()
-        if not second.endswith(b"\n"):
-            yield from [first] * first.endswith(b"\n")
+        file.seek(max(begin, size - _LAST_BYTES))
+        last = file.read().rpartition(b"\n")[0].rpartition(b"\n")[2]
+        file.seek(begin)
+        first = file.readline()
+        if not first.endswith(b"\n"):
             return
-        interval = (_stamp(second) - _stamp(first)) or seconds
-        step = max(1.0, seconds / interval) * (file.tell() - begin) / 2
-        number, last = 0, begin
         yield first
-        while begin + (number := number + 1) * step < size:
-            file.seek(max(int(begin + number * step) - len(first) // 2, last))
-            file.readline()  # the end of the line that this is in the middle of
-            line, last = file.readline(), file.tell()
+        duration = _stamp(last) - _stamp(first)
+        bytes_per_second = (size - begin - len(last)) / duration if duration > 0 else len(first) / seconds
+        step = max(seconds * bytes_per_second, 1.0)
+        number, read = 1, file.tell()
+        while begin + number * step < size:
+            # In the middle of a line: it may be a little before or behind where it is expected.
+            file.seek(max(int(begin + number * step) - len(last) // 2, read - 1))
+            file.readline()
+            line = file.readline()
             if line.endswith(b"\n"):
                 yield line
+            number, read = number + 1, file.tell()
 
 
 def _stamp(line: bytes) -> float:

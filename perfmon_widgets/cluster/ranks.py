@@ -23,6 +23,7 @@ from perfmon_widgets.cluster.rank_files import (
     described,
     find,
     log_path,
+    make,
     spaced_lines,
 )
 from perfmon_widgets.collectors.timeout_thread import NoAnswerError, TimeoutThread
@@ -68,6 +69,7 @@ def log(folder: str | os.PathLike[str], interval: float = 5.0) -> PerformanceMon
     cannot be written.
     """
     rank = rank_of()
+    make(Path(folder))
     monitor = PerformanceMonitor(interval=interval)
     log_to(monitor, folder, rank)
     monitor.start()
@@ -80,7 +82,7 @@ def log_to(monitor: PerformanceMonitor, folder: str | os.PathLike[str], rank: in
     Raises OSError, with what to do, if the file cannot be written.
     """
     path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
+    make(path)
     file = monitor.log.start(log_path(path, rank))
     try:
         describe(file, rank, socket.gethostname(), monitor.interval, time.time())

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from statistics import median
-
-import numpy as np
 
 from perfmon_widgets.metrics import place_label
 from perfmon_widgets.views.evidence import Evidence, Rule
@@ -87,16 +86,19 @@ def _restarted(evidence: Evidence) -> Iterator[tuple[str, str]]:
         match = _MEMBER.fullmatch(name)
         if match is None or match[2] != "uptime_seconds":
             continue
-        times, running = evidence.series(name)
-        running = np.minimum(running, _LONGEST)
-        again = np.flatnonzero(np.diff(running) < 0)
-        if len(again):
-            ago = float(evidence.times[-1] - times[again[-1] + 1])
+        times, running = (values.tolist() for values in evidence.series(name))
+        again = [
+            (at, before)
+            for at, (before, after) in zip(times[1:], pairwise(running), strict=False)
+            if after < before
+        ]
+        if again:
+            at, before = again[-1]
             often = "" if len(again) == 1 else f"{len(again)} times, last "
+            ago = format_duration(float(evidence.times[-1]) - at)
             yield (
                 f"{_name(match[1])} was restarted",
-                f"{often}{format_duration(ago)} ago, after it had run for "
-                f"{format_duration(float(running[again[-1]]))}",
+                f"{often}{ago} ago, after it had run for {format_duration(min(before, _LONGEST))}",
             )
 
 
