@@ -232,11 +232,11 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"rank1/cpu_percent": 46.0},
     ),
     (
-        "3 of 5 workers are idle while others are busy: worker 0 at 95% of CPU or more, idle are worker 1, "
-        "worker 2, worker 3",
+        "3 of 5 workers have nothing to do while others are busy: worker 0 nearly always has a task, "
+        "worker 1, worker 2, worker 3 have none",
         {
             **workers("cpu_percent", 95.0, 1.0, 1.0, 1.0, 50.0),
-            **workers("tasks_running", 1.0, 0.0, 0.0, 0.0, 1.0),
+            **workers("tasks_running", 1.0, 0.0, 0.0, 0.0, 0.5),
         },
         {f"worker{number}/tasks_running": 1.0 for number in (1, 2, 3)},
     ),
@@ -308,8 +308,8 @@ def test_many_workers_are_named_by_a_few_and_their_number():
     )
     [finding] = found(shares)
     assert finding.line == (
-        "27 of 32 workers are idle while others are busy: worker 0, worker 1, worker 2 and 2 more at 99% of "
-        "CPU or more, idle are worker 5, worker 6, worker 7 and 24 more"
+        "27 of 32 workers have nothing to do while others are busy: worker 0, worker 1, worker 2 and 2 more "
+        "nearly always have a task, worker 5, worker 6, worker 7 and 24 more have none"
     )
 
 

@@ -63,20 +63,17 @@ def _slower(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def _skewed(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """A quarter of the workers or more have nothing to do, while others use most of their CPUs."""
+    """A quarter of the workers or more have no task, while others nearly always have one."""
     shares = _members(evidence, "cpu_percent")
-    busy = [place for place, share in shares.items() if share >= _BUSY]
-    idle = [
-        place
-        for place, share in shares.items()
-        if share < _IDLE and evidence.mean(f"{place}/tasks_running") < _MANY
-    ]
+    running = {place: evidence.mean(f"{place}/tasks_running") for place in shares}
+    busy = [place for place, tasks in running.items() if tasks > 1 - _MANY]
+    idle = [place for place, tasks in running.items() if tasks < _MANY and shares[place] < _IDLE]
     if busy and idle and len(idle) >= _MANY * len(shares):
-        are = "is" if len(idle) == 1 else "are"
-        least = format_value(min(shares[place] for place in busy), "percent")
+        have = "has" if len(idle) == 1 else "have"
         yield (
-            f"{len(idle)} of {len(shares)} workers {are} idle while others are busy",
-            f"{_names(busy)} at {least} of CPU or more, idle {are} {_names(idle)}",
+            f"{len(idle)} of {len(shares)} workers {have} nothing to do while others are busy",
+            f"{_names(busy)} nearly always {'has' if len(busy) == 1 else 'have'} a task, "
+            f"{_names(idle)} {have} none",
         )
 
 
