@@ -195,7 +195,7 @@ class Workers:
             if "error" in message:
                 self._members.fail(str(message["name"]), str(message["error"]))
             elif "left" in message:
-                self._members.leave(message["key"], str(message["left"]))
+                self._members.leave(message["key"], str(message["left"]), age)
             elif "clock" not in message:
                 # The scheduler has added a field, and later versions of this package may.
                 self._members.put(Row(*(message[field] for field in Row._fields)), age)

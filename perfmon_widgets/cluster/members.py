@@ -187,10 +187,13 @@ class Members:
         """List a member in the errors, until it has a row."""
         self._failed[str(name)] = reason
 
-    def leave(self, key: str, reason: str) -> None:
-        """Have the numbers of this member missing, for this reason, until it has a row again."""
+    def leave(self, key: str, reason: str, age: float = 0.0) -> None:
+        """Have the numbers of this member missing, for this reason, until it has a row again.
+
+        It left ``age`` seconds ago; if it has had a row since then, nothing changes.
+        """
         member = self._members.get(key)
-        if member is not None:
+        if member is not None and member.arrived <= self._clock() - age:
             member.left = reason
 
     def _put(self, row: Row, arrived: float, number: int | None) -> None:

@@ -126,6 +126,14 @@ def test_one_that_left_is_missing_at_once(members):
     assert members.collect()["worker1/cpu_percent"] == 50.0
 
 
+def test_one_that_came_back_has_not_left(members, clock):
+    """The scheduler hands over what it has kept after the newest row has arrived."""
+    clock.passed += 100
+    members.put(row("0"))
+    members.leave("0", "has left the cluster", age=1.0)
+    assert members.collect()["worker0/cpu_percent"] == 50.0
+
+
 def test_a_row_that_is_older_than_the_one_there_changes_nothing(members, clock):
     """The scheduler hands over the rows that it has kept while new ones arrive."""
     members.put(row("0", own={"cpu_percent": 2.0}))
