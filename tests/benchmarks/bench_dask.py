@@ -84,7 +84,7 @@ class Late(Workers):
 def measure(workers: int, seconds: float) -> list[str]:
     with cluster(workers) as (client, scheduler):
         begun = client.run(lambda: dask_worker._imported)
-        time.sleep(3)
+        time.sleep(10)
 
         def used() -> tuple[float, float]:
             before = cpu_seconds(scheduler), time.process_time()
