@@ -19,7 +19,8 @@ from distributed import Client
 from perfmon_widgets.clocks import time
 from perfmon_widgets.cluster import dask_plugin
 from perfmon_widgets.cluster.dask_plugin import NAME, TOPIC, Plugin
-from perfmon_widgets.cluster.members import Members, Row
+from perfmon_widgets.cluster.members import Members
+from perfmon_widgets.cluster.rows import Row
 from perfmon_widgets.metrics import Metric
 
 if TYPE_CHECKING:

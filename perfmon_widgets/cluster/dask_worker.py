@@ -10,7 +10,7 @@ from distributed import Worker
 
 from perfmon_widgets.clocks import time
 from perfmon_widgets.cluster.dask_plugin import TOPIC
-from perfmon_widgets.cluster.members import own_name, split
+from perfmon_widgets.cluster.rows import own_name, split
 from perfmon_widgets.collectors import capacity
 from perfmon_widgets.core.monitor import PerformanceMonitor
 from perfmon_widgets.metrics import Sample

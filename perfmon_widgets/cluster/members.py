@@ -11,15 +11,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import NamedTuple
 
 from perfmon_widgets.clocks import time
+from perfmon_widgets.cluster.rows import Row
 from perfmon_widgets.collectors.plausible import checked
 from perfmon_widgets.metrics import Metric, place_label, unit_of
-from perfmon_widgets.views.columns import group_of
 
-FRESH = 2.0
-"""For how many of its intervals a row counts as the present; then its numbers are missing."""
+# For how many of its intervals a row counts as the present; then its numbers are missing.
+_FRESH = 2.0
 # Seconds of silence after which the number of a member that has not said goodbye may go to another.
 _FORGOTTEN = 60.0
 # A member whose name is a number below this keeps it. Above, it gets the lowest free one: the names of an
@@ -27,9 +26,8 @@ _FORGOTTEN = 60.0
 _OWN_NUMBERS = 256
 # The most columns of a member: other programs may write to the same topic or folder.
 _MAX_COLUMNS = 200
-
-# The groups of the columns that are about a whole machine.
-_OF_MACHINE = ("cpu", "memory", "disk", "network")
+# The most members that are listed as failed.
+_MAX_FAILED = 100
 
 _HELP = {
     "cpu_percent": "CPU time of the process and its children, of all that it can use.",
@@ -52,56 +50,6 @@ _LABELS = {
     "read_bytes_per_second": "read",
     "write_bytes_per_second": "written",
 }
-
-
-class Row(NamedTuple):
-    """A row of one member, as it arrived."""
-
-    key: str
-    """Which member it is: the same after a restart."""
-    name: str
-    """What people know it by."""
-    host: str
-    """The name of its machine."""
-    interval: float
-    """Seconds until the next row."""
-    own: Mapping[str, float]
-    """What belongs to the process, by column."""
-    machine: Mapping[str, float]
-    """What is about the whole machine, by column."""
-    devices: Mapping[str, str] = {}
-    """The names of its devices, by place: ``gpu0``."""
-    reasons: Mapping[str, str] = {}
-    """Why values are NaN, by column."""
-
-
-def split(values: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the values of a monitor's row that belong to its process, and those about the whole machine.
-
-    ``process_cpu_percent`` becomes ``cpu_percent``, ``process_ram_bytes`` becomes ``ram_used_bytes``. Single
-    CPUs are left out, and GPUs that are not in use.
-    """
-    own: dict[str, float] = {}
-    machine: dict[str, float] = {}
-    for column, value in values.items():
-        group = group_of(column)
-        if "/" in column and (group == "cpu" or math.isnan(value)):
-            continue
-        if group in _OF_MACHINE:
-            machine[column] = value
-        else:
-            own[own_name(column)] = value
-    limit = own.setdefault("ram_limit_bytes", machine.get("ram_limit_bytes", math.nan))
-    if limit > 0 and "ram_used_bytes" in own:
-        own["ram_percent"] = min(100.0, 100 * own["ram_used_bytes"] / limit)
-    else:
-        del own["ram_limit_bytes"]
-    return own, machine
-
-
-def own_name(column: str) -> str:
-    """Return what a column of a process's own monitor is called behind the place of a member."""
-    return "ram_used_bytes" if column == "process_ram_bytes" else column.removeprefix("process_")
 
 
 def _order(place: str) -> tuple[bool, int]:
@@ -185,7 +133,8 @@ class Members:
 
     def fail(self, name: str, reason: str) -> None:
         """List a member in the errors, until it has a row."""
-        self._failed[str(name)] = reason
+        if name in self._failed or len(self._failed) < _MAX_FAILED:
+            self._failed[name] = reason
 
     def leave(self, key: str, reason: str, age: float = 0.0) -> None:
         """Have the numbers of this member missing, for this reason, until it has a row again.
@@ -204,17 +153,20 @@ class Members:
             member = _Member(self._number_of(row.name, arrived) if number is None else number, row.name)
         elif member.arrived > arrived:
             return
-        host = self._hosts.get(row.host, len(self._hosts))
+        host = self._number_of_host(row.host, arrived)
         place, of_host = f"{self._kind}{member.number}", f"host{host}"
         devices = {f"{place}/{where}": name for where, name in row.devices.items()}
         self._declare(place, row.own, f"{self._kind}s", {place: row.name, **devices})
         self._declare(of_host, row.machine, "hosts", {of_host: row.host})
         values, missing = self._checked(place, row.own, row.reasons)
         # From here on nothing is raised, so that a row is taken as a whole or not at all.
-        self._hosts[row.host] = member.host = host
+        member.host = host
+        if row.host not in self._hosts:
+            others = {name: number for name, number in self._hosts.items() if number != host}
+            self._hosts = {**others, row.host: host}
         member.values, member.missing = values, missing
         member.of_host, member.missing_of_host = self._checked(of_host, row.machine, row.reasons)
-        member.lasts = FRESH * row.interval
+        member.lasts = _FRESH * row.interval
         member.left, member.arrived, member.name = "", arrived, row.name
         if row.key not in self._members:
             gone = [key for key, each in self._members.items() if each.number == member.number]
@@ -223,14 +175,25 @@ class Members:
 
     def _number_of(self, name: str, now: float) -> int:
         """Return the number of a new member: its name, if that is a free number, else the lowest free one."""
-        taken = {
-            member.number
-            for member in self._members.values()
-            if not member.left and now - member.arrived < max(member.lasts, _FORGOTTEN)
-        }
+        taken = {member.number for member in self._present(now)}
         if name.isdecimal() and int(name) < _OWN_NUMBERS and int(name) not in taken:
             return int(name)
         return next(number for number in count() if number not in taken)
+
+    def _number_of_host(self, name: str, now: float) -> int:
+        """Return the number of a host; that of one without members goes to a new one, such as another pod."""
+        if name in self._hosts:
+            return self._hosts[name]
+        taken = {member.host for member in self._present(now)}
+        return next(number for number in count() if number not in taken)
+
+    def _present(self, now: float) -> list[_Member]:
+        """Return the members that have not left, and have not been silent for long."""
+        return [
+            member
+            for member in self._members.values()
+            if not member.left and now - member.arrived < max(member.lasts, _FORGOTTEN)
+        ]
 
     def _declare(
         self, place: str, values: Mapping[str, float], group: str, devices: Mapping[str, str]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfmon_widgets.clocks import time
-from perfmon_widgets.cluster.members import Members, Row, split
+from perfmon_widgets.cluster.members import Members
 from perfmon_widgets.cluster.rank_files import (
     Process,
     Tail,
@@ -26,6 +26,7 @@ from perfmon_widgets.cluster.rank_files import (
     make,
     spaced_lines,
 )
+from perfmon_widgets.cluster.rows import Row, split
 from perfmon_widgets.collectors.timeout_thread import NoAnswerError, TimeoutThread
 from perfmon_widgets.core.csv_read import joined, whole_lines
 from perfmon_widgets.core.errors import text_of

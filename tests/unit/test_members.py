@@ -9,7 +9,8 @@ from fakes.clocks import Clocks
 from fakes.collectors import FakeCollector
 
 from perfmon_widgets import PerformanceMonitor, read_csv
-from perfmon_widgets.cluster.members import Members, Row, own_name, split
+from perfmon_widgets.cluster.members import Members
+from perfmon_widgets.cluster.rows import Row, own_name, split
 
 
 @pytest.fixture
@@ -174,9 +175,20 @@ def test_a_number_of_one_that_is_silent_is_not_given_away_for_a_minute(members, 
 
 def test_an_adaptive_cluster_does_not_add_columns_for_ever(members):
     for number in range(2000):
-        members.put(row(str(number + 256)))
+        members.put(row(str(number + 256), host=f"pod-{number}"))
         members.leave(str(number + 256), "has left the cluster")
     assert {metric.where for metric in members.metrics} == {"worker0", "host0"}
+    members.put(row("a", host="pod-a"))
+    members.put(row("b", host="pod-b"))
+    assert {metric.device for metric in members.metrics if "host" in metric.where} == {"pod-a", "pod-b"}
+    assert members.collect().keys() >= {"host0/cpu_percent", "host1/cpu_percent"}
+
+
+def test_names_that_others_invent_are_not_kept_for_ever(members):
+    for number in range(1000):
+        members.fail(f"x{number}", "bad")
+    members.collect()
+    assert len(members.errors) == 100
 
 
 @pytest.mark.parametrize(
