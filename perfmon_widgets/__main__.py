@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from perfmon_widgets.clocks import time
 
 if TYPE_CHECKING:
-    from perfmon_widgets.command import Result
+    from perfmon_widgets.cluster.rank_processes import RankLogs
+    from perfmon_widgets.command import Command, Result
     from perfmon_widgets.core.monitor import PerformanceMonitor
     from perfmon_widgets.metrics import Metric
     from perfmon_widgets.views.statistics import Totals
@@ -47,12 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "run",
         help="run a command and sample what it and its children use",
         description=_DESCRIPTION,
-        usage="python -m perfmon_widgets run [--csv FILE] [--interval SECONDS] [--serve] -- COMMAND …",
+        usage="python -m perfmon_widgets run [--csv FILE | --ranks FOLDER] [--interval SECONDS] [--serve] "
+        "-- COMMAND …",
     )
-    run.add_argument(
+    files = run.add_mutually_exclusive_group()
+    files.add_argument(
         "--csv",
         metavar="FILE",
         help="write each sample to this file; a file that exists is never overwritten",
+    )
+    files.add_argument(
+        "--ranks",
+        metavar="FOLDER",
+        help="write a file for each rank of a distributed job to this folder: of the command, if it was "
+        "started as a rank (srun, mpirun), or of those that it starts (torchrun, accelerate)",
     )
     run.add_argument(
         "--interval", metavar="SECONDS", type=_seconds, default=5.0, help="time between samples (default: 5)"
@@ -80,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say("a command can be watched on Linux only")
         return _OWN_FAILURE
     serving = options.serve_after or (0.0 if options.serve else None)
-    return _run(words, options.csv, options.interval, serving)
+    return _run(words, options.csv, options.ranks, interval=options.interval, serving=serving)
 
 
 def _seconds(text: str) -> float:
@@ -101,7 +110,9 @@ def _duration(text: str) -> float:
         raise argparse.ArgumentTypeError(f"must be a time such as 30s, 10m or 2h, not {text!r}") from None
 
 
-def _run(words: Sequence[str], csv: str | None, interval: float, serving: float | None) -> int:
+def _run(
+    words: Sequence[str], csv: str | None, folder: str | None, *, interval: float, serving: float | None
+) -> int:
     from perfmon_widgets.command import Command  # noqa: PLC0415 - Linux only
 
     # Before the other imports, since some of them start threads: a process with threads must not fork.
@@ -110,22 +121,20 @@ def _run(words: Sequence[str], csv: str | None, interval: float, serving: float 
     from perfmon_widgets.collectors.linux.oom_kills import OomKills  # noqa: PLC0415
     from perfmon_widgets.core.monitor import PerformanceMonitor  # noqa: PLC0415
     from perfmon_widgets.views.statistics import Totals  # noqa: PLC0415
-    from perfmon_widgets.views.text import format_duration  # noqa: PLC0415
 
     kills = OomKills()
     kills_before = kills.read()
     monitor = PerformanceMonitor(default_collectors(root=command.pid), interval=interval)
     totals = Totals()
     monitor.on_sample(totals.add)
-    server = None
     try:
         if csv is not None:
             monitor.log.start(csv)
-        if serving is not None:
-            server = _serve(monitor)
-    except OSError as error:
+        ranks = None if folder is None else _log_ranks(monitor, command.pid, folder)
+        server = None if serving is None else _serve(monitor)
+    except (OSError, ValueError) as error:
         command.abandon()
-        _say(error.strerror)
+        _say(getattr(error, "strerror", None) or error)
         return _OWN_FAILURE
     monitor.start()
     totals.begun.wait(_TIMEOUT)
@@ -136,6 +145,7 @@ def _run(words: Sequence[str], csv: str | None, interval: float, serving: float 
         monitor.stop()
         if monitor.log.path is not None:
             monitor.log.path.unlink(missing_ok=True)
+            monitor.log.path.with_suffix(".json").unlink(missing_ok=True)
         _say(error.strerror)
         return _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_RUN
     command.wait()
@@ -143,17 +153,34 @@ def _run(words: Sequence[str], csv: str | None, interval: float, serving: float 
     if totals.count < 2 or time.monotonic() - totals.newest > _TOO_SOON:
         monitor.sample()
     monitor.stop()
+    if ranks is not None:
+        ranks.close()
     result = command.result()
     rise = kills.read() - kills_before
     why = _why_killed(result, monitor, ended, rise, of_machine=kills.of_machine)
     lines = [_first_line(words, took, result), *why, *_table(totals, monitor.metrics), *_about_log(monitor)]
+    lines += ranks.words if ranks is not None else []
     _say("\n".join(lines))
     if server is not None:
-        if serving:
-            _say(f"the live page stays for {format_duration(serving)}; Ctrl+C ends it: {server.page_url}")
-            command.linger(serving)
-        server.stop()
+        _end(server, command, serving or 0.0)
     return result.exit_code
+
+
+def _log_ranks(monitor: PerformanceMonitor, pid: int, folder: str) -> RankLogs:
+    """Log the ranks that the command starts, each to a file of its own."""
+    from perfmon_widgets.cluster.rank_processes import RankLogs  # noqa: PLC0415 - not before the fork
+
+    return RankLogs(monitor, pid, folder)
+
+
+def _end(server: PerformanceServer, command: Command, seconds: float) -> None:
+    """Stop the live page; first keep it for this many seconds, or until Ctrl+C."""
+    from perfmon_widgets.views.text import format_duration  # noqa: PLC0415 - not before the fork
+
+    if seconds:
+        _say(f"the live page stays for {format_duration(seconds)}; Ctrl+C ends it: {server.page_url}")
+        command.linger(seconds)
+    server.stop()
 
 
 def _serve(monitor: PerformanceMonitor) -> PerformanceServer:

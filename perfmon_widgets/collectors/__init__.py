@@ -22,7 +22,10 @@ class Collector(Protocol):
 
     @property
     def metrics(self) -> Sequence[Metric]:
-        """The columns it fills: always the same names; limit, source and device may change."""
+        """The columns it fills: always the same names; limit, source and device may change.
+
+        Those of a collector of this package that has the attribute ``grows`` may be followed by others later.
+        """
         ...
 
     def collect(self) -> Mapping[str, float]:

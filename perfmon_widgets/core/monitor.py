@@ -114,9 +114,9 @@ class PerformanceMonitor(Stores):
 
     def _sample(self, after_gap: bool, with_timeout: bool = True) -> Sample:
         with self._sampling:
-            new = self._recorded.new
-            if new:
-                self._add_columns(new)
+            recorded, measured = self._recorded.new, self._sources.new
+            if recorded or measured:
+                self._add_columns(recorded, measured)
             at = time.time()
             after_gap |= self._clock_was_set(at)
             values = self._missing.copy()
@@ -142,15 +142,18 @@ class PerformanceMonitor(Stores):
         before, self._clocks_differ = self._clocks_differ, now - time.monotonic()
         return abs(self._clocks_differ - before) > self._interval
 
-    def _add_columns(self, new: Sequence[str]) -> None:
-        """Append a column for each series that was recorded for the first time since the last sample."""
+    def _add_columns(self, recorded: Sequence[str], measured: Sequence[str]) -> None:
+        """Append a column for each series that was recorded or measured first since the last sample."""
         # Each step may be repeated, and adopt() comes last: if an interrupt ends this in between, the next
         # sample does all of it again. The log comes first: it can write a row that lacks the last columns.
+        self._measured |= frozenset(measured)
+        new = (*recorded, *(name for name in measured if name not in recorded))
         self._log.add_columns(new)
         self._history.add_columns(new)
         self._columns = self._history.columns
         self._missing = dict.fromkeys(self._columns, math.nan)
-        self._recorded.adopt(new)
+        self._sources.adopt(new)
+        self._recorded.adopt(recorded)
 
     def on_sample(self, callback: Callable[[Sample], object], remove: bool = False) -> None:
         """Call ``callback(sample)`` with each new sample.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from perfmon_widgets.collectors import Collector
 from perfmon_widgets.collectors.plausible import checked
@@ -13,6 +14,17 @@ from perfmon_widgets.core.errors import Errors, numbered, text_of
 from perfmon_widgets.core.sampler import TIMEOUT
 from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.metrics import Metric
+
+
+class _Growing(NamedTuple):
+    """What is known of a collector that may get more metrics later."""
+
+    adopted: frozenset[str]
+    """The names of its metrics that are columns."""
+    seen: Sequence[Metric]
+    """Its metrics when there was nothing new among them."""
+    new: Sequence[str]
+    """Those that are to be columns."""
 
 
 class Sources:
@@ -36,10 +48,17 @@ class Sources:
         self._metrics = {name: tuple(self._collectors[name].metrics) for name in self._threads}
         self._rejected: dict[str, dict[str, str]] = {}
         self._opened = True  # whether a collector may hold something that is to be closed
-        columns = [metric.name for metric in self.metrics]
-        repeated = {name for name in columns if columns.count(name) > 1}
+        metrics = {name: self._metrics_of(name) for name in self._collectors}
+        columns = [metric.name for name in metrics for metric in metrics[name]]
+        repeated = {name for name, count in Counter(columns).items() if count > 1}
         if repeated:
             raise ValueError(f"two metrics have the name {min(repeated)!r}; rename one of them")
+        self._columns = tuple(columns)
+        self._growing = {
+            name: _Growing(frozenset(metric.name for metric in metrics[name]), metrics[name], ())
+            for name, collector in self._collectors.items()
+            if name not in self._threads and getattr(collector, "grows", False)
+        }
         renew_after_fork(self)
 
     def renew_after_fork(self) -> None:
@@ -49,7 +68,49 @@ class Sources:
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """What each column means, in the order of the columns."""
-        return tuple(metric for name in self._collectors for metric in self._metrics_of(name))
+        growing = self._growing
+        metrics = [
+            metric
+            for name in self._collectors
+            for metric in self._metrics_of(name)
+            if name not in growing or metric.name in growing[name].adopted
+        ]
+        if not growing:
+            return tuple(metrics)
+        by_name = {metric.name: metric for metric in metrics}
+        return tuple(by_name[column] for column in self._columns if column in by_name)
+
+    @property
+    def new(self) -> tuple[str, ...]:
+        """The names of metrics that collectors got since the last adopt(), such as those of a new worker.
+
+        A name that is a column of another collector is left out, and listed in the errors.
+        """
+        found: list[str] = []
+        for name, (adopted, metrics, _) in self._growing.items():
+            now = self._collectors[name].metrics
+            if now is metrics:
+                continue
+            fresh = [metric.name for metric in now if metric.name not in adopted]
+            taken = ({*self._columns, *found} - adopted).intersection(fresh)
+            mine = [column for column in fresh if column not in taken]
+            # If only a limit or a device has changed, there is nothing to adopt.
+            self._growing[name] = _Growing(adopted, metrics if fresh else now, mine)
+            found += mine
+            if taken:
+                error = ValueError(f"{min(taken)!r} is a column of another collector, too")
+                self._errors.report(f"{name}.metrics", error)
+        return tuple(found)
+
+    def adopt(self, names: Sequence[str]) -> None:
+        """Have these columns, too; the new metrics among them are filled from the next reading on."""
+        growing = {
+            name: _Growing(adopted | set(mine), metrics, ())
+            for name, (adopted, metrics, mine) in self._growing.items()
+        }
+        columns = (*self._columns, *(name for name in names if name not in self._columns))
+        # In one statement: an interrupt leaves both as they were.
+        self._columns, self._growing = columns, growing
 
     def _metrics_of(self, name: str) -> Sequence[Metric]:
         metrics = self._metrics.get(name)
@@ -95,6 +156,9 @@ class Sources:
                     if not reading.keys() <= values.keys():
                         raise ValueError(f"{min(reading.keys() - values.keys())!r} is not among its metrics")
                     self._check(name, reading, values)
+                elif name in self._growing:
+                    adopted = self._growing[name].adopted
+                    values.update(item for item in collector.collect().items() if item[0] in adopted)
                 else:
                     values.update(collector.collect())
             except BaseException as error:

@@ -61,7 +61,7 @@ class TimeAxis:
         self._say_at_the_end("now" if is_now else format_clock(end))
 
     def _say_at_the_end(self, words: str) -> None:
-        """Write at the right end. bqplot draws new labels only with new ticks, so the tick moves by nothing."""
+        """Write at the right end. bqplot draws new labels with new ticks only, so the tick moves a little."""
         if words not in self._right.tick_labels.values():
             self._right.tick_labels = dict.fromkeys(("0", "-0.001"), words)
             self._right.tick_values = [-0.001 if self._right.tick_values[0] == 0 else 0.0]

@@ -22,10 +22,17 @@ _TITLES = {
     "disk": "Disk",
     "network": "Network",
     "process": "This process",
+    "workers": "Workers",
+    "ranks": "Ranks",
+    "hosts": "Hosts",
     RECORDED: "Recorded values",
 }
 # The group that a name belongs to: by what precedes the slash, or else by how the rest begins.
-_GROUPS_OF_PLACES = {"gpu": re.compile(r"(^|/)gpu\d*$"), "cpu": re.compile(r"(^|/)core\d*$")}
+_GROUPS_OF_PLACES = {
+    **{f"{kind}s": re.compile(rf"^{kind}\d+(/|$)") for kind in ("worker", "rank", "host")},
+    "gpu": re.compile(r"(^|/)gpu\d*$"),
+    "cpu": re.compile(r"(^|/)core\d*$"),
+}
 _GROUPS_OF_WORDS = {
     "cpu": ("cpu_", "host_cpu_"),
     "memory": ("ram_", "host_ram_", "swap_", "memory_"),

@@ -9,7 +9,7 @@ import numpy as np
 
 from perfmon_widgets.metrics import Metric
 from perfmon_widgets.views.evidence import SEVERITIES, Evidence, Finding
-from perfmon_widgets.views.rules import cpu, data, disk, gpu, memory
+from perfmon_widgets.views.rules import cpu, data, disk, gpu, members, memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +35,10 @@ RULES = (
     cpu.THROTTLED,
     cpu.BUSY_BY_OTHERS,
     cpu.LATE,
+    members.RESTARTED,
+    members.FULLER,
+    members.SLOWER,
+    members.SKEWED,
     gpu.MEMORY_FULL,
     disk.FULL,
     data.WAITS_A_LITTLE,

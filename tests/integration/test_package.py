@@ -160,6 +160,7 @@ ROOMS = (
     "panel",
     "magic_actions",
     "magics",
+    "cluster",
 )
 """From the ground up: each may import from itself and from those before it, but for the exceptions below."""
 
@@ -170,9 +171,10 @@ LAYERS = {
     "clocks": set(),
     "forks": set(),
     "interrupts": set(),
+    "cluster": {*ROOMS[: ROOMS.index("core") + 1], "cluster"},
     "analysis": {"views"},
     "command": set(),
-    "__main__": {"metrics", "clocks", "collectors", "views", "core", "web", "command"},
+    "__main__": {"metrics", "clocks", "collectors", "views", "core", "web", "command", "cluster"},
     "__init__": set(ROOMS),
 }
 
@@ -191,7 +193,7 @@ HOMES = {
             "core/spans.py",
         ),
         *("core/span_log.py", "core/stores.py", "core/protocol.py", "jupyter/measurement.py"),
-        *("magic_actions.py", "panel/*.py"),
+        *("magic_actions.py", "panel/*.py", "cluster/dask.py", "cluster/ranks.py"),
     ],
     "numpy": [
         *("views/*.py", "core/history.py", "core/csv_*.py", "core/spans.py", "core/stores.py"),
@@ -213,6 +215,8 @@ HOMES = {
     "jupyter_core": ["jupyter/server_extension.py", "jupyter/server_page.py"],
     "jupyter_server": ["jupyter/server_extension.py", "jupyter/server_page.py"],
     "prometheus_client": ["web/exposition.py", "jupyter/server_extension.py"],
+    "distributed": ["cluster/dask*.py"],
+    "cloudpickle": ["cluster/dask.py"],
     "typing_extensions": ["core/monitor.py", "web/server.py"],
 }
 MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))

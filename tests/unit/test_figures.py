@@ -327,8 +327,8 @@ def test_workers_of_any_kind_are_drawn_as_gpus_are():
         "workers", [*declared(*names, group="workers"), *declared("lag_percent", group="workers")]
     )
     assert [(figure.name, figure.is_map, len(figure.lines)) for figure in workers] == [
-        ("workers cpu", True, 5),
-        ("workers ram", False, 5),
+        ("Workers cpu", True, 5),
+        ("Workers ram", False, 5),
         ("workers", False, 1),
     ]
     assert workers[0].rows[-1] == "worker 0"

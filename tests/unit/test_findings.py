@@ -33,6 +33,10 @@ def gpus(*busy: float) -> dict[str, float]:
     return {f"gpu{number}/utilization_percent": share for number, share in enumerate(busy)}
 
 
+def workers(what: str, *values: float) -> dict[str, float]:
+    return {f"worker{number}/{what}": value for number, value in enumerate(values)}
+
+
 # For each rule: what it says, what makes it say so, the columns that are changed so that it nearly does.
 CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     (
@@ -213,6 +217,30 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"cpu_percent": 94.0},
     ),
     (
+        "Worker 3 was restarted: 35 s ago, after it had run for 0:09:35",
+        {"worker3/uptime_seconds": lambda t: np.where(t < 80, 500 + t, t - 79)},
+        {"worker3/uptime_seconds": lambda t: 500 + t},
+    ),
+    (
+        "Worker 3 has much more in memory than the rest: 80% of its limit, the others 30% at the median",
+        workers("ram_percent", 30.0, 30.0, 40.0, 80.0),
+        {"worker3/ram_percent": 59.0},
+    ),
+    (
+        "Rank 1 does much less than the rest: it uses 40% of its CPUs, the others 90% at the median",
+        {"rank0/cpu_percent": 90.0, "rank1/cpu_percent": 40.0, "rank2/cpu_percent": 90.0},
+        {"rank1/cpu_percent": 46.0},
+    ),
+    (
+        "3 of 5 workers have nothing to do while others are busy: worker 0 nearly always has a task, "
+        "worker 1, worker 2, worker 3 have none",
+        {
+            **workers("cpu_percent", 95.0, 1.0, 1.0, 1.0, 50.0),
+            **workers("tasks_running", 1.0, 0.0, 0.0, 0.0, 0.5),
+        },
+        {f"worker{number}/tasks_running": 1.0 for number in (1, 2, 3)},
+    ),
+    (
         "Only one of 8 CPUs works for this kernel: it keeps 1.0 CPUs busy, as a single thread of Python does",
         {"cpu_percent": 20.0, "process_cpu_percent": 12.4, **CORES},
         {"process_cpu_percent": 18.0},
@@ -262,6 +290,27 @@ def test_every_rule_has_a_case():
     }
     missing = {rule.advice for rule in RULES} - advices
     assert [advice[:27] for advice in missing] == ["make that call in a process"]  # has a test of its own
+
+
+def test_a_worker_with_no_task_is_idle_and_not_slow():
+    shares = workers("cpu_percent", 90.0, 90.0, 90.0, 90.0, 1.0)
+    for running, said in ((1.0, ["Worker 4 does much less than the rest"]), (0.0, [])):
+        assert [finding.what for finding in found(shares | {"worker4/tasks_running": running})] == said
+
+
+def test_of_two_workers_none_stands_out():
+    assert found(workers("ram_percent", 90.0, 10.0) | workers("cpu_percent", 90.0, 20.0)) == []
+
+
+def test_many_workers_are_named_by_a_few_and_their_number():
+    shares = workers("cpu_percent", *[99.0] * 5, *[0.0] * 27) | workers(
+        "tasks_running", *[1.0] * 5, *[0.0] * 27
+    )
+    [finding] = found(shares)
+    assert finding.line == (
+        "27 of 32 workers have nothing to do while others are busy: worker 0, worker 1, worker 2 and 2 more "
+        "nearly always have a task, worker 5, worker 6, worker 7 and 24 more have none"
+    )
 
 
 def test_a_finding_is_one_sentence():

@@ -1,0 +1,296 @@
+"""Members: the newest row of each of many processes, as columns such as ``worker3/cpu_percent``.
+
+What belongs to the process gets the place of the member (``worker3``); what is about the whole machine gets
+that of its host, once for all members there. Rows are told by their arrival: the clocks of other machines
+are not read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+
+from perfmon_widgets.clocks import time
+from perfmon_widgets.cluster.rows import Row
+from perfmon_widgets.collectors.plausible import checked
+from perfmon_widgets.metrics import Metric, place_label, unit_of
+
+# For how many of its intervals a row counts as the present; then its numbers are missing.
+_FRESH = 2.0
+# Seconds of silence after which the number of a member that has not said goodbye may go to another.
+_FORGOTTEN = 60.0
+# A member whose name is a number below this keeps it. Above, it gets the lowest free one: the names of an
+# adaptive cluster go on counting, and each number that was ever used has its columns.
+_OWN_NUMBERS = 256
+# The most columns of a member: other programs may write to the same topic or folder.
+_MAX_COLUMNS = 200
+# The most members that are listed as failed.
+_MAX_FAILED = 100
+
+_HELP = {
+    "cpu_percent": "CPU time of the process and its children, of all that it can use.",
+    "ram_used_bytes": "Memory of the process and its children; pages that they share count once.",
+    "ram_limit_bytes": "Its memory limit; that of its machine if it has none of its own.",
+    "ram_percent": "Memory of the process and its children, as a share of its memory limit.",
+    "ram_peak_bytes": "The most memory since the sample before.",
+    "read_bytes_per_second": "Read from disks by the process and its children.",
+    "write_bytes_per_second": "Written to disks by the process and its children.",
+    "uptime_seconds": "How long the process has been running; it begins anew after a restart.",
+    "tasks_running": "Tasks that are being executed.",
+    "tasks_ready": "Tasks that wait for a free thread.",
+}
+_LABELS = {
+    "cpu_percent": "CPU",
+    "ram_used_bytes": "RAM in use",
+    "ram_limit_bytes": "RAM limit",
+    "ram_percent": "RAM",
+    "ram_peak_bytes": "peak RAM",
+    "read_bytes_per_second": "read",
+    "write_bytes_per_second": "written",
+}
+
+
+def _order(place: str) -> tuple[bool, int]:
+    """Where a place comes among the others: hosts last, each kind by its numbers."""
+    return place.startswith("host"), int(place.lstrip("abcdefghijklmnopqrstuvwxyz"))
+
+
+class _Member:
+    """What is known of one member; changed by the thread that hands over its rows only."""
+
+    def __init__(self, number: int, name: str) -> None:
+        self.number = number
+        self.name = name
+        self.host = -1
+        self.arrived = -math.inf  # monotonic time
+        self.left = ""  # the reason, if it has said goodbye
+        self.lasts = 0.0  # seconds for which its row counts
+        self.values: dict[str, float] = {}
+        self.missing: dict[str, str] = {}  # the reasons, by column
+        self.of_host: dict[str, float] = {}
+        self.missing_of_host: dict[str, str] = {}
+
+
+class Members:
+    """A collector of the newest row of each member. Its metrics grow by those of each new member.
+
+    One thread hands over rows, another may read.
+
+    Args:
+        kind: what a member is called, and how its place in a column's name begins: ``worker``.
+        source: where the rows come from.
+        silence: why a member may be silent, in a few words.
+        clock: monotonic time in seconds.
+    """
+
+    grows = True
+
+    def __init__(
+        self, kind: str, source: str, silence: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.errors: dict[str, str] = {}
+        """Why numbers are missing now, by column; and what is wrong with a member that has no columns."""
+        self.silence = silence
+        self._kind, self._source, self._clock = kind, source, clock
+        self._members: dict[str, _Member] = {}
+        self._hosts: dict[str, int] = {}
+        self._failed: dict[str, str] = {}
+        self._declared: dict[str, dict[str, Metric]] = {}  # by place and what stands behind it
+        self._version = 0  # of what is declared
+        self._metrics: tuple[int, Sequence[Metric]] = (0, ())  # of a version
+
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        """The columns of all members and hosts that there have been, by their numbers."""
+        now = self._version
+        version, metrics = self._metrics
+        if version != now:
+            places = sorted(self._declared.items(), key=lambda item: _order(item[0]))
+            metrics = tuple(metric for _, declared in places for metric in tuple(declared.values()))
+            self._metrics = (now, metrics)
+        return metrics
+
+    @property
+    def count(self) -> int:
+        """How many members there are, with those that have no row that can be used."""
+        return len(self._members) + len(self._failed)
+
+    # -- the thread that hands over rows ---------------------------------------------------------------
+
+    def put(self, row: Row, age: float = 0.0, number: int | None = None) -> None:
+        """Take a row that arrived ``age`` seconds ago; one that cannot be used is told of in ``errors``.
+
+        ``number``: the member's, if it has one that cannot be another's, such as a rank.
+        """
+        try:
+            self._put(row, self._clock() - age, number)
+        except (TypeError, ValueError, AttributeError) as error:
+            self.fail(row.name, f"its row cannot be used: {error}")
+        else:
+            self._failed.pop(row.name, None)
+
+    def fail(self, name: str, reason: str) -> None:
+        """List a member in the errors, until it has a row."""
+        if name in self._failed or len(self._failed) < _MAX_FAILED:
+            self._failed[name] = reason
+
+    def leave(self, key: str, reason: str, age: float = 0.0) -> None:
+        """Have the numbers of this member missing, for this reason, until it has a row again.
+
+        It left ``age`` seconds ago; if it has had a row since then, nothing changes.
+        """
+        member = self._members.get(key)
+        if member is not None and member.arrived <= self._clock() - age:
+            member.left = reason
+
+    def _put(self, row: Row, arrived: float, number: int | None) -> None:
+        if len(row.own) + len(row.machine) > _MAX_COLUMNS:
+            raise ValueError(f"it has more than {_MAX_COLUMNS} columns")
+        member = self._members.get(row.key)
+        if member is None:
+            member = _Member(self._number_of(row.name, arrived) if number is None else number, row.name)
+        elif member.arrived > arrived:
+            return
+        host = self._number_of_host(row.host, arrived)
+        place, of_host = f"{self._kind}{member.number}", f"host{host}"
+        devices = {f"{place}/{where}": name for where, name in row.devices.items()}
+        self._declare(place, row.own, f"{self._kind}s", {place: row.name, **devices})
+        self._declare(of_host, row.machine, "hosts", {of_host: row.host})
+        values, missing = self._checked(place, row.own, row.reasons)
+        # From here on nothing is raised, so that a row is taken as a whole or not at all.
+        member.host = host
+        if row.host not in self._hosts:
+            others = {name: number for name, number in self._hosts.items() if number != host}
+            self._hosts = {**others, row.host: host}
+        member.values, member.missing = values, missing
+        member.of_host, member.missing_of_host = self._checked(of_host, row.machine, row.reasons)
+        member.lasts = _FRESH * row.interval
+        member.left, member.arrived, member.name = "", arrived, row.name
+        if row.key not in self._members:
+            gone = [key for key, each in self._members.items() if each.number == member.number]
+            members = {key: each for key, each in self._members.items() if key not in gone}
+            self._members = {**members, row.key: member}
+
+    def _number_of(self, name: str, now: float) -> int:
+        """Return the number of a new member: its name, if that is a free number, else the lowest free one."""
+        taken = {member.number for member in self._present(now)}
+        if name.isdecimal() and int(name) < _OWN_NUMBERS and int(name) not in taken:
+            return int(name)
+        return next(number for number in count() if number not in taken)
+
+    def _number_of_host(self, name: str, now: float) -> int:
+        """Return the number of a host; that of one without members goes to a new one, such as another pod."""
+        if name in self._hosts:
+            return self._hosts[name]
+        taken = {member.host for member in self._present(now)}
+        return next(number for number in count() if number not in taken)
+
+    def _present(self, now: float) -> list[_Member]:
+        """Return the members that have not left, and have not been silent for long."""
+        return [
+            member
+            for member in self._members.values()
+            if not member.left and now - member.arrived < max(member.lasts, _FORGOTTEN)
+        ]
+
+    def _declare(
+        self, place: str, values: Mapping[str, float], group: str, devices: Mapping[str, str]
+    ) -> None:
+        """Have a metric for each of these columns, with the present names of the devices."""
+        known = self._declared.get(place, {})
+        declared = {
+            column: replace(metric, device=devices.get(metric.where, ""))
+            if metric.device != devices.get(metric.where, "")
+            else metric
+            for column, metric in known.items()
+        }
+        for column in values:
+            if column not in declared:
+                declared[column] = self._metric(place, column, group, values, devices)
+        if declared != known:
+            self._declared[place] = declared
+            self._version += 1
+
+    def _metric(
+        self,
+        place: str,
+        column: str,
+        group: str,
+        values: Mapping[str, float],
+        devices: Mapping[str, str],
+    ) -> Metric:
+        name = f"{place}/{column}"
+        where, unit = name.rpartition("/")[0], unit_of(column)
+        limit_of = f"{column.removesuffix('used_bytes')}limit_bytes" if column.endswith("used_bytes") else ""
+        help_of_own = "" if group == "hosts" else _HELP.get(column, "")
+        label = f"{place_label(place)} {_LABELS[column]}" if column in _LABELS else ""
+        return Metric(
+            name,
+            unit,
+            group,
+            help_of_own or f"{column}, as the monitor on {place_label(place)} reads it.",
+            limit=100.0 if unit == "percent" else f"{place}/{limit_of}" if limit_of in values else None,
+            source=self._source,
+            device=devices.get(where, ""),
+            role="limit" if "limit_" in column else "",
+            label=label,
+        )
+
+    def _checked(
+        self, place: str, values: Mapping[str, float], reasons: Mapping[str, str]
+    ) -> tuple[dict[str, float], dict[str, str]]:
+        """Return by full name the values that can be true, and why the others of the place are missing."""
+        found: dict[str, float] = {}
+        missing: dict[str, str] = {}
+        for column, metric in self._declared.get(place, {}).items():
+            name = metric.name
+            value, reason = checked(unit_of(column), float(values.get(column, math.nan)))
+            if math.isnan(value):
+                otherwise = f"the monitor on {place_label(place)} has no number for it"
+                missing[name] = reason or reasons.get(column, otherwise)
+            else:
+                found[name] = value
+        return found, missing
+
+    # -- the thread that samples -----------------------------------------------------------------------
+
+    def collect(self) -> Mapping[str, float]:
+        """Return the values of the newest row of each member, unless it is older than two of its intervals.
+
+        The columns of a host come from the row of its first member that has one.
+        """
+        now = self._clock()
+        values: dict[str, float] = {}
+        reasons = {f"{self._kind} {name}": reason for name, reason in tuple(self._failed.items())}
+        told: dict[int, dict[str, str]] = {}  # by the number of a host: why its columns are missing
+        for member in sorted(self._members.values(), key=lambda member: member.number):
+            reason = self._why_missing(member, now)
+            if reason:
+                reasons.update(self._each(f"{self._kind}{member.number}", reason))
+                continue
+            values.update(member.values)
+            reasons.update(member.missing)
+            if member.host not in told:
+                values.update(member.of_host)
+                told[member.host] = member.missing_of_host
+        for name, host in tuple(self._hosts.items()):
+            silent = self._each(f"host{host}", f"no row from any {self._kind} on {name}")
+            reasons.update(told.get(host, silent))
+        self.errors = reasons
+        return values
+
+    def _each(self, place: str, reason: str) -> dict[str, str]:
+        return {metric.name: reason for metric in tuple(self._declared.get(place, {}).values())}
+
+    def _why_missing(self, member: _Member, now: float) -> str:
+        """Return why there are no numbers of this member; empty if there are."""
+        label = f"{self._kind} {member.number}"
+        known_as = "" if member.name == str(member.number) else f" ({member.name})"
+        if member.left:
+            return f"{label}{known_as} {member.left}"
+        silent = now - member.arrived
+        if silent > member.lasts:
+            return f"no row from {label}{known_as} for {silent:.0f} s: {self.silence}"
+        return ""

@@ -1,0 +1,135 @@
+"""Workers of a cluster, or ranks of a job, that differ from the rest: ``worker3/…`` and ``rank3/…``."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from statistics import median
+
+from perfmon_widgets.metrics import place_label
+from perfmon_widgets.views.evidence import Evidence, Rule
+from perfmon_widgets.views.text import format_duration, format_value
+
+_MEMBER = re.compile(r"((?:worker|rank)\d+)/(cpu_percent|ram_percent|uptime_seconds)")
+# Those below and above these shares of their CPUs are idle and busy. One that is half as busy as the others
+# at the median is much slower, one with twice the memory much fuller. Nobody minds it of memory below 60 %,
+# where Dask begins to move data to the disk (distributed.worker.memory.target).
+_IDLE, _BUSY, _TIMES, _FILLED = 10.0, 60.0, 2.0, 60.0
+# The share of workers that must be idle, before more even work would make a difference.
+_MANY = 0.25
+# Of fewer members none stands out.
+_LEAST = 3
+# The most that are named.
+_NAMED = 3
+# No process has run for longer, in seconds.
+_LONGEST = 1e9
+
+
+def _members(evidence: Evidence, what: str) -> dict[str, float]:
+    """The mean of a column of each member that has one now, by its place."""
+    found = {}
+    for name in evidence.metrics:
+        match = _MEMBER.fullmatch(name)
+        if match is not None and match[2] == what:
+            mean = evidence.mean(name)
+            if math.isfinite(mean):
+                found[match[1]] = mean
+    return found
+
+
+def _fuller(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """One has twice the memory of the others at the median, and fills 60 % of its limit or more."""
+    for place, share, usual in _outstanding(_members(evidence, "ram_percent")):
+        if share >= max(_FILLED, _TIMES * usual):
+            yield (
+                f"{_name(place)} has much more in memory than the rest",
+                f"{format_value(share, 'percent')} of its limit, the others {format_value(usual, 'percent')} "
+                "at the median",
+            )
+
+
+def _slower(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """One has work, and uses half as much of its CPUs as the others at the median, which are busy."""
+    for place, share, usual in _outstanding(_members(evidence, "cpu_percent")):
+        running = evidence.mean(f"{place}/tasks_running")  # NaN where nobody counts tasks, as for ranks
+        if usual >= _BUSY and share <= usual / _TIMES and not running < 1 - _MANY:
+            yield (
+                f"{_name(place)} does much less than the rest",
+                f"it uses {format_value(share, 'percent')} of its CPUs, the others "
+                f"{format_value(usual, 'percent')} at the median",
+            )
+
+
+def _skewed(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """A quarter of the workers or more have no task, while others nearly always have one."""
+    shares = _members(evidence, "cpu_percent")
+    running = {place: evidence.mean(f"{place}/tasks_running") for place in shares}
+    busy = [place for place, tasks in running.items() if tasks > 1 - _MANY]
+    idle = [place for place, tasks in running.items() if tasks < _MANY and shares[place] < _IDLE]
+    if busy and idle and len(idle) >= _MANY * len(shares):
+        have = "has" if len(idle) == 1 else "have"
+        yield (
+            f"{len(idle)} of {len(shares)} workers {have} nothing to do while others are busy",
+            f"{_names(busy)} nearly always {'has' if len(busy) == 1 else 'have'} a task, "
+            f"{_names(idle)} {have} none",
+        )
+
+
+def _restarted(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """The time for which the process has run begins anew, in the rows of the last ten minutes."""
+    for name in evidence.metrics:
+        match = _MEMBER.fullmatch(name)
+        if match is None or match[2] != "uptime_seconds":
+            continue
+        times, running = (values.tolist() for values in evidence.series(name))
+        again = [
+            (at, before)
+            for at, (before, after) in zip(times[1:], pairwise(running), strict=False)
+            if after < before
+        ]
+        if again:
+            at, before = again[-1]
+            often = "" if len(again) == 1 else f"{len(again)} times, last "
+            ago = format_duration(float(evidence.times[-1]) - at)
+            yield (
+                f"{_name(match[1])} was restarted",
+                f"{often}{ago} ago, after it had run for {format_duration(min(before, _LONGEST))}",
+            )
+
+
+def _outstanding(shares: Mapping[str, float]) -> Iterator[tuple[str, float, float]]:
+    """Place and value of each member, with the median of the others; none where there are too few."""
+    if len(shares) >= _LEAST:
+        for place, share in shares.items():
+            yield place, share, median(value for other, value in shares.items() if other != place)
+
+
+def _name(place: str) -> str:
+    return place_label(place).capitalize()
+
+
+def _names(places: Sequence[str]) -> str:
+    """Return a few places in words: ``worker 1, worker 2 and 5 more``."""
+    words = [place_label(place) for place in places[:_NAMED]]
+    more = len(places) - _NAMED
+    return ", ".join(words) + (f" and {more} more" if more > 0 else "")
+
+
+FULLER = Rule(
+    "warning",
+    "split its data into smaller partitions, or spread them again (client.rebalance())",
+    _fuller,
+)
+SLOWER = Rule(
+    "warning",
+    "look at what it waits for: its disk, the network, other programs on its machine",
+    _slower,
+)
+SKEWED = Rule("warning", "split the work into more and smaller parts, so that all have some", _skewed)
+RESTARTED = Rule(
+    "warning",
+    "look into its log; Dask restarts a worker that uses 95 % of its memory limit",
+    _restarted,
+)
