@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +31,11 @@ pytestmark = [
 @contextmanager
 def local_cluster(**more: object) -> Iterator[Client]:
     settings = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": "600MB", "dashboard_address": ":0"}
-    with LocalCluster(**{**settings, **more}) as cluster, Client(cluster) as client:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        LocalCluster(local_directory=folder, **{**settings, **more}) as cluster,
+        Client(cluster) as client,
+    ):
         yield client
 
 
@@ -288,9 +293,18 @@ def free_port() -> int:
         return any_free.getsockname()[1]
 
 
-def test_a_scheduler_and_workers_that_are_programs_of_their_own():
+def test_a_scheduler_and_workers_that_are_programs_of_their_own(folder):
     address = f"tcp://127.0.0.1:{free_port()}"
-    worker = ("dask", "worker", address, "--nthreads", "1", "--no-dashboard", "--local-directory", ".")
+    worker = (
+        "dask",
+        "worker",
+        address,
+        "--nthreads",
+        "1",
+        "--no-dashboard",
+        "--local-directory",
+        str(folder),
+    )
     with (
         program("dask", "scheduler", "--no-dashboard", "--host", address),
         Client(address, timeout=30) as client,
