@@ -329,7 +329,7 @@ def test_workers_of_any_kind_are_drawn_as_gpus_are():
     assert [(figure.name, figure.is_map, len(figure.lines)) for figure in workers] == [
         ("Workers cpu", True, 5),
         ("Workers ram", False, 5),
-        ("workers", False, 1),
+        ("Workers", False, 1),
     ]
     assert workers[0].rows[-1] == "worker 0"
 
