@@ -2,6 +2,7 @@
 // (web/view.py); the gauges are drawn, and taken for stale, by the panel's gauge.js.
 
 import gauge from "./gauge.js";
+import { element, fillTable, makeTable, showFigures } from "./page_parts.js";
 
 const SLOWEST = 1; // seconds between two requests at least
 const TIMEOUT = 15; // seconds to wait for an answer
@@ -97,20 +98,6 @@ function remember() {
   }
 }
 
-/**
- * @template {keyof HTMLElementTagNameMap} Tag
- * @param {Tag} tag
- * @param {Record<string, string>} [attributes]
- * @param {(Node | string)[]} children
- * @returns {HTMLElementTagNameMap[Tag]}
- */
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
 /** @param {Section} section */
 function makeSection({ group, title }) {
   const table = element("div", { class: "table", tabindex: "0", role: "region", "aria-label": `${title}, numbers` });
@@ -146,84 +133,9 @@ function showSections(sections) {
   });
 }
 
-/**
- * Show the figures as images, in which no script can run.
- *
- * @param {Element} place
- * @param {Section} section
- */
-function showFigures(place, { figures = [] }) {
-  while (place.children.length > figures.length) place.lastElementChild?.remove();
-  figures.forEach(({ svg, words }, at) => {
-    let image = /** @type {HTMLImageElement | undefined} */ (place.children[at]);
-    if (!image) {
-      image = element("img");
-      place.append(image);
-    }
-    const former = image.src;
-    image.src = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
-    image.alt = words;
-    if (former) image.onload = () => URL.revokeObjectURL(former);
-  });
-}
-
 /** How many pixels wide a figure is: as a column of the grid that holds them. */
 function widthOfFigures() {
   return Math.floor(Number.parseFloat(getComputedStyle(part("measure")).gridTemplateColumns));
-}
-
-/** @param {string} [color] @param {string} [dash] */
-function swatch(color, dash) {
-  const namespace = "http://www.w3.org/2000/svg";
-  const drawn = document.createElementNS(namespace, "svg");
-  drawn.setAttribute("class", "perfmon-swatch");
-  drawn.setAttribute("viewBox", "0 0 16 10");
-  drawn.setAttribute("aria-hidden", "true");
-  if (color) {
-    const line = document.createElementNS(namespace, "path");
-    for (const [name, value] of Object.entries({ d: "M0,5h16", stroke: color, "stroke-width": "3" })) {
-      line.setAttribute(name, value);
-    }
-    if (dash) line.setAttribute("stroke-dasharray", dash);
-    drawn.append(line);
-  }
-  return drawn;
-}
-
-/** @param {Element} place @param {Section} section */
-function makeTable(place, { title, rows = [] }) {
-  const head = ["column", "now", "mean", "peak"].map((word) => element("th", { scope: "col" }, word));
-  const lines = rows.map(({ name, about, color, dash }) =>
-    element(
-      "tr",
-      {},
-      element("th", { scope: "row", title: about }, swatch(color, dash), name),
-      element("td"),
-      element("td"),
-      element("td"),
-    ),
-  );
-  place.replaceChildren(
-    element(
-      "table",
-      { class: "perfmon-table", "aria-label": title },
-      element("thead", {}, element("tr", {}, ...head)),
-      element("tbody", {}, ...lines),
-    ),
-  );
-}
-
-/** @param {Element} place @param {Numbers} numbers */
-function fillTable(place, { cells, reasons }) {
-  const lines = place.querySelectorAll("tbody tr");
-  cells.forEach((words, at) => {
-    const [name, ...values] = [...(lines[at]?.children ?? [])];
-    const reason = reasons[name?.textContent ?? ""] ?? "";
-    values.forEach((value, number) => {
-      if (value.textContent !== words[number]) value.textContent = words[number];
-      value.setAttribute("title", reason);
-    });
-  });
 }
 
 // -- the rest --------------------------------------------------------------------------------------------------
