@@ -1,7 +1,7 @@
 // The live page: asks for what is new at the pace of the monitor, and shows it. What is shown is decided in Python
 // (web/view.py); the gauges are drawn, and taken for stale, by the panel's gauge.js.
 
-import gauge from "./gauge.js";
+import { hasKernels, kernel, link, showGauges } from "./page_gauges.js";
 import { element, fillTable, makeTable, showFigures } from "./page_parts.js";
 
 const SLOWEST = 1; // seconds between two requests at least
@@ -16,8 +16,6 @@ const windows = /** @type {HTMLSelectElement} */ (part("window"));
 const log = /** @type {HTMLInputElement} */ (part("log"));
 const download = /** @type {HTMLAnchorElement} */ (part("download"));
 
-// Only a Jupyter server has kernels to choose from.
-const hasKernels = "kernels" in document.documentElement.dataset;
 let kernelId = new URLSearchParams(location.search).get("kernel_id") ?? "";
 
 /** What is known of the monitor: of the last answer. */
@@ -34,49 +32,6 @@ let paused = false;
 let timer;
 /** @type {AbortController | undefined} */
 let asking;
-
-// -- the gauges: gauge.js takes their readings from a model of ipywidgets; this is one for it ----------------
-
-/** @type {Map<string, Set<(...values: any[]) => void>>} */
-const listeners = new Map();
-const kernel = { status: "", connectionStatus: "connected", isDisposed: false };
-const manager = { kernel: hasKernels ? kernel : undefined, get_model: async () => link };
-const link = {
-  readings: /** @type {Readings} */ ({}),
-  comm_live: true,
-  perfmon: { page: "", views: 0, wasLive: true, lost: false, waiting: 0 },
-  widget_manager: manager,
-  get: () => link.readings,
-  on: (/** @type {string} */ event, /** @type {() => void} */ callback) => {
-    if (!listeners.has(event)) listeners.set(event, new Set());
-    listeners.get(event)?.add(callback);
-  },
-  off: (/** @type {string} */ event, /** @type {() => void} */ callback) => listeners.get(event)?.delete(callback),
-  trigger: (/** @type {string} */ event) => {
-    for (const callback of listeners.get(event) ?? []) callback();
-  },
-};
-/** @type {Map<string, HTMLElement>} */
-const gauges = new Map();
-
-/** @param {Readings} readings */
-function showGauges(readings) {
-  link.readings = readings;
-  const labels = Object.keys(readings.gauges ?? {});
-  for (const label of labels) {
-    if (gauges.has(label)) continue;
-    const el = document.createElement("div");
-    gauges.set(label, el);
-    const model = { widget_manager: manager, get: (/** @type {string} */ name) => (name === "label" ? label : "link") };
-    gauge.render({ model: /** @type {any} */ (model), el });
-  }
-  const shown = labels.map((label) => /** @type {HTMLElement} */ (gauges.get(label)));
-  const now = [...part("gauges").children];
-  if (shown.length !== now.length || shown.some((each, place) => each !== now[place])) {
-    part("gauges").replaceChildren(...shown);
-  }
-  link.trigger("change:readings");
-}
 
 // -- the sections ----------------------------------------------------------------------------------------------
 
@@ -161,7 +116,7 @@ function showView(view) {
   kernel.connectionStatus = "connected";
   kernel.status = view.death ? "dead" : "";
   link.comm_live = !view.death;
-  showGauges(view);
+  showGauges(part("gauges"), view);
   showWindows(view);
   if (view.verdict !== undefined || view.state === "stopped") showVerdict(view.verdict);
   part("logging").hidden = part("log-state").hidden = !view.log;
