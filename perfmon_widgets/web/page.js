@@ -1,7 +1,8 @@
 // The live page: asks for what is new at the pace of the monitor, and shows it. What is shown is decided in Python
 // (web/view.py); the gauges are drawn, and taken for stale, by the panel's gauge.js.
 
-import gauge from "./gauge.js";
+import { hasKernels, kernel, link, showGauges } from "./page_gauges.js";
+import { element, fillTable, makeTable, showFigures } from "./page_parts.js";
 
 const SLOWEST = 1; // seconds between two requests at least
 const TIMEOUT = 15; // seconds to wait for an answer
@@ -15,8 +16,6 @@ const windows = /** @type {HTMLSelectElement} */ (part("window"));
 const log = /** @type {HTMLInputElement} */ (part("log"));
 const download = /** @type {HTMLAnchorElement} */ (part("download"));
 
-// Only a Jupyter server has kernels to choose from.
-const hasKernels = "kernels" in document.documentElement.dataset;
 let kernelId = new URLSearchParams(location.search).get("kernel_id") ?? "";
 
 /** What is known of the monitor: of the last answer. */
@@ -33,49 +32,6 @@ let paused = false;
 let timer;
 /** @type {AbortController | undefined} */
 let asking;
-
-// -- the gauges: gauge.js takes their readings from a model of ipywidgets; this is one for it ----------------
-
-/** @type {Map<string, Set<(...values: any[]) => void>>} */
-const listeners = new Map();
-const kernel = { status: "", connectionStatus: "connected", isDisposed: false };
-const manager = { kernel: hasKernels ? kernel : undefined, get_model: async () => link };
-const link = {
-  readings: /** @type {Readings} */ ({}),
-  comm_live: true,
-  perfmon: { page: "", views: 0, wasLive: true, lost: false, waiting: 0 },
-  widget_manager: manager,
-  get: () => link.readings,
-  on: (/** @type {string} */ event, /** @type {() => void} */ callback) => {
-    if (!listeners.has(event)) listeners.set(event, new Set());
-    listeners.get(event)?.add(callback);
-  },
-  off: (/** @type {string} */ event, /** @type {() => void} */ callback) => listeners.get(event)?.delete(callback),
-  trigger: (/** @type {string} */ event) => {
-    for (const callback of listeners.get(event) ?? []) callback();
-  },
-};
-/** @type {Map<string, HTMLElement>} */
-const gauges = new Map();
-
-/** @param {Readings} readings */
-function showGauges(readings) {
-  link.readings = readings;
-  const labels = Object.keys(readings.gauges ?? {});
-  for (const label of labels) {
-    if (gauges.has(label)) continue;
-    const el = document.createElement("div");
-    gauges.set(label, el);
-    const model = { widget_manager: manager, get: (/** @type {string} */ name) => (name === "label" ? label : "link") };
-    gauge.render({ model: /** @type {any} */ (model), el });
-  }
-  const shown = labels.map((label) => /** @type {HTMLElement} */ (gauges.get(label)));
-  const now = [...part("gauges").children];
-  if (shown.length !== now.length || shown.some((each, place) => each !== now[place])) {
-    part("gauges").replaceChildren(...shown);
-  }
-  link.trigger("change:readings");
-}
 
 // -- the sections ----------------------------------------------------------------------------------------------
 
@@ -95,20 +51,6 @@ function remember() {
   } catch {
     // The browser keeps nothing: the choice lasts as long as the page.
   }
-}
-
-/**
- * @template {keyof HTMLElementTagNameMap} Tag
- * @param {Tag} tag
- * @param {Record<string, string>} [attributes]
- * @param {(Node | string)[]} children
- * @returns {HTMLElementTagNameMap[Tag]}
- */
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
 }
 
 /** @param {Section} section */
@@ -146,85 +88,9 @@ function showSections(sections) {
   });
 }
 
-/**
- * Show the figures as images, in which no script can run.
- *
- * @param {Element} place
- * @param {Section} section
- */
-function showFigures(place, { figures = [] }) {
-  while (place.children.length > figures.length) place.lastElementChild?.remove();
-  figures.forEach(({ svg, words }, at) => {
-    let image = /** @type {HTMLImageElement | undefined} */ (place.children[at]);
-    if (!image) {
-      image = element("img");
-      place.append(image);
-    }
-    const former = image.src;
-    image.src = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
-    image.alt = words;
-    if (former) image.onload = () => URL.revokeObjectURL(former);
-  });
-}
-
 /** How many pixels wide a figure is: as a column of the grid that holds them. */
 function widthOfFigures() {
   return Math.floor(Number.parseFloat(getComputedStyle(part("measure")).gridTemplateColumns));
-}
-
-/** @param {string} [color] @param {string} [dash] */
-function swatch(color, dash) {
-  const namespace = "http://www.w3.org/2000/svg";
-  const drawn = document.createElementNS(namespace, "svg");
-  drawn.setAttribute("class", "perfmon-swatch");
-  drawn.setAttribute("viewBox", "0 0 16 10");
-  drawn.setAttribute("aria-hidden", "true");
-  if (color) {
-    const line = document.createElementNS(namespace, "path");
-    for (const [name, value] of Object.entries({ d: "M0,5h16", stroke: color, "stroke-width": "3" })) {
-      line.setAttribute(name, value);
-    }
-    if (dash) line.setAttribute("stroke-dasharray", dash);
-    drawn.append(line);
-  }
-  return drawn;
-}
-
-/** @param {Element} place @param {Section} section */
-function makeTable(place, { title, rows = [] }) {
-  const head = ["column", "now", "mean", "peak"].map((word) => element("th", { scope: "col" }, word));
-  const lines = rows.map(({ name, label, about, color, dash }) =>
-    element(
-      "tr",
-      { "data-column": name },
-      element("th", { scope: "row", title: `${name}. ${about}` }, swatch(color, dash), label),
-      element("td"),
-      element("td"),
-      element("td"),
-    ),
-  );
-  place.replaceChildren(
-    element(
-      "table",
-      { class: "perfmon-table", "aria-label": title },
-      element("thead", {}, element("tr", {}, ...head)),
-      element("tbody", {}, ...lines),
-    ),
-  );
-}
-
-/** @param {Element} place @param {Numbers} numbers */
-function fillTable(place, { cells, reasons }) {
-  const lines = place.querySelectorAll("tbody tr");
-  cells.forEach((words, at) => {
-    const row = /** @type {HTMLElement | undefined} */ (lines[at]);
-    const values = [...(row?.children ?? [])].slice(1);
-    const reason = reasons[row?.dataset.column ?? ""] ?? "";
-    values.forEach((value, number) => {
-      if (value.textContent !== words[number]) value.textContent = words[number];
-      value.setAttribute("title", reason);
-    });
-  });
 }
 
 // -- the rest --------------------------------------------------------------------------------------------------
@@ -250,7 +116,7 @@ function showView(view) {
   kernel.connectionStatus = "connected";
   kernel.status = view.death ? "dead" : "";
   link.comm_live = !view.death;
-  showGauges(view);
+  showGauges(part("gauges"), view);
   showWindows(view);
   if (view.verdict !== undefined || view.state === "stopped") showVerdict(view.verdict);
   part("logging").hidden = part("log-state").hidden = !view.log;

@@ -24,6 +24,8 @@ _PANEL = _WEB.parent / "panel"
 FILES = {
     PAGE: ("text/html; charset=utf-8", [_WEB / "page.html"]),
     "/perfmon/page.js": ("text/javascript; charset=utf-8", [_WEB / "page.js"]),
+    "/perfmon/page_gauges.js": ("text/javascript; charset=utf-8", [_WEB / "page_gauges.js"]),
+    "/perfmon/page_parts.js": ("text/javascript; charset=utf-8", [_WEB / "page_parts.js"]),
     "/perfmon/gauge.js": ("text/javascript; charset=utf-8", [_PANEL / "shared.js", _PANEL / "gauge.js"]),
     "/perfmon/page.css": (
         "text/css; charset=utf-8",

@@ -205,8 +205,7 @@ HOMES = {
     "sidecar": ["panel/dock.py"],
     "traitlets": ["panel/*.py", "panel/controls/*.py"],
     "bqplot": [
-        f"panel/{name}.py"
-        for name in ("axes", "chart", "heat_map", "plot", "shading", "table", "time_axis")
+        f"panel/{name}.py" for name in ("axes", "chart", "heat_map", "plot", "shading", "table", "time_axis")
     ],
     "IPython": ["jupyter/kernel.py", "jupyter/cells.py", "jupyter/guarded_cells.py", "magic*.py"],
     "tornado": [

@@ -180,8 +180,9 @@ def test_everything_that_the_page_loads_is_there(server: PerformanceServer) -> N
     cookie = cookie_of(server)
     html = ask(server, page.PAGE, Cookie=cookie).body
     loaded = re.findall(r'(?:src|href)="(perfmon/[^"]*)"', html)
-    script = ask(server, "/perfmon/page.js", Cookie=cookie).body
-    loaded += [f"perfmon/{name}" for name in re.findall(r'from "\./([^"]*)"', script)]
+    for script in loaded:
+        imported = re.findall(r'from "\./([^"]*)"', ask(server, f"/{script}", Cookie=cookie).body)
+        loaded += [f"perfmon/{name}" for name in imported]  # which are looked into next
     assert {f"/{each}" for each in loaded} == set(page.FILES) - {page.PAGE}
     types = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
     for each in loaded:
