@@ -129,7 +129,7 @@ class PerformancePanel(ipywidgets.VBox):
                 return
             self.gauges.show()
             self._verdict.show()
-            self.advanced.show_recorded()
+            self.advanced.show_new()
             if sample is None or self.advanced.is_due(sample):
                 self.advanced.show()
             self._show_controls()

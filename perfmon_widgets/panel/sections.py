@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import ipywidgets
 
-from perfmon_widgets.metrics import RECORDED, Sample
+from perfmon_widgets.metrics import Sample
 from perfmon_widgets.panel.layout import Layout
 from perfmon_widgets.panel.link import Link
 from perfmon_widgets.panel.parts import parts_of
@@ -39,6 +39,7 @@ class Sections(ipywidgets.Accordion):
         self.timeline = Timeline(link, layout=Layout(width="100%"))
         """The row of the open section that steers which time is shown."""
         self._groups = groups(monitor.metrics)
+        self._count = sum(map(len, self._groups.values()))  # of columns that have a section
         self._layout_of_each = Layout()
         self._sections = {name: self._section(name) for name in self._groups}
         super().__init__(
@@ -103,19 +104,26 @@ class Sections(ipywidgets.Accordion):
         self._chosen = choose(request, section.period, known, is_live=self._chosen is None)
         self._period_is_new = True
 
-    def show_recorded(self) -> None:
-        """Make a section for the series that ``record()`` added; replace it each time a series is added."""
-        recorded = [metric for metric in self._monitor.metrics if metric.group == RECORDED]
-        if len(recorded) == len(self._groups.get(RECORDED, ())):
+    def show_new(self) -> None:
+        """Show columns that were added: series of ``record()``, or a worker that has joined.
+
+        A group that is new gets a section; that of a group with more columns is replaced.
+        """
+        metrics = self._monitor.metrics
+        if len(metrics) == self._count:
             return
-        former = self._sections.get(RECORDED)
-        self._groups[RECORDED] = recorded
-        self._sections[RECORDED] = self._section(RECORDED)
+        self._count = len(metrics)
+        former = []
+        for name, members in groups(metrics).items():
+            if len(members) != len(self._groups.get(name, ())):
+                former += [self._sections[name]] if name in self._sections else []
+                self._groups[name] = members
+                self._sections[name] = self._section(name)
         with self.hold_sync():
             self.children = tuple(self._sections.values())
             self.titles = [title_of(name) for name in self._groups]
-        if former is not None:
-            for widget in parts_of(former) - parts_of(self, self.timeline, self.timeline.link):
+        for section in former:
+            for widget in parts_of(section) - parts_of(self, self.timeline, self.timeline.link):
                 widget.close()
 
     def set_window(self, seconds: float) -> None:

@@ -319,6 +319,39 @@ def test_another_series_makes_the_section_anew_and_leaves_nothing_of_the_former(
     assert panel._link.comm is not None
 
 
+def test_a_worker_that_joins_later_is_in_the_section_of_the_others(wire):
+    class Workers:
+        grows = True
+        count = 1
+
+        @property
+        def metrics(self) -> list[Metric]:
+            return [
+                Metric(f"worker{n}/cpu_percent", "percent", "workers", "Busy.") for n in range(self.count)
+            ]
+
+        def collect(self) -> dict[str, float]:
+            return {metric.name: 50.0 for metric in self.metrics}
+
+    Workers.__module__ = "perfmon_widgets.cluster"  # only those of this package may grow
+    workers = Workers()
+    monitor = PerformanceMonitor([FakeCollector("cpu_percent"), workers], interval=3600)
+    panel = PerformancePanel(monitor)
+    look_at(wire, panel)
+    monitor.sample()
+    wire.set(panel.advanced, selected_index=1)
+    workers.count = 2
+    for _ in range(2):
+        monitor.sample()
+    assert list(panel.advanced.titles) == ["CPU", "Workers"]
+    assert [row["name"] for row in panel.advanced.children[1].table.rows] == [
+        "worker0/cpu_percent",
+        "worker1/cpu_percent",
+    ]
+    assert panel.advanced.children[1].charts[0].marks[0].y.shape == (2, 3)
+    panel.close()
+
+
 def test_a_panel_that_is_made_later_has_the_section_at_once(monitor, wire):
     monitor.record(loss=1)
     monitor.sample()
