@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from perfmon_widgets.metrics import Metric, Sample
+from perfmon_widgets.metrics import Metric, Sample, place_label
 from perfmon_widgets.views.text import MISSING, align, format_used, format_value
 
 # From how many percent on a gauge has another level. The findings use the same numbers.
@@ -16,6 +16,8 @@ CPU_WARNING = 95.0
 GPU_MEMORY_WARNING, GPU_MEMORY_CRITICAL = 90.0, 97.0
 
 _NO_GPU = "none found on this machine"
+# The gauge of a group of processes of one kind.
+_MEMBERS = {"workers": "Workers", "ranks": "Ranks"}
 
 
 class Bar(NamedTuple):
@@ -83,14 +85,14 @@ class _Row:
 def readings(
     metrics: Sequence[Metric], sample: Sample | None, errors: Mapping[str, str]
 ) -> dict[str, Reading]:
-    """Return the reading of each gauge by its label: the GPUs in use, then CPU, RAM and disk where measured.
+    """Return the reading of each gauge by its label: workers, the GPUs in use, CPU, RAM and disk if measured.
 
     Where no GPU has a number there is one gauge for it that says why; where the machine has none, it is the
     last. ``errors`` gives, by column or by group, the reason why a number is missing, as ``monitor.errors``
     does.
     """
     row = _Row(metrics, sample, errors)
-    shown = _gpus(row)
+    shown = {**_members(row), **_gpus(row)}
     if "cpu_percent" in row.metrics:
         own = row.number("process_cpu_percent")
         detail = f"this kernel {format_value(own, 'percent')}" if math.isfinite(own) else ""
@@ -173,6 +175,38 @@ def _gpus(row: _Row) -> dict[str, Reading]:
     all_names = [name for names in columns.values() for name in names]
     otherwise = "none in use yet" if columns else _NO_GPU
     return {"GPU": Reading(math.nan, row.reason(all_names, "gpu", otherwise))}
+
+
+def _members(row: _Row) -> dict[str, Reading]:
+    """Return a reading of all workers, and one of all ranks: how busy they are, and whose memory is fullest.
+
+    That is the mean of their shares of CPU time. Those without a number, which have left, do not count.
+    """
+    places: dict[str, list[str]] = {}
+    for metric in row.metrics.values():
+        if metric.group in _MEMBERS and metric.name == f"{metric.where}/cpu_percent":
+            places.setdefault(metric.group, []).append(metric.where)
+    shown = {}
+    for group, names in places.items():
+        busy = {where: row.number(f"{where}/cpu_percent") for where in names}
+        known = {where: value for where, value in busy.items() if math.isfinite(value)}
+        label = _MEMBERS[group]
+        if not known:
+            reason = row.reason([f"{where}/cpu_percent" for where in names], group, "none has a number yet")
+            shown[label] = Reading(math.nan, reason)
+            continue
+        mean = sum(known.values()) / len(known)
+        memory = {where: row.number(f"{where}/ram_percent") for where in known}
+        fullest = max(memory, key=lambda where: (math.isfinite(memory[where]), memory[where]))
+        count = f"{len(known)} of {len(names)}" if len(known) < len(names) else f"{len(known)}"
+        if math.isnan(memory[fullest]):
+            shown[label] = Reading(mean, count)
+        else:
+            percent = memory[fullest]
+            detail = f"{count}, fullest: {place_label(fullest)}, RAM {format_value(percent, 'percent')}"
+            bar = Bar(f"RAM of {place_label(fullest)}", percent, _level(percent, WARNING, CRITICAL))
+            shown[label] = Reading(mean, detail, bar=bar)
+    return shown
 
 
 def _memory(percent: float) -> Bar | None:

@@ -26,6 +26,8 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What the cell of a Jupyter kernel gets as its outputs."""
     shown: list[object] = []
+    # IPython, which ipywidgets asks how to show an object, warns of an environment that is not its own.
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     monkeypatch.setattr(kernel, "is_jupyter_kernel", lambda: True)
     monkeypatch.setattr(kernel, "show", shown.append)
     for name in ("on_shown", "after_each_cell", "show_html"):

@@ -319,3 +319,31 @@ def test_the_readings_are_aligned_lines_with_this_process_and_reasons():
 def test_before_the_first_sample_the_lines_say_so():
     lines = in_lines([PROCESS], None, {}).splitlines()
     assert lines[1] == "process cpu  –  waiting for a second sample"
+
+
+# -- workers -----------------------------------------------------------------------------------------------
+
+
+def of_workers(**numbers: float) -> dict[str, Reading]:
+    names = {name.replace("_", "/", 1): value for name, value in numbers.items()}
+    metrics = [Metric(name, "percent", "workers", "About it.") for name in names]
+    return readings(metrics, Sample(0.0, names), {"worker0/cpu_percent": "it has left"})
+
+
+def test_the_gauge_of_workers_says_how_busy_all_are_and_which_is_fullest():
+    shown = of_workers(
+        worker0_cpu_percent=50, worker1_cpu_percent=100, worker0_ram_percent=20, worker1_ram_percent=91
+    )
+    reading = shown["Workers"]
+    assert (reading.percent, reading.level) == (75, "normal")
+    assert reading.detail == "2, fullest: worker 1, RAM 91%"
+    assert reading.bar == Bar("RAM of worker 1", 91, "critical")
+    assert next(iter(shown)) == "Workers"
+
+
+def test_workers_that_have_left_do_not_count():
+    reading = of_workers(worker0_cpu_percent=math.nan, worker1_cpu_percent=40)["Workers"]
+    assert (reading.percent, reading.detail, reading.bar) == (40, "1 of 2", None)
+    reading = of_workers(worker0_cpu_percent=math.nan)["Workers"]
+    assert math.isnan(reading.percent)
+    assert reading.detail == "it has left"
