@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from perfmon_widgets.metrics import Metric
 from perfmon_widgets.views.figures import Rows
@@ -20,15 +20,23 @@ if TYPE_CHECKING:
 _LONGEST = 60  # characters of a name
 
 
-def cost_in_words(span: Named, rows: Rows, metrics: Sequence[Metric]) -> str:
+class Timed(Named, Protocol):
+    """A span whose length was measured."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasted on the monotonic clock; NaN while it goes on."""
+
+
+def cost_in_words(span: Timed, rows: Rows, metrics: Sequence[Metric]) -> str:
     """Return ``[7] model.fit(images) · 3.2 s · CPU 43% · RAM +1.2 GiB`` for a cell or span that has ended.
 
     CPU and GPUs are the mean, memory is the change, as in ``by_cell()``. A number that is missing is left
     out: no row belongs to a short cell. One that goes on, and a mark, have their name alone.
     """
     words = [name_in_words(span)]
-    if span.kind != "mark" and math.isfinite(span.end):
-        words += [format_duration(span.end - span.start), *_costs(span, rows, metrics)]
+    if span.kind != "mark" and math.isfinite(span.seconds):
+        words += [format_duration(span.seconds), *_costs(span, rows, metrics)]
     return " · ".join(words)
 
 
@@ -39,10 +47,10 @@ def name_in_words(span: Named) -> str:
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
-def _costs(span: Named, rows: Rows, metrics: Sequence[Metric]) -> list[str]:
+def _costs(span: Timed, rows: Rows, metrics: Sequence[Metric]) -> list[str]:
     shown = [metric for metric in headline_of_cells(metrics) if metric.name in rows.columns]
     values: NDArray[np.float64] = rows.of([metric.name for metric in shown])
-    table = span_statistics(rows.times, rows.seconds, values, span.start, span.end)
+    table = span_statistics(rows.times, rows.seconds, values, span.start, span.start + span.seconds)
     words = []
     for metric, (mean, _, change) in zip(shown, table.tolist(), strict=True):
         amount = (

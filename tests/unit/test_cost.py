@@ -32,6 +32,12 @@ def test_a_cell_is_its_line_its_duration_its_cpu_and_its_memory():
     assert cost_in_words(cell, ROWS, METRICS) == "[7] model.fit(images) · 20 s · CPU 50% · RAM +2 GiB"
 
 
+def test_the_duration_is_that_of_the_monotonic_clock():
+    """The computer's clock was set forward by an hour meanwhile."""
+    span = Span(1, SPAN, "load", NOW - 30, NOW - 10 + 3600, began=100.0, ended=120.0, seconds=20.0)
+    assert cost_in_words(span, ROWS, METRICS).startswith("load · 20 s · CPU 50%")
+
+
 def test_what_no_row_belongs_to_has_its_duration_alone():
     assert cost_in_words(Span(1, SPAN, "load", NOW - 26, NOW - 25), ROWS, METRICS) == "load · 1 s"
 

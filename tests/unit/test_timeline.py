@@ -104,7 +104,9 @@ def moments(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def monitor(moments: list[float]) -> PerformanceMonitor:
-    return PerformanceMonitor([FakeCollector("cpu_percent", "ram_bytes")], interval=5)
+    monitor = PerformanceMonitor([FakeCollector("cpu_percent", "ram_bytes")], interval=5)
+    monitor._spans._clock = lambda: moments[0]
+    return monitor
 
 
 @pytest.fixture
