@@ -44,17 +44,15 @@ function doubt(link, readings, silence) {
   const { lost, wasLive } = pageState(link);
   if (!link.comm_live && !wasLive) {
     if (!readings.time) return "not connected to a kernel";
-    const saved = new Date(1000 * readings.time);
-    const words = saved.toLocaleString([], { dateStyle: "short", timeStyle: "short" });
-    return `saved ${words}: run the cell again`;
+    const date = new Date(1000 * readings.time).toLocaleDateString("sv"); // 2026-11-28
+    return `saved ${date} ${clock(readings.time)}: run the cell again`;
   }
   const state = kernelState(link);
   if (!link.comm_live || lost) {
     return state && state !== "kernel busy" ? state : "kernel was restarted: run the cell again";
   }
   if (readings.state === "stopped") {
-    const newest = readings.time && new Date(1000 * readings.time).toLocaleTimeString();
-    return newest ? `monitor is stopped, values of ${newest}` : "monitor is stopped";
+    return readings.time ? `monitor is stopped, values of ${clock(readings.time)}` : "monitor is stopped";
   }
   if (silence <= STALE_AFTER * readings.interval) return "";
   return `no update for ${Math.floor(silence)} s${state && ` (${state})`}`;

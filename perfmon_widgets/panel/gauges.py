@@ -40,9 +40,12 @@ class Gauges(ipywidgets.HBox):
         """Return the reading of each gauge by its label."""
         return readings(self._monitor.metrics, self._monitor.latest, self._monitor.errors)
 
-    def show(self) -> None:
-        """Send the readings of the newest sample, and make gauges for those that have none."""
-        sample, running = self._monitor.latest, self._monitor.running
+    def show(self, *, is_new: bool = False) -> None:
+        """Send the readings of the newest sample, and make gauges for those that have none.
+
+        ``is_new``: it has just been taken, perhaps by hand while the monitor is stopped; it is live then.
+        """
+        sample, running = self._monitor.latest, self._monitor.running or is_new
         found = self.readings()
         for label in found:
             if label not in self._by_label:

@@ -39,7 +39,7 @@ class Page(NamedTuple):
     while_busy: bool
     """Whether its messages reach a kernel that runs a cell."""
     zone: str
-    """The name of its time zone: ``Europe/Berlin``."""
+    """The name of its time zone: ``Europe/Berlin``; empty if the page does not say."""
     minutes: float
     """The present difference of its clock to UTC."""
 
@@ -82,7 +82,7 @@ class Link(anywidget.AnyWidget):
                         str(content["page"]),
                         int(content["views"]),
                         bool(content.get("whileBusy")),
-                        str(content.get("zone", "UTC")),
+                        str(content.get("zone", "")),
                         float(content.get("minutes", 0)),
                     )
                 )

@@ -127,11 +127,12 @@ class PerformancePanel(ipywidgets.VBox):
         with self._actions.writing(), self._link.hold_sync():
             if self._is_over:  # it was closed while this waited for the lock
                 return
-            self.gauges.show()
+            self.gauges.show(is_new=sample is not None)
             self._verdict.show()
             self.advanced.show_new()
             if sample is None or self.advanced.is_due(sample):
                 self.advanced.show()
+            self.advanced.show_running()
             self._show_controls()
 
     def _show_state(self, running: bool) -> None:
@@ -183,9 +184,11 @@ class PerformancePanel(ipywidgets.VBox):
         Where the page cannot do that, the panel is shown below the cell, with a sentence that says so. To
         open the tab again after it was closed there, call this again. ``close()`` closes the tab, too.
 
-        Raises RuntimeError outside a Jupyter kernel, and ModuleNotFoundError if the package sidecar is not
-        installed there.
+        Raises RuntimeError for a closed panel and outside a Jupyter kernel, and ModuleNotFoundError if the
+        package sidecar is not installed there.
         """
+        if self._is_over:
+            raise RuntimeError("this panel is closed; make a new PerformancePanel to dock")
         self._dock.open(self)
         if not self._viewers.present:
             kernel.show(self)

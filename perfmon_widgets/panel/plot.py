@@ -72,8 +72,11 @@ def plot(
     ``history``: what ``PerformanceMonitor.history`` or ``read_csv`` returns, or rows of it for a shorter
     time, as in ``history["2030-01-31 12:00":]``. ``columns``: by default all but limits and single CPUs.
     ``spans``: the monitor's ``cells``, ``spans`` or ``marks``, or what ``read_spans`` returns, to be shown
-    behind the lines. A page without a kernel shows a picture. Times are UTC. Raises ValueError for a column
-    that does not exist and for fewer than two rows, TypeError if ``history`` or ``spans`` is something else.
+    behind the lines. A page without a kernel shows a picture. The axis has the time of day of the reader, and
+    names the zone.
+
+    Raises ValueError for a column that does not exist and for fewer than two rows, TypeError if ``history``
+    or ``spans`` is something else.
     """
     if not isinstance(history, pd.DataFrame) or not isinstance(history.index, pd.DatetimeIndex):
         raise TypeError(f"history must be what monitor.history or read_csv() returns, not {_kind(history)}")
@@ -214,7 +217,11 @@ def _rows_of(spans: pd.DataFrame) -> list[_Row]:
     starts, ends = _unix(spans["start"]), _unix(spans["end"])
     if spans.index.name == "execution_count":
         cells = zip(starts, ends, spans.index, strict=True)
-        return [_Row("cell", "", start, end, count) for start, end, count in cells]
+        names = spans["source"] if "source" in spans else [""] * len(spans)
+        return [
+            _Row("cell", name, start, end, count)
+            for (start, end, count), name in zip(cells, names, strict=True)
+        ]
     kinds = spans["kind"] if "kind" in spans else ["span"] * len(spans)
     counts = spans["execution_count"] if "execution_count" in spans else [pd.NA] * len(spans)
     return [

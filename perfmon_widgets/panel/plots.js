@@ -5,10 +5,11 @@
  * Return the section that holds an element, once the element is on the page.
  *
  * @param {HTMLElement} element
+ * @param {AbortSignal} signal ends the waiting
  * @returns {Promise<HTMLElement | null>}
  */
-async function inSection(element) {
-  while (!element.isConnected) await new Promise((resolve) => setTimeout(resolve, 100));
+async function inSection(element, signal) {
+  while (!element.isConnected && !signal.aborted) await new Promise((resolve) => setTimeout(resolve, 100));
   return element.closest(".perfmon-section");
 }
 

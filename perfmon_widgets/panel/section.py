@@ -57,6 +57,7 @@ class Section(ipywidgets.VBox):
         self._timeline = timeline
         self.period: Period | None = None
         """The time that the charts show; None before they are drawn."""
+        self._drawn_for: tuple[Period | None, float] | None = None
         self._holds_values = group == RECORDED
         self.newest = -math.inf
         """The time of the newest row that is shown, in Unix seconds."""
@@ -86,6 +87,7 @@ class Section(ipywidgets.VBox):
         That is a message per chart, one for the table, and one or two for the time. ``is_running``: whether
         the newest row is about now.
         """
+        self._drawn_for = (chosen, self._window)
         every = rows_of(history)
         newest = float(every.times[-1])
         period = self.period = chosen or self._newest(every, newest)
@@ -97,10 +99,11 @@ class Section(ipywidgets.VBox):
             if self.charts:
                 self._time.show(period.end, period.seconds, is_now=chosen is None and is_running)
                 self._shading.show(spans)
-            self._timeline.show(spans, every, self._all_metrics, period, is_live=chosen is None)
+            self._timeline.show_running(spans, is_live=chosen is None)
+            self._timeline.show_spans(spans, every, self._all_metrics, period)
             for chart in self.charts:
                 chart.show(drawn, period.end)
-            self._show_table(rows, period, errors)
+            self._show_table(rows, period, errors, is_live=chosen is None)
         if not self.children:  # after there is something to draw
             row = ipywidgets.HBox(self.charts, layout={"flex_flow": "row wrap", "overflow": "hidden"})
             self.children = (row, self._timeline, self.table)
@@ -109,15 +112,19 @@ class Section(ipywidgets.VBox):
         if len(history) > 1:  # else there is no line yet
             self.newest = newest
 
+    def shows(self, chosen: Period | None) -> bool:
+        """Whether it was drawn for this choice, and for the window that was set last."""
+        return self._drawn_for == (chosen, self._window)
+
     def _newest(self, rows: Rows, now: float) -> Period:
         """The last rows: as many as there are, from half a minute to the window."""
         inside = rows.between(now - self._window, now)
         return Period(now - shown_seconds(now - inside.times[0], self._window), now)
 
-    def _show_table(self, rows: Rows, period: Period, errors: Mapping[str, str]) -> None:
+    def _show_table(self, rows: Rows, period: Period, errors: Mapping[str, str], *, is_live: bool) -> None:
         values = rows.of([metric.name for metric in self._metrics])
         last = values[-1] if len(values) and not self._holds_values else last_values(values)
-        self.table.show(values, rows.seconds, last, period, errors)
+        self.table.show(values, rows.seconds, last, period, errors, is_live=is_live)
 
     def is_due(self, now: float, interval: float) -> bool:
         """Whether to draw the row of ``now`` (Unix seconds), if the next comes after ``interval`` seconds.

@@ -11,7 +11,7 @@ from perfmon_widgets.panel.layout import Layout
 from perfmon_widgets.panel.link import Link
 from perfmon_widgets.panel.parts import parts_of
 from perfmon_widgets.panel.section import Section
-from perfmon_widgets.panel.timeline import Period, Request, Timeline, choose
+from perfmon_widgets.panel.timeline import Period, Request, Timeline, choose, within
 from perfmon_widgets.views.columns import groups, title_of
 from perfmon_widgets.views.stretches import MAX_STRETCHES
 
@@ -35,7 +35,6 @@ class Sections(ipywidgets.Accordion):
         self._monitor = monitor
         self._window = window
         self._chosen: Period | None = None  # what a person looks at instead of the newest rows
-        self._period_is_new = False  # since the open section was drawn
         self.timeline = Timeline(link, layout=Layout(width="100%"))
         """The row of the open section that steers which time is shown."""
         self._groups = groups(monitor.metrics)
@@ -69,15 +68,20 @@ class Sections(ipywidgets.Accordion):
     def is_due(self, sample: Sample) -> bool:
         """Return whether this sample moves the lines of the open section, or is the last for now."""
         section = self._open_section()
-        return (section is not None and self._chosen is None) and (
-            not self._monitor.running or section.is_due(sample.time, self._monitor.interval)
-        )
+        if section is None:
+            return False
+        if self._chosen is not None:  # what a person holds does not move
+            return not section.shows(self._chosen)
+        return not self._monitor.running or section.is_due(sample.time, self._monitor.interval)
 
     def show(self) -> None:
-        """Draw the open section."""
+        """Draw the open section; one that shows what a person holds stays as it is."""
         section = self._open_section()
-        if section is not None and self._monitor.latest is not None:
-            self._period_is_new = False
+        if section is None or self._monitor.latest is None:
+            return
+        if self._chosen is not None and not section.shows(self._chosen):
+            self._chosen = within(self._chosen, self._known())  # the oldest rows may have gone
+        if self._chosen is None or not section.shows(self._chosen):
             section.show(
                 self._monitor.history,
                 self._monitor.errors,
@@ -92,17 +96,24 @@ class Sections(ipywidgets.Accordion):
         if section is None or latest is None:
             return
         moved = self._chosen is None and abs(section.newest - latest.time) > _ROUNDED
-        if self._period_is_new or moved or section.period is None:
+        if moved or not section.shows(self._chosen):
             self.show()
+
+    def show_running(self) -> None:
+        """Name the cell that runs, while the charts are held and so are not drawn."""
+        if self._chosen is not None:
+            self.timeline.show_running(self._monitor.newest_spans(MAX_STRETCHES), is_live=False)
+
+    def _known(self) -> Period:
+        """The time of the rows that are kept; they are not in order where the clock was set back."""
+        index = self._monitor.history.index
+        return Period(index.min().timestamp(), index.max().timestamp())
 
     def look(self, request: Request) -> None:
         """Choose what a person asked for: a period of the history, or the newest rows."""
-        section, history = self._open_section(), self._monitor.history
-        if section is None or section.period is None or not len(history):
-            return
-        known = Period(*(moment.timestamp() for moment in (history.index[0], history.index[-1])))
-        self._chosen = choose(request, section.period, known, is_live=self._chosen is None)
-        self._period_is_new = True
+        section = self._open_section()
+        if section is not None and section.period is not None:
+            self._chosen = choose(request, section.period, self._known(), is_live=self._chosen is None)
 
     def show_new(self) -> None:
         """Show columns that were added: series of ``record()``, or a worker that has joined.
@@ -130,7 +141,6 @@ class Sections(ipywidgets.Accordion):
         """Show the last ``seconds`` of the history in every section, from the next drawing on."""
         self._window = seconds
         self._chosen = None
-        self._period_is_new = True
         for section in self._sections.values():
             section.set_window(seconds)
 

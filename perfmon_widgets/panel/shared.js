@@ -40,6 +40,15 @@ function threeDigits(value) {
 }
 
 /**
+ * A time of day, as views/local_time.py writes it.
+ *
+ * @param {number} seconds Unix seconds
+ */
+function clock(seconds) {
+  return new Date(1000 * seconds).toLocaleTimeString("en-GB");
+}
+
+/**
  * Return what this page knows about a panel. It is kept on the model of the link, which all parts refer to.
  *
  * @param {WidgetModel} link

@@ -33,15 +33,15 @@ function swatch(color, dash) {
   return svg;
 }
 
-const clock = (seconds) => new Date(1000 * seconds).toLocaleTimeString("en-GB");
-
-// The values of a figure that are nearest to a moment, given in seconds before now.
-function nearest(figure, names, seconds) {
+// The values of a figure that are nearest to a moment, of those that are seen: from `start` on. All times are in
+// seconds before the right end of the figure.
+function nearest(figure, names, seconds, start) {
   const kinds = ["LinesModel", "HeatMapModel"];
   const mark = (figure.get("marks") ?? []).find((each) => kinds.includes(each.get("_model_name")));
   const x = mark?.get("x") ?? [];
   let at = -1;
   for (let index = 0; index < x.length; index++) {
+    if (x[index] < start || x[index] > 0) continue; // beyond an end, so that the line reaches it
     if (at < 0 || Math.abs(x[index] - seconds) <= Math.abs(x[at] - seconds)) at = index;
   }
   if (at < 0) return null;
@@ -64,7 +64,10 @@ function makeTable(...head) {
 
 const titleOf = (name) => element("th", name, { scope: "col" });
 
-async function render({ model, el, signal }) {
+async function render({ model, el }) {
+  // Not the signal that anywidget passes: its older versions have none.
+  const leaving = new AbortController();
+  const { signal } = leaving;
   const pointed = titleOf("");
   const { table, caption, body } = makeTable(...HEAD.map(titleOf), pointed);
   // Which number the rows of GPUs show; the mouse or the keys may ask for another one.
@@ -149,6 +152,7 @@ async function render({ model, el, signal }) {
     const { time, period, cells, reasons, lags } = model.get("values");
     if (!time) return;
     put(caption, period);
+    put(table.tHead.rows[0].cells[1], model.get("values").now);
     model.get("rows").forEach(({ name, about }, at) => {
       const slot = slots[at];
       slot.show(cells[at]);
@@ -187,7 +191,7 @@ async function render({ model, el, signal }) {
     let moment = null;
     let snapped = 0; // the moment of the sample whose values are shown
     for (const [at, lines] of model.get("lines").entries()) {
-      const point = seconds === null || !figures[at] ? null : nearest(figures[at], lines, seconds);
+      const point = seconds === null || !figures[at] ? null : nearest(figures[at], lines, seconds, start());
       if (!point) continue;
       if (moment === null) [moment, snapped] = [time + point.x, point.x];
       lines.forEach(({ name }, row) => {
@@ -197,7 +201,7 @@ async function render({ model, el, signal }) {
       });
     }
     put(pointed, moment === null ? "" : `at ${clock(moment)}`);
-    section()?.dispatchEvent(new CustomEvent("perfmon:pointed", { detail: moment }));
+    tellTimeline();
     put(grid.caption, moment === null ? caption.textContent : `at ${clock(moment)}`);
     const people = new Map(); // the names for people
     model.get("rows").forEach(({ name, label }, at) => {
@@ -221,6 +225,20 @@ async function render({ model, el, signal }) {
     });
   }
 
+  // For the row of buttons (timeline.js): what the charts show, where the mouse points, and how long a pixel is.
+  function tellTimeline() {
+    const { time } = model.get("values");
+    const [place] = places();
+    if (!time || !place) return;
+    const detail = {
+      start: time + start(),
+      end: time,
+      moment: seconds === null ? null : time + seconds,
+      pixel: -start() / plotArea(place).width,
+    };
+    section()?.dispatchEvent(new CustomEvent("perfmon:pointed", { detail }));
+  }
+
   function point(next) {
     seconds = next === null ? null : Math.min(0, Math.max(start(), next));
     drawPointed();
@@ -236,10 +254,10 @@ async function render({ model, el, signal }) {
   const left = () => seconds !== null && point(null);
   const pressed = (event) => {
     const at = places().indexOf(event.target);
-    const here = at < 0 || !figures[at] ? null : nearest(figures[at], model.get("lines")[at], seconds ?? 0);
+    const here = at < 0 || !figures[at] ? null : nearest(figures[at], model.get("lines")[at], seconds ?? 0, start());
     if (!here) return;
     const step = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageUp: 10, PageDown: -10 }[event.key];
-    const all = [...here.all].filter((x) => x >= start());
+    const all = [...here.all].filter((x) => x >= start() && x <= 0);
     const now = seconds === null ? all.length : all.indexOf(here.x);
     const next = { Home: 0, End: all.length - 1 }[event.key] ?? (step === undefined ? null : now + step);
     if (event.key !== "Escape" && next === null) return;
@@ -265,13 +283,14 @@ async function render({ model, el, signal }) {
   const link = await find(model.widget_manager, model.get("link"));
   if (link) leave = attend(link);
   await takeFigures();
-  inSection(el).then((root) => {
+  inSection(el, signal).then((root) => {
     root?.addEventListener("pointermove", moved, { signal });
     root?.addEventListener("pointerleave", left, { signal });
     root?.addEventListener("focusout", left, { signal });
     root?.addEventListener("keydown", pressed, { signal });
   });
   return () => {
+    leaving.abort();
     leave();
     model.off("change:values", drawValues);
     model.off("change:lines", changedFigures);

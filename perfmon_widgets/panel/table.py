@@ -96,17 +96,20 @@ class Table(anywidget.AnyWidget):
         now: NDArray[np.float64],
         period: tuple[float, float],
         errors: Mapping[str, str],
+        *,
+        is_live: bool = True,
     ) -> None:
         """Show ``now`` (one number per metric), and mean and peak of the rows of a period.
 
         ``values`` has the shape (rows, metrics); ``seconds`` says how many seconds each row stands for.
-        ``period`` is its start and end in Unix seconds.
+        ``period`` is its start and end in Unix seconds; ``is_live``: whether it ends now.
         """
         reasons = {metric.name: errors[metric.name] for metric in self._metrics if metric.name in errors}
         labels = [chart.drawn.axis.label for chart in self.figures]
         self.values = {
             "time": period[1],
             "period": format_period(*period),
+            "now": "now" if is_live else "at end",
             "cells": cells(self._metrics, values, seconds, now),
             "reasons": reasons,
             "labels": labels,

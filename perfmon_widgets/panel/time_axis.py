@@ -52,6 +52,7 @@ class TimeAxis:
         pixel = seconds / PIXELS
         if abs(end - self.origin) > _FAR:
             self.origin = math.floor(end)
+            self._shown = []  # all ticks have other places now
         end = self.origin + round((end - self.origin) / pixel) * pixel
         self.end, self.seconds = end, seconds
         self.ago.min = -seconds

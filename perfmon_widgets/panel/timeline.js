@@ -14,14 +14,20 @@ const SMALLEST = 5; // pixels; less is a click
  *
  * @param {WidgetModel} model
  * @param {HTMLElement} root the section
+ * @param {() => Shown | null} shown what the charts show
  * @param {AbortSignal} signal
  */
-function dragToZoom(model, root, signal) {
-  /** @type {{ area: DOMRect, from: number } | null} */
+function dragToZoom(model, root, shown, signal) {
+  /** @type {{ area: DOMRect, from: number, shown: Shown } | null} */
   let drag = null;
   const clear = () => {
     for (const each of root.querySelectorAll(".perfmon-selection")) each.remove();
   };
+  const cancel = () => {
+    drag = null;
+    clear();
+  };
+  // The ends of the drag, as shares of the width.
   /** @param {PointerEvent} event */
   const ends = (event) => {
     const { area, from } = /** @type {{ area: DOMRect, from: number }} */ (drag);
@@ -30,6 +36,7 @@ function dragToZoom(model, root, signal) {
   };
   const draw = (/** @type {PointerEvent} */ event) => {
     if (!drag) return;
+    if (!(event.buttons & 1)) return cancel(); // it was released where this page could not see it
     clear();
     const { left, right } = ends(event);
     for (const place of plots(root)) {
@@ -44,24 +51,24 @@ function dragToZoom(model, root, signal) {
   };
   const begin = (/** @type {PointerEvent} */ event) => {
     const place = plots(root).find((each) => each.contains(/** @type {Node} */ (event.target)));
-    if (!place || event.button !== 0 || event.pointerType === "touch") return;
+    const now = shown();
+    if (!place || !now || event.button !== 0 || event.pointerType === "touch") return;
     const area = plotArea(place);
     const { clientX: x, clientY: y } = event;
     if (x < area.left || x > area.right || y < area.top || y > area.bottom) return;
-    drag = { area, from: x };
+    drag = { area, from: x, shown: now }; // the charts may move under the drag
   };
   const end = (/** @type {PointerEvent} */ event) => {
     if (!drag) return;
     const { left, right } = ends(event);
-    const isDrag = (right - left) * drag.area.width >= SMALLEST;
-    drag = null;
-    clear();
-    if (isDrag) model.send({ action: "zoom", from: left, to: right });
+    const { area, shown: then } = drag;
+    cancel();
+    const at = (/** @type {number} */ share) => then.start + share * (then.end - then.start);
+    if ((right - left) * area.width >= SMALLEST) model.send({ action: "zoom", from: at(left), to: at(right) });
   };
-  const cancel = (/** @type {KeyboardEvent} */ event) => {
+  const pressed = (/** @type {KeyboardEvent} */ event) => {
     if (!drag || event.key !== "Escape") return;
-    drag = null;
-    clear();
+    cancel();
     event.stopPropagation();
   };
   const live = (/** @type {MouseEvent} */ event) => {
@@ -72,11 +79,13 @@ function dragToZoom(model, root, signal) {
   root.addEventListener("dblclick", live, { signal });
   window.addEventListener("pointermove", draw, { signal });
   window.addEventListener("pointerup", end, { signal });
-  window.addEventListener("keydown", cancel, { signal, capture: true });
+  window.addEventListener("pointercancel", cancel, { signal });
+  window.addEventListener("keydown", pressed, { signal, capture: true });
 }
 
-/** @param {{ model: WidgetModel, el: HTMLElement, signal: AbortSignal }} context */
-function render({ model, el, signal }) {
+/** @param {{ model: WidgetModel, el: HTMLElement }} context */
+function render({ model, el }) {
+  const leaving = new AbortController();
   const row = document.createElement("div");
   row.className = "perfmon-timeline";
   const button = (/** @type {string} */ text, /** @type {string} */ label, /** @type {() => string} */ action) => {
@@ -99,14 +108,14 @@ function render({ model, el, signal }) {
   row.append(words);
   el.append(row);
 
-  /** @type {number | null} */
-  let pointed = null; // Unix seconds
+  /** @type {Shown | null} */
+  let shown = null;
 
-  // The innermost is the one that began last.
+  // What lies under the mouse, give or take a pixel. The innermost is the one that began last.
   function under() {
-    const moment = pointed ?? NaN;
+    const { moment, pixel } = /** @type {Shown} */ (shown);
     const found = /** @type {[number, number | null, string][]} */ (model.get("spans")).filter(
-      ([start, end]) => start <= moment && moment <= (end ?? Infinity),
+      ([start, end]) => start - pixel <= (moment ?? NaN) && (moment ?? NaN) <= (end ?? Infinity) + pixel,
     );
     return found.map((each) => each[2]).reverse();
   }
@@ -116,7 +125,7 @@ function render({ model, el, signal }) {
     pause.textContent = live ? "Pause" : "Live";
     pause.title = live ? "Hold the charts; samples go on" : "Back to the newest rows";
     row.classList.toggle("perfmon-held", !live);
-    const text = pointed === null ? running && `running: ${running}` : under().join("  ‹  ");
+    const text = (shown?.moment ?? null) === null ? running && `running: ${running}` : under().join("  ‹  ");
     if (words.textContent !== text) words.textContent = text;
     words.title = text;
   }
@@ -124,16 +133,17 @@ function render({ model, el, signal }) {
   draw();
   model.on("change:state", draw);
   model.on("change:spans", draw);
-  inSection(el).then((section) => {
-    if (!section || signal.aborted) return;
-    dragToZoom(model, section, signal);
+  inSection(el, leaving.signal).then((section) => {
+    if (!section || leaving.signal.aborted) return;
+    dragToZoom(model, section, () => shown, leaving.signal);
     const point = (/** @type {Event} */ event) => {
-      pointed = /** @type {CustomEvent} */ (event).detail;
+      shown = /** @type {CustomEvent} */ (event).detail;
       draw();
     };
-    section.addEventListener("perfmon:pointed", point, { signal });
+    section.addEventListener("perfmon:pointed", point, { signal: leaving.signal });
   });
   return () => {
+    leaving.abort();
     model.off("change:state", draw);
     model.off("change:spans", draw);
     el.replaceChildren(); // JupyterLab keeps the elements of removed views

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import anywidget
 import traitlets
 
-from perfmon_widgets.core.spans import MARK, Span
+from perfmon_widgets.core.spans import CELL, MARK, Span
 from perfmon_widgets.metrics import Metric
 from perfmon_widgets.panel.link import Link, script
 from perfmon_widgets.panel.time_axis import PIXELS
@@ -40,10 +41,10 @@ class Request(NamedTuple):
     """Counts the requests, so that the same one twice is seen as two."""
     action: str
     """A key of _ACTIONS, ``zoom`` or ``live``."""
-    start: float = 0.0
-    """Of ``zoom``: where it begins, as a share of the width of the charts."""
-    end: float = 1.0
-    """Of ``zoom``: where it ends, in the same way."""
+    start: float = math.nan
+    """Of ``zoom``: where it begins, in Unix seconds."""
+    end: float = math.nan
+    """Of ``zoom``: where it ends, in Unix seconds."""
 
 
 class Timeline(anywidget.AnyWidget):
@@ -76,43 +77,52 @@ class Timeline(anywidget.AnyWidget):
         self.on_msg(self._receive)
 
     def _receive(self, _: Timeline, content: dict[str, Any], __: object) -> None:
-        action = content.get("action")
+        """Note the request of a browser; what no button sends is left out."""
+        action, ends = content.get("action"), (content.get("from"), content.get("to"))
         number = self.request.number + 1 if self.request is not None else 1
         if action == "zoom":
-            start, end = sorted((float(content["from"]), float(content["to"])))
-            self.request = Request(number, action, start, end)
+            if all(isinstance(end, (int, float)) and math.isfinite(end) for end in ends):
+                self.request = Request(number, action, *sorted(map(float, ends)))  # type: ignore[arg-type]
         elif action == "live" or action in _ACTIONS:
             self.request = Request(number, str(action))
 
-    def show(
-        self, spans: Sequence[Span], rows: Rows, metrics: Sequence[Metric], shown: Period, *, is_live: bool
-    ) -> None:
-        """Show the words of spans that are seen in a period; a message only where something has changed.
-
-        ``rows``: those of the whole history, from which the costs are computed.
-        """
-        open_spans = [span for span in spans if span.end != span.end]
-        cells = [span for span in open_spans if span.execution_count is not None]
+    def show_running(self, spans: Sequence[Span], *, is_live: bool) -> None:
+        """Show whether the charts move, and name the running cell; a message only where that has changed."""
+        cells = [span for span in spans if span.kind == CELL and math.isnan(span.end)]
         self.state = {"live": is_live, "running": name_in_words(cells[-1]) if cells else ""}
-        seen = [span for span in spans if span.start <= shown.end and not span.end < shown.start]
+
+    def show_spans(self, spans: Sequence[Span], rows: Rows, metrics: Sequence[Metric], shown: Period) -> None:
+        """Send the words of the spans that are seen in a period; a message only where they have changed.
+
+        ``rows``: those of the whole history, from which the costs are computed. A span of less than a pixel,
+        and a mark so near to the one before it, cannot be pointed at and has no words.
+        """
+        pixel = shown.seconds / PIXELS
         newest = float(rows.times[-1]) if len(rows.times) else shown.end
-        self.spans = [
-            [round(span.start, 2), round(span.end, 2) if span.end == span.end else None, words]
-            for span in seen
-            for words in [self._words_of(span, rows, metrics, shown.seconds / PIXELS, newest)]
-        ]
+        found: list[list[Any]] = []
+        last_mark = -math.inf
+        for span in spans:
+            if span.start > shown.end or span.end < shown.start:
+                continue
+            if span.kind == MARK and span.start - last_mark >= pixel:
+                last_mark = span.start
+                found.append([round(span.start, 2), round(span.start, 2), name_in_words(span)])
+            elif math.isnan(span.end):
+                found.append([round(span.start, 2), None, name_in_words(span)])
+            elif span.kind != MARK and span.end - span.start >= pixel:
+                words = self._words_of(span, rows, metrics, newest)
+                found.append([round(span.start, 2), round(span.end, 2), words])
+        self.spans = found
         kept = {span.number for span in spans}
         self._words = {number: words for number, words in self._words.items() if number in kept}
 
-    def _words_of(
-        self, span: Span, rows: Rows, metrics: Sequence[Metric], pixel: float, newest: float
-    ) -> str:
-        """The words of a span; its costs are computed once, when the row after its end is there."""
+    def _words_of(self, span: Span, rows: Rows, metrics: Sequence[Metric], newest: float) -> str:
+        """The words of a span that has ended; its costs are computed once, with the row after its end."""
         if span.number not in self._words:
-            # Not of spans that are too short to be pointed at: a notebook may have hundreds.
-            if span.kind == MARK or not (span.end <= newest and span.end - span.start >= pixel):
-                return name_in_words(span)
-            self._words[span.number] = cost_in_words(span, rows, metrics)
+            words = cost_in_words(span, rows, metrics)
+            if span.end > newest:  # that row is yet to come
+                return words
+            self._words[span.number] = words
         return self._words[span.number]
 
     def __repr__(self) -> str:
@@ -122,22 +132,22 @@ class Timeline(anywidget.AnyWidget):
 def choose(request: Request, shown: Period, known: Period, *, is_live: bool) -> Period | None:
     """Return the period that a request asks for; None for the newest rows, which move on.
 
-    ``shown`` is what the charts show, ``known`` the time of the history. A period that would reach beyond
-    the history is moved into it.
+    ``shown`` is what the charts show, ``known`` the time of the history. What is returned lies in the
+    history, unless the charts show more than that already.
     """
     if request.action == "live":
         return None
+    most = max(known.seconds, shown.seconds)
     if request.action == "zoom":
-        zoomed = (shown.start + share * shown.seconds for share in (request.start, request.end))
-        return _within(Period(*zoomed), known)
+        return within(Period(request.start, request.end), known, most)
     move, factor = _ACTIONS[request.action]
-    seconds = shown.seconds * factor
+    seconds = min(shown.seconds * factor, most)
     # While the charts move, they are zoomed at their right end, where people look.
     end = shown.end if is_live else (shown.start + shown.end + seconds) / 2
     end += move * seconds
     if move > 0 and end >= known.end:
         return None
-    return _within(Period(end - seconds, end), known)
+    return within(Period(end - seconds, end), known, most)
 
 
 # By how much of its length the period is moved, and what its length is multiplied by.
@@ -150,9 +160,12 @@ _ACTIONS = {
 }
 
 
-def _within(wanted: Period, known: Period) -> Period:
-    seconds = max(SHORTEST, wanted.seconds)
-    end = min(max((wanted.start + wanted.end + seconds) / 2, known.start + seconds), known.end)
-    start = end - seconds
-    # Longer than the history: as long as the history is, or as what was shown.
-    return Period(max(start, min(known.start, wanted.start)), end)
+def within(wanted: Period, known: Period, most: float = math.inf) -> Period:
+    """Return a period as long as the one that is wanted, moved into the history if it lies outside.
+
+    It is at least SHORTEST and at most ``most`` seconds long; one longer than the history ends with it.
+    """
+    seconds = min(max(SHORTEST, wanted.seconds), max(SHORTEST, most))
+    end = (wanted.start + wanted.end + seconds) / 2
+    end = min(max(end, known.start + seconds), known.end)
+    return Period(end - seconds, end)

@@ -31,8 +31,9 @@ class Timed(Named, Protocol):
 def cost_in_words(span: Timed, rows: Rows, metrics: Sequence[Metric]) -> str:
     """Return ``[7] model.fit(images) · 3.2 s · CPU 43% · RAM +1.2 GiB`` for a cell or span that has ended.
 
-    CPU and GPUs are the mean, memory is the change, as in ``by_cell()``. A number that is missing is left
-    out: no row belongs to a short cell. One that goes on, and a mark, have their name alone.
+    CPU and GPUs are the mean, memory is the change, as statistics.span_statistics() has them; rows are found
+    by their time of day. A number that is missing is left out: no row belongs to a short cell, and of one
+    that began before the oldest row the beginning is unknown. What goes on, and a mark, has its name alone.
     """
     words = [name_in_words(span)]
     if span.kind != "mark" and math.isfinite(span.seconds):
@@ -48,6 +49,8 @@ def name_in_words(span: Named) -> str:
 
 
 def _costs(span: Timed, rows: Rows, metrics: Sequence[Metric]) -> list[str]:
+    if not len(rows.times) or span.start < rows.times[0] - rows.seconds[0]:
+        return []
     shown = [metric for metric in headline_of_cells(metrics) if metric.name in rows.columns]
     values: NDArray[np.float64] = rows.of([metric.name for metric in shown])
     table = span_statistics(rows.times, rows.seconds, values, span.start, span.start + span.seconds)

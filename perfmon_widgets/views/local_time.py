@@ -75,7 +75,9 @@ def format_period(start: float, end: float) -> str:
     """Return a period with its zone: ``2030-01-31 15:04:05 – 15:14:05 CET``."""
     first, last = local(start), local(end)
     until = format_clock(end) if first.date() == last.date() else format_time(end)
-    return f"{format_time(start)} – {until} {zone_name(end)}"
+    names = [zone_name(start), zone_name(end)]
+    began = f" {names[0]}" if names[0] != names[1] else ""  # the clocks were changed in between
+    return f"{format_time(start)}{began} – {until} {names[1]}"
 
 
 def offset(time: float) -> float:
@@ -98,7 +100,12 @@ def ticks(start: float, end: float, pixels: float, free: float = 0.0) -> list[Ti
     last = math.floor((end - seconds * free / pixels - half + ahead) / step)
     first = math.ceil((start + half + ahead) / step)
     moments = (float(step * number - ahead) for number in range(first, last + 1))
-    return [Tick(moment, format(local(moment), _format(step, seconds))) for moment in moments]
+    return [Tick(moment, format(_by_clock(moment, ahead), _format(step, seconds))) for moment in moments]
+
+
+def _by_clock(time: float, ahead: float) -> datetime:
+    """The time on a clock that is so many seconds ahead of UTC."""
+    return datetime.fromtimestamp(time + ahead, timezone.utc)
 
 
 def time_format(start: float, end: float, pixels: float) -> str:

@@ -20,21 +20,18 @@ def means_of_map(figure: Figure, rows: Rows, start: float, end: float, count: in
     """
     inside = (rows.times > start) & (rows.times <= end)
     place = np.ceil((rows.times[inside] - start) / (end - start) * count).astype(int) - 1
-    values = rows.of([line.name for line in figure.lines])[inside]
-    means = means_by_place(values, rows.seconds[inside], place, count).astype(np.float32).T
-    return _joined(means, place)
-
-
-def _joined(means: NDArray[np.float32], place: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Fill empty columns between samples, where columns are narrow: with the value of the next sample."""
-    filled = np.unique(place)
-    if len(filled) < 2:
-        return means
-    step = round(float(np.median(np.diff(filled))))
-    joined: NDArray[np.float32] = means.copy()
-    for ago in range(1, step):
-        shifted = np.full_like(means, np.nan)
-        shifted[:, :-ago] = means[:, ago:]
-        missing = np.isnan(joined)
-        joined[missing] = shifted[missing]
-    return joined
+    values = rows.of([line.name for line in figure.lines])
+    means = means_by_place(values[inside], rows.seconds[inside], place, count)
+    # A column without a row is part of the time that the next row stands for; not where samples are missing,
+    # nor before the first row, of which that time is not known.
+    usual = 2 * float(np.median(rows.seconds)) if len(rows.seconds) else 0.0
+    empty = np.setdiff1d(np.arange(count), place)
+    edges = start + (empty + 1) * (end - start) / count
+    order = np.argsort(rows.times, kind="stable")
+    later = np.searchsorted(rows.times[order], edges)
+    known = (later > 0) & (later < len(order))
+    row = order[later[known]]
+    covers = rows.times[row] - np.minimum(rows.seconds[row], usual) < edges[known]
+    means[empty[known][covers]] = values[row[covers]]
+    drawn: NDArray[np.float32] = means.astype(np.float32).T
+    return drawn

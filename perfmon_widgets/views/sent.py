@@ -15,6 +15,7 @@ def sent(
 ) -> dict[str, Any]:
     """Return the readings of a sample by label, with the state of the monitor, as what JSON can hold.
 
+    ``state`` is ``live`` or ``stopped``: whether newer readings are to be expected.
     ``time`` is in Unix seconds, None before the first sample; ``interval`` is in seconds: readings that are
     older than three of them are shown as stale.
     """
@@ -24,7 +25,7 @@ def sent(
     else:
         gauges = {label: in_json(reading) for label, reading in found.items()}
     return {
-        "state": "live" if sample is not None or running else "stopped",
+        "state": "live" if running else "stopped",
         "time": sample.time if sample is not None else None,
         "interval": interval,
         "gauges": gauges,

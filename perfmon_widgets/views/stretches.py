@@ -108,6 +108,10 @@ def stretches(spans: Iterable[Named], start: float, end: float) -> list[Stretch]
     free_from = [-math.inf] * _ROWS  # when the last span of each row ends
     for span in spans:
         until = math.inf if math.isnan(span.end) else span.end
+        row = 0
+        if span.kind == "span":  # also those that have left, so that the others stay in their rows
+            row = next((row for row, since in enumerate(free_from) if since <= span.start), _ROWS - 1)
+            free_from[row] = max(until, free_from[row])
         if until < start or span.start > end:
             continue
         members = found[span.kind]
@@ -115,8 +119,6 @@ def stretches(spans: Iterable[Named], start: float, end: float) -> list[Stretch]
             number = len(members) if span.execution_count is None else span.execution_count
             layer = RUNNING if until == math.inf else (CELL, NEXT_CELL)[number % 2]
         elif span.kind == "span":
-            row = next((row for row, since in enumerate(free_from) if since <= span.start), _ROWS - 1)
-            free_from[row] = max(until, free_from[row])
             layer = f"span {row}"
         else:
             layer = "mark"

@@ -149,3 +149,13 @@ interface KernelEntry {
   name: string;
   state: string;
 }
+
+/** What the charts of a section show, which panel/table.js knows. All times are in Unix seconds. */
+interface Shown {
+  start: number;
+  end: number;
+  /** Where the mouse or the keys point; null if they do not. */
+  moment: number | null;
+  /** How many seconds a pixel is. */
+  pixel: number;
+}

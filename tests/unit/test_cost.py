@@ -51,3 +51,9 @@ def test_what_goes_on_and_a_mark_have_their_names_alone():
 def test_a_name_is_one_line(name, words):
     kind = CELL if not name else SPAN
     assert name_in_words(Span(1, kind, name, NOW, NOW, execution_count=3)) == words
+
+
+def test_what_began_before_the_oldest_row_has_its_duration_alone():
+    """The rows that are left are about its end only."""
+    cell = Span(1, CELL, "train()", NOW - 500, NOW - 10, execution_count=7)
+    assert cost_in_words(cell, ROWS, METRICS) == "[7] train() · 0:08:10"

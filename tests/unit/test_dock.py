@@ -132,3 +132,11 @@ def test_the_tab_is_an_ordinary_widget_of_the_package():
     """Its names are what the style sheet and JupyterLab rely on."""
     assert issubclass(Sidecar, ipywidgets.Output)
     assert "right" in Sidecar.anchor.values
+
+
+def test_a_panel_that_is_closed_is_not_docked(shown, wire, monitor):
+    panel = PerformancePanel(monitor)
+    panel.close()
+    with pytest.raises(RuntimeError, match="this panel is closed"):
+        panel.dock()
+    assert shown == []

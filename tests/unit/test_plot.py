@@ -190,8 +190,8 @@ def test_cells_are_shown_with_their_numbers_as_far_as_they_lie_in_the_plot():
     cells = stretches((-20, -10), (-5, 2), (3, 4), (8, math.nan), (20, 21), source=list("abcde"))
     cells.index = pd.Index([3, 4, 5, 6, 7], name="execution_count")
     figure = plot(history(range(11), a_percent=range(11)), "a_percent", spans=cells)
-    assert shaded(figure) == ([0, 2, 3, 4, 8, 10], ["[4]", "[5]", "[6]"])
-    assert [text for text in texts(figure.picture) if "[" in text] == ["[4]", "[5]", "[6]"]
+    assert shaded(figure) == ([0, 2, 3, 4, 8, 10], ["[4] b", "[5] c", "[6] d"])
+    assert [text for text in texts(figure.picture) if "[" in text] == ["[4] b", "[5] c", "[6] d"]
 
 
 def test_spans_and_marks_are_shown_with_their_names():

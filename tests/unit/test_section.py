@@ -30,6 +30,7 @@ from perfmon_widgets.panel.time_axis import TimeAxis
 from perfmon_widgets.panel.timeline import Timeline
 from perfmon_widgets.views.figures import rows_of, shown_seconds
 from perfmon_widgets.views.findings import findings
+from perfmon_widgets.views.maps import means_of_map
 from perfmon_widgets.views.report import summary
 from perfmon_widgets.views.text import format_value
 
@@ -330,6 +331,16 @@ def test_the_map_has_no_stripes_where_samples_are_rarer_than_its_columns():
     [cells] = shown.marks
     assert not missing(cells.color[:, -40:]).any()
     assert missing(cells.color[:, :70]).all()
+
+
+def test_a_map_of_a_few_seconds_is_filled_from_end_to_end():
+    """As where people zoom to less than the time between two samples."""
+    drawn = replace(figure(metric("core0/cpu_percent"), metric("core1/cpu_percent")), is_map=True)
+    rows = rows_of(history([20, 15, 10, 5, 0], {each.name: [1, 2, 3, 4, 5] for each in drawn.lines}))
+    for start, end in ((-13, -7), (-9, -6), (-16, -1)):
+        means = means_of_map(drawn, rows.around(NOW + start, NOW + end), NOW + start, NOW + end, 120)
+        assert np.isfinite(means).all()
+    assert means_of_map(drawn, rows.around(NOW - 9, NOW - 6), NOW - 9, NOW - 6, 10)[0].tolist() == [4] * 10
 
 
 def test_a_long_time_without_samples_is_empty_in_the_map():

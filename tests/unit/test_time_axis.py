@@ -98,3 +98,15 @@ def test_after_days_the_places_of_marks_are_still_exact():
 @pytest.fixture
 def wire_of(monkeypatch: pytest.MonkeyPatch) -> Wire:
     return Wire(monkeypatch)
+
+
+def test_the_ticks_stay_where_they_are_when_places_are_counted_anew():
+    axis = TimeAxis(600.0)
+    axis.show(NOW, 600.0, is_now=True)
+    axis.show(NOW + 19_990, 600.0, is_now=True)
+    before, origin = set((np.asarray(axis.axes[0].tick_values) + axis.origin).tolist()), axis.origin
+    axis.show(NOW + 20_002, 600.0, is_now=True)
+    after = set((np.asarray(axis.axes[0].tick_values) + axis.origin).tolist())
+    assert axis.origin > origin
+    assert len(before & after) >= 3
+    assert NOW + 19_400 < min(after) < max(after) < NOW + 20_000
