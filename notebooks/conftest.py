@@ -1,10 +1,12 @@
 """The notebooks are tested as a person executes them: with a history, in which cells have numbers.
 
-nbval asks the kernel to keep none, and what is not in the history is no cell to `monitor.cells`.
+nbval asks the kernel to keep none, and what is not in the history is no cell to `monitor.cells`. The stored pictures have
+times of day, which are those of UTC.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from nbval.kernel import RunningKernel
@@ -15,3 +17,4 @@ def _execute(self: RunningKernel, cell_input: str, allow_stdin: bool | None = No
 
 
 RunningKernel.execute_cell_input = _execute
+os.environ["TZ"] = "UTC"  # for the kernels, which begin later

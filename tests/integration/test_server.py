@@ -537,9 +537,12 @@ def test_what_is_refused_is_counted_and_logged_once_a_minute_without_what_was_se
 
 
 def test_the_log_of_tornado_is_as_before_for_everybody_else(
-    server: PerformanceServer, caplog: pytest.LogCaptureFixture
+    server: PerformanceServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Dask, which another test may have imported, turns it off.
+    monkeypatch.setattr(logging.getLogger("tornado"), "propagate", True)
     caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger="tornado")
     logging.getLogger("tornado.general").info("something else")
     server.stop()
     assert "something else" in caplog.text

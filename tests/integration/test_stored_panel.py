@@ -9,8 +9,9 @@ from typing import Any
 
 import nbformat
 import pytest
-from jupyter_client.manager import KernelManager
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+from traitlets import Unicode
 
 BEGIN = """
 import ipywidgets
@@ -60,8 +61,11 @@ def test_it_has_a_link_to_the_live_page_where_the_server_has_one(
 ) -> None:
     def links() -> list[str]:
         # A Jupyter server names the file after the id of the kernel.
-        manager = KernelManager(kernel_name="python3", connection_file=str(tmp_path / "kernel-0a-1b.json"))
-        [_, cell] = executed("panel = PerformancePanel(monitor)\npanel", km=manager).cells
+        class Manager(AsyncKernelManager):
+            connection_file = Unicode(str(tmp_path / "kernel-0a-1b.json"))
+
+        # By its class, since nbclient ends what it has made, with all its sockets.
+        [_, cell] = executed("panel = PerformancePanel(monitor)\npanel", kernel_manager_class=Manager).cells
         stored = "".join(output.get("data", {}).get("text/html", "") for output in cell.outputs)
         assert "<table>" in stored
         return re.findall(r'href="([^"]*)"', stored)
@@ -97,4 +101,4 @@ def test_a_notebook_with_one_panel_is_stored_in_less_than_100_kb():
     assert size < 100_000
     state = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"].values()
     scripts = [model["state"].get(name, "") for model in state for name in ("_esm", "_css", "gauge")]
-    assert 10_000 < sum(map(len, scripts)) < 30_000
+    assert 10_000 < sum(map(len, scripts)) < 36_000
