@@ -1,7 +1,7 @@
 """The notebooks are tested as a person executes them: with a history, in which cells have numbers.
 
-nbval asks the kernel to keep none, and what is not in the history is no cell to `monitor.cells`. The stored pictures have
-times of day, which are those of UTC.
+nbval asks the kernel to keep none, and what is not in the history is no cell to `monitor.cells`. The stored
+pictures have times of day, which are those of UTC.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from datetime import timezone
 from types import SimpleNamespace
 
 import numpy.testing  # noqa: F401 - loaded on first use by hypothesis; NumPy 1 then starts lscpu
@@ -27,8 +28,8 @@ sys.addaudithook(_refuse)  # which cannot be removed again
 
 @pytest.fixture(autouse=True)
 def no_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test meet the time zone of a browser that another test made up."""
-    monkeypatch.setattr("perfmon_widgets.views.local_time._zone", None)
+    """Let times be those of UTC, wherever the tests run, and of no browser that another test made up."""
+    monkeypatch.setattr("perfmon_widgets.views.local_time._zone", timezone.utc)
 
 
 @pytest.fixture(autouse=True)

@@ -33,6 +33,7 @@ ZONES = ["UTC", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "America/S
 
 
 def test_without_a_browser_it_is_the_zone_of_this_computer(monkeypatch):
+    monkeypatch.setattr(local_time, "_zone", None)
     monkeypatch.setenv("TZ", "Asia/Kolkata")
     time.tzset()
     try:
