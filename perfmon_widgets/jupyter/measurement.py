@@ -176,7 +176,7 @@ class Measurement:
             return figure
         peaks = [self._totals.peak(line.name) for line in figure.lines]
         lines = [
-            line._replace(name=f"{line.name}, peak {format_value(peak, figure.unit)}")
+            line._replace(label=f"{line.label}, peak {format_value(peak, figure.unit)}")
             for line, peak in zip(figure.lines, peaks, strict=True)
         ]
         return replace(figure, lines=tuple(lines))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import bqplot
@@ -85,7 +86,9 @@ def plot(
     rows = rows_of(history)
     start, end = float(rows.times.min()), float(rows.times.max())
     behind = [] if spans is None else stretches(_rows_of(spans), start, end)
-    metrics = metrics_of(list(rows.columns), rows.values, history.attrs)
+    # Under the names that the caller has for them.
+    named = metrics_of(list(rows.columns), rows.values, history.attrs)
+    metrics = [replace(metric, label=metric.name) for metric in named]
     if columns is None:
         known = rows.known()
         found = [name for name in by_default(metrics) if name in known]

@@ -161,7 +161,7 @@ def charts(
         empty = [figure.only(known) for figure in section(group, metrics) if figure.rows or not figure.is_map]
         figures = [fill(figure, rows, points=_POINTS_OF_A_CHART) for figure in empty if figure.lines]
         if figures:
-            shown = [line.name for figure in figures for line in figure.lines]
+            shown = [line.label for figure in figures for line in figure.lines]
             pictures[group] = image(picture(figures, start, end, behind), f"{', '.join(shown)} over time")
     seen = opened if opened in pictures else next(iter(pictures), None)
     return "".join(

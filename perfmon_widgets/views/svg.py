@@ -180,10 +180,10 @@ def _style(line: Line) -> str:
 
 def _legend_rows(lines: Sequence[Line], width: int) -> Iterator[list[_Entry]]:
     """The names by row; all faint lines together are one entry, the last."""
-    entries = [(line.name, line) for line in lines if not line.faint]
+    entries = [(line.label, line) for line in lines if not line.faint]
     faint = [line for line in lines if line.faint]
     if faint:
-        entries.append((" … ".join(dict.fromkeys([faint[0].name, faint[-1].name])), faint[0]))
+        entries.append((" … ".join(dict.fromkeys([faint[0].label, faint[-1].label])), faint[0]))
     row: list[_Entry] = []
     x = float(_LEFT)
     for words, line in entries:

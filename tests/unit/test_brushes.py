@@ -150,6 +150,7 @@ def read_path(
 def test_the_live_charts_plot_and_the_stored_picture_draw_the_same():
     metrics, rows = awkward()
     kept = stored(metrics, rows)
+    labels = {each.name: each.label for each in metrics}
     compared = 0
     for group, title in {
         "cpu": "CPU", "memory": "Memory", "gpu": "GPU", "process": "This process", "model": "model",
@@ -161,7 +162,8 @@ def test_the_live_charts_plot_and_the_stored_picture_draw_the_same():
             strong = {name: line for name, line in lines.items() if line.color != FAINT}
             assert plotted(rows, list(strong)) == (axis, strong)
             assert kept_axis == axis
-            assert list(kept_lines) == [*strong, *(f"faint {at}" for at in range(len(strong), len(lines)))]
+            people = [labels[name] for name in strong]  # the stored picture has names for people
+            assert list(kept_lines) == [*people, *(f"faint {at}" for at in range(len(strong), len(lines)))]
             # The faint ones last, as the legend has them.
             ordered = [*strong.values(), *(line for line in lines.values() if line.color == FAINT)]
             for line, other in zip(ordered, kept_lines.values(), strict=True):

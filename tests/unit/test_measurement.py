@@ -173,15 +173,15 @@ def test_the_picture_has_a_line_for_cpu_memory_and_each_gpu_in_use():
         made.end()
     drawn = ElementTree.fromstring(made.picture())
     texts = [element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")]
-    assert "process_cpu_percent" in texts
-    assert "gpu0/utilization_percent" in texts
-    assert "gpu1/utilization_percent" not in texts
+    assert "process cpu" in texts
+    assert "GPU 0 utilization" in texts
+    assert "GPU 1 utilization" not in texts
     # Issue 17: as the line of text says, not the machine's percentage.
     # Which rows fall into it depends on how busy the machine is.
     own, of_gpu = re.findall(r"(?:RAM|memory) peak ([\d.]+ MiB)", made.summary())
-    assert f"process_ram_bytes, peak {own}" in texts
-    assert f"gpu0/memory_used_bytes, peak {of_gpu}" in texts
-    assert not any(text.startswith("ram_") for text in texts)
+    assert f"process ram, peak {own}" in texts
+    assert f"GPU 0 memory used, peak {of_gpu}" in texts
+    assert not any(text.startswith("ram") for text in texts)
 
 
 def test_the_picture_of_a_long_time_keeps_its_peaks_and_is_small():
