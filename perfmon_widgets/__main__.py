@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="run a command and sample what it and its children use",
         description=_DESCRIPTION,
         usage="python -m perfmon_widgets run [--csv FILE | --ranks FOLDER] [--interval SECONDS] [--serve] "
-        "-- COMMAND …",
+        "[--serve-after TIME] -- COMMAND …",
     )
     files = run.add_mutually_exclusive_group()
     files.add_argument(
@@ -145,6 +145,7 @@ def _run(
         monitor.stop()
         if monitor.log.path is not None:
             monitor.log.path.unlink(missing_ok=True)
+        if monitor.log.path is not None and folder is not None:  # what log_to() says about the rank
             monitor.log.path.with_suffix(".json").unlink(missing_ok=True)
         _say(error.strerror)
         return _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_RUN
