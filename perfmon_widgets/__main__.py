@@ -143,6 +143,8 @@ def _run(
         command.start()
     except OSError as error:
         monitor.stop()
+        if ranks is not None:
+            ranks.close()
         if monitor.log.path is not None:
             monitor.log.path.unlink(missing_ok=True)
         if monitor.log.path is not None and folder is not None:  # what log_to() says about the rank
@@ -159,8 +161,8 @@ def _run(
     result = command.result()
     rise = kills.read() - kills_before
     why = _why_killed(result, monitor, ended, rise, of_machine=kills.of_machine)
-    lines = [_first_line(words, took, result), *why, *_table(totals, monitor.metrics), *_about_log(monitor)]
-    lines += ranks.words if ranks is not None else []
+    lines = [_first_line(words, took, result), *why, *_table(totals, monitor.metrics)]
+    lines += _about_log(monitor) if ranks is None or ranks.of_command else ranks.words
     _say("\n".join(lines))
     if server is not None:
         _end(server, command, serving or 0.0)
