@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="run a command and sample what it and its children use",
         description=_DESCRIPTION,
         usage="python -m perfmon_widgets run [--csv FILE | --ranks FOLDER] [--interval SECONDS] [--serve] "
-        "-- COMMAND …",
+        "[--serve-after TIME] -- COMMAND …",
     )
     files = run.add_mutually_exclusive_group()
     files.add_argument(
@@ -143,8 +143,11 @@ def _run(
         command.start()
     except OSError as error:
         monitor.stop()
+        if ranks is not None:
+            ranks.close()
         if monitor.log.path is not None:
             monitor.log.path.unlink(missing_ok=True)
+        if monitor.log.path is not None and folder is not None:  # what log_to() says about the rank
             monitor.log.path.with_suffix(".json").unlink(missing_ok=True)
         _say(error.strerror)
         return _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_RUN
@@ -158,8 +161,8 @@ def _run(
     result = command.result()
     rise = kills.read() - kills_before
     why = _why_killed(result, monitor, ended, rise, of_machine=kills.of_machine)
-    lines = [_first_line(words, took, result), *why, *_table(totals, monitor.metrics), *_about_log(monitor)]
-    lines += ranks.words if ranks is not None else []
+    lines = [_first_line(words, took, result), *why, *_table(totals, monitor.metrics)]
+    lines += _about_log(monitor) if ranks is None or ranks.of_command else ranks.words
     _say("\n".join(lines))
     if server is not None:
         _end(server, command, serving or 0.0)

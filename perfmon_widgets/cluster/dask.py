@@ -8,6 +8,7 @@ scheduler can read the topic, and write to it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -42,7 +43,8 @@ class Workers:
 
     ``PerformanceMonitor([*default_collectors(), Workers(client)])``. Workers keep a name that is a number, as
     those of a LocalCluster have; workers that join later add columns. The columns ``host0/…`` are about a
-    whole machine. Workers that are threads of one process count once, under the name of the first.
+    whole machine. Workers that are threads of one process are one here, under the name of the first: it has
+    their threads, limits and tasks together.
 
     ``cpu_percent`` is the share of the CPUs that the threads of the worker can use, ``ram_percent`` that of
     its memory limit. A row that is older than two intervals is missing, with a reason in ``errors``.
@@ -97,9 +99,11 @@ class Workers:
         Called when the monitor stops. A notebook that was restarted, or that never stopped its monitor,
         leaves the workers sampling.
         """
-        if self._watching and self._client.status == "running":
-            self._client.sync(self._end, callback_timeout=_TIMEOUT)
-        self._watching = False
+        try:
+            if self._watching and self._client.status == "running":
+                self._client.sync(self._end, callback_timeout=_TIMEOUT)
+        finally:
+            self._watching = False
 
     def recent(self) -> pd.DataFrame:
         """Return the rows that the scheduler has kept, which are the last 1000 of all workers by default.
@@ -113,7 +117,7 @@ class Workers:
         import pandas as pd  # noqa: PLC0415 - a program that only samples never pays for it
 
         events = self._client.sync(self._events)
-        rows = [(message["name"], stamp, message["own"]) for stamp, message in events if "own" in message]
+        rows = [(message["name"], stamp, message["own"]) for stamp, message in events if _is_row(message)]
         times = pd.to_datetime([stamp for _, stamp, _ in rows], unit="s", utc=True)
         names = [name for name, _, _ in rows]
         index = pd.MultiIndex.from_arrays([names, times], names=["worker", "time"])
@@ -127,15 +131,16 @@ class Workers:
         """Subscribe, send the plugin to all workers, and take what the scheduler has of them already."""
         listeners = _listeners.setdefault(self._client, weakref.WeakSet())
         listeners.add(self)
-        self._client.subscribe_topic(TOPIC, partial(_hear, listeners))
         try:
+            self._client.subscribe_topic(TOPIC, partial(_hear, listeners))
             answers = await self._client.register_plugin(Plugin(self._interval))
+            await self._first_rows(len(answers))
+            for stamp, message in await self._events():
+                self._take(message, max(0.0, time.time() - stamp))
         except BaseException:
-            await self._end()
+            with contextlib.suppress(Exception):  # the first error is the one that says what is wrong
+                await self._end()
             raise
-        await self._first_rows(len(answers))
-        for stamp, message in await self._events():
-            self._take(message, max(0.0, time.time() - stamp))
 
     async def _first_rows(self, workers: int) -> None:
         """Wait until all workers have been heard of, so that the first sample has their columns.
@@ -202,6 +207,16 @@ class Workers:
                 self._members.put(Row(*(message[field] for field in Row._fields)), age)
         except (TypeError, KeyError):
             self._members.fail("unknown", f"an event of the topic {TOPIC} is no row of this package")
+
+
+def _is_row(message: Mapping[str, Any]) -> bool:
+    """Whether an event of the topic is a row. Any client may write to it, so it may be anything."""
+    own = message.get("own")
+    return (
+        isinstance(message.get("name"), str)
+        and isinstance(own, Mapping)
+        and all(isinstance(name, str) and isinstance(value, int | float) for name, value in own.items())
+    )
 
 
 def _hear(listeners: weakref.WeakSet[Workers], event: tuple[float, Any]) -> None:

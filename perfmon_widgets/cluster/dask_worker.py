@@ -19,17 +19,24 @@ from perfmon_widgets.metrics import Sample
 _reporters: dict[str, Reporter] = {}
 # Seconds after which a worker that has not joined its cluster is looked at again.
 _JOINING = 0.1
-# The plugin may begin several times in the life of the process, for one client after the other.
-_imported = time.monotonic()
+# The states in which a worker belongs to its cluster. Dask pauses one that uses 80 % of its memory limit.
+_PRESENT = ("running", "paused")
 
 
 def begin(worker: Worker, interval: float) -> None:
-    """Report for this worker, unless the process reports for another one of the same cluster already."""
-    reporter = _reporters.get(worker.scheduler.address)
+    """Report for this worker, together with those of the same cluster that are threads of this process.
+
+    The interval of the last call counts.
+    """
+    cluster = worker.scheduler.address
+    reporter = _reporters.get(cluster)
     if reporter is None:
-        _reporters[worker.scheduler.address] = Reporter(worker, interval)
-    else:
-        reporter.workers.append(worker)
+        _reporters[cluster] = Reporter([worker], interval)
+        return
+    reporter.workers.append(worker)
+    if reporter.interval != interval:
+        reporter.close()
+        _reporters[cluster] = Reporter(reporter.workers, interval)
 
 
 def end(worker: Worker) -> None:
@@ -38,7 +45,7 @@ def end(worker: Worker) -> None:
     if reporter is None or worker not in reporter.workers:
         return
     if worker is reporter.workers[0]:
-        leaves = worker.status.name != "running"
+        leaves = worker.status.name not in _PRESENT
         reason = "has left the cluster" if leaves else "is watched no longer: its plugin was removed"
         worker.log_event(TOPIC, {"key": _key(worker), "left": reason})
     reporter.workers.remove(worker)
@@ -48,11 +55,17 @@ def end(worker: Worker) -> None:
 
 
 class Reporter:
-    """Samples this process every ``interval`` seconds, and logs each row in the name of its first worker."""
+    """Samples this process every ``interval`` seconds, and logs each row in the name of its first worker.
 
-    def __init__(self, worker: Worker, interval: float) -> None:
-        self.workers: list[Worker] = [worker]
+    CPU and memory are those of the whole process, so threads, limits and tasks are those of all its workers.
+    """
+
+    def __init__(self, workers: list[Worker], interval: float) -> None:
+        self.workers = workers
+        self.interval = interval
         self._capacity = capacity()
+        age = max(0.0, time.time() - workers[0].monitor.proc.create_time())
+        self._started = time.monotonic() - age  # that of the process
         self._monitor = PerformanceMonitor(interval=interval, window=interval)
         self._monitor.on_sample(self._report)
         self._monitor.start()
@@ -71,17 +84,18 @@ class Reporter:
     def _log(self, worker: Worker, sample: Sample) -> None:
         if worker.status.name in ("init", "starting"):  # its first sample comes before it has joined
             worker.loop.call_later(_JOINING, self._log, worker, sample)
-        elif worker.status.name == "running":
+        elif worker.status.name in _PRESENT:
             worker.log_event(TOPIC, self._row(worker, sample))
 
     def _row(self, worker: Worker, sample: Sample) -> dict[str, Any]:
-        own, machine = split({**sample.values, **_limit(worker)})
+        workers = self.workers or [worker]
+        own, machine = split({**sample.values, **_limit(workers)})
         # Of the CPUs that its threads can use: a worker with one thread on 32 CPUs is full at 100 %, too.
-        threads = min(worker.state.nthreads, self._capacity)
+        threads = min(sum(each.state.nthreads for each in workers), self._capacity)
         own["cpu_percent"] = min(100.0, own.get("cpu_percent", math.nan) * self._capacity / threads)
-        own["uptime_seconds"] = time.monotonic() - _imported
-        own["tasks_running"] = float(worker.state.executing_count)
-        own["tasks_ready"] = float(len(worker.state.ready))
+        own["uptime_seconds"] = time.monotonic() - self._started
+        own["tasks_running"] = float(sum(each.state.executing_count for each in workers))
+        own["tasks_ready"] = float(sum(len(each.state.ready) for each in workers))
         metrics, errors = self._monitor.metrics, {}
         if any(math.isnan(value) for value in (*own.values(), *machine.values())):
             errors = {own_name(name): text for name, text in self._monitor.errors.items()}
@@ -89,7 +103,7 @@ class Reporter:
             "key": _key(worker),
             "name": str(worker.name),
             "host": socket.gethostname(),
-            "interval": self._monitor.interval,
+            "interval": self.interval,
             "own": own,
             "machine": machine,
             "devices": {metric.where: metric.device for metric in metrics if metric.device},
@@ -97,9 +111,10 @@ class Reporter:
         }
 
 
-def _limit(worker: Worker) -> dict[str, float]:
-    limit = worker.memory_manager.memory_limit
-    return {"process_ram_limit_bytes": float(limit)} if limit else {}
+def _limit(workers: list[Worker]) -> dict[str, float]:
+    """Return the memory limit of the process; nothing if one of its workers has none."""
+    limits = [worker.memory_manager.memory_limit for worker in workers]
+    return {"process_ram_limit_bytes": float(sum(limits))} if all(limits) else {}
 
 
 def _key(worker: Worker) -> str:

@@ -21,9 +21,10 @@ from perfmon_widgets.metrics import Metric, place_label, unit_of
 _FRESH = 2.0
 # Seconds of silence after which the number of a member that has not said goodbye may go to another.
 _FORGOTTEN = 60.0
-# A member whose name is a number below this keeps it. Above, it gets the lowest free one: the names of an
-# adaptive cluster go on counting, and each number that was ever used has its columns.
-_OWN_NUMBERS = 256
+# A member whose name is a number below the first of these keeps it, unless it would be a new number while as
+# many as the second are unused. Else it gets the lowest free one: the names of an adaptive cluster go on
+# counting, and each number that was ever used has its columns.
+_OWN_NUMBERS, _MAX_UNUSED = 256, 8
 # The most columns of a member: other programs may write to the same topic or folder.
 _MAX_COLUMNS = 200
 # The most members that are listed as failed.
@@ -126,7 +127,7 @@ class Members:
         """
         try:
             self._put(row, self._clock() - age, number)
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             self.fail(row.name, f"its row cannot be used: {error}")
         else:
             self._failed.pop(row.name, None)
@@ -148,6 +149,8 @@ class Members:
     def _put(self, row: Row, arrived: float, number: int | None) -> None:
         if len(row.own) + len(row.machine) > _MAX_COLUMNS:
             raise ValueError(f"it has more than {_MAX_COLUMNS} columns")
+        if not 0 < row.interval < math.inf:
+            raise ValueError(f"its interval is {row.interval!r}, not a number of seconds greater than 0")
         member = self._members.get(row.key)
         if member is None:
             member = _Member(self._number_of(row.name, arrived) if number is None else number, row.name)
@@ -156,17 +159,21 @@ class Members:
         host = self._number_of_host(row.host, arrived)
         place, of_host = f"{self._kind}{member.number}", f"host{host}"
         devices = {f"{place}/{where}": name for where, name in row.devices.items()}
-        self._declare(place, row.own, f"{self._kind}s", {place: row.name, **devices})
-        self._declare(of_host, row.machine, "hosts", {of_host: row.host})
-        values, missing = self._checked(place, row.own, row.reasons)
+        declared = self._with_new(place, row.own, f"{self._kind}s", {place: row.name, **devices})
+        of_machine = self._with_new(of_host, row.machine, "hosts", {of_host: row.host})
+        values, missing = self._checked(declared, row.own, row.reasons)
+        values_of_host, missing_of_host = self._checked(of_machine, row.machine, row.reasons)
+        lasts = _FRESH * row.interval
         # From here on nothing is raised, so that a row is taken as a whole or not at all.
+        self._declare(place, declared)
+        self._declare(of_host, of_machine)
         member.host = host
         if row.host not in self._hosts:
             others = {name: number for name, number in self._hosts.items() if number != host}
             self._hosts = {**others, row.host: host}
         member.values, member.missing = values, missing
-        member.of_host, member.missing_of_host = self._checked(of_host, row.machine, row.reasons)
-        member.lasts = _FRESH * row.interval
+        member.of_host, member.missing_of_host = values_of_host, missing_of_host
+        member.lasts = lasts
         member.left, member.arrived, member.name = "", arrived, row.name
         if row.key not in self._members:
             gone = [key for key, each in self._members.items() if each.number == member.number]
@@ -174,10 +181,13 @@ class Members:
             self._members = {**members, row.key: member}
 
     def _number_of(self, name: str, now: float) -> int:
-        """Return the number of a new member: its name, if that is a free number, else the lowest free one."""
+        """Return the number of a new member: its name, if that may be a number, else the lowest free one."""
         taken = {member.number for member in self._present(now)}
-        if name.isdecimal() and int(name) < _OWN_NUMBERS and int(name) not in taken:
-            return int(name)
+        own = int(name) if name.isdecimal() else _OWN_NUMBERS
+        places = {place for place in self._declared if place.startswith(self._kind)}
+        is_known = f"{self._kind}{own}" in places
+        if own < _OWN_NUMBERS and own not in taken and (is_known or len(places) - len(taken) < _MAX_UNUSED):
+            return own
         return next(number for number in count() if number not in taken)
 
     def _number_of_host(self, name: str, now: float) -> int:
@@ -195,10 +205,10 @@ class Members:
             if not member.left and now - member.arrived < max(member.lasts, _FORGOTTEN)
         ]
 
-    def _declare(
+    def _with_new(
         self, place: str, values: Mapping[str, float], group: str, devices: Mapping[str, str]
-    ) -> None:
-        """Have a metric for each of these columns, with the present names of the devices."""
+    ) -> dict[str, Metric]:
+        """Return the metrics of a place with one for each of these columns, and the present devices."""
         known = self._declared.get(place, {})
         declared = {
             column: replace(metric, device=devices.get(metric.where, ""))
@@ -209,7 +219,10 @@ class Members:
         for column in values:
             if column not in declared:
                 declared[column] = self._metric(place, column, group, values, devices)
-        if declared != known:
+        return declared
+
+    def _declare(self, place: str, declared: dict[str, Metric]) -> None:
+        if declared != self._declared.get(place):
             self._declared[place] = declared
             self._version += 1
 
@@ -239,15 +252,16 @@ class Members:
         )
 
     def _checked(
-        self, place: str, values: Mapping[str, float], reasons: Mapping[str, str]
+        self, declared: Mapping[str, Metric], values: Mapping[str, float], reasons: Mapping[str, str]
     ) -> tuple[dict[str, float], dict[str, str]]:
         """Return by full name the values that can be true, and why the others of the place are missing."""
         found: dict[str, float] = {}
         missing: dict[str, str] = {}
-        for column, metric in self._declared.get(place, {}).items():
+        for column, metric in declared.items():
             name = metric.name
             value, reason = checked(unit_of(column), float(values.get(column, math.nan)))
             if math.isnan(value):
+                place = name.removesuffix(f"/{column}")
                 otherwise = f"the monitor on {place_label(place)} has no number for it"
                 missing[name] = reason or reasons.get(column, otherwise)
             else:

@@ -75,7 +75,7 @@ def described(log: Path, rank: int) -> Process | None:
         said = json.loads(log.with_suffix(".json").read_bytes())
         numbers = [float(said[name]) for name in ("interval", "started", "clock_ahead")]
         return Process(rank, str(said["host"]), *numbers)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -139,7 +139,10 @@ class Tail:
         """Take the names of the columns; False if the line is not whole yet."""
         if not line.endswith(b"\n"):
             return False
-        names = next(csv.reader([line.decode()]), [])
+        try:
+            names = next(csv.reader([line.decode()]), [])
+        except csv.Error as error:  # such as a field that is longer than csv takes
+            raise ValueError(f"{self.path} is not a log of perfmon_widgets: {error}") from None
         if names[:1] != ["time"]:
             raise ValueError(f"{self.path} is not a log of perfmon_widgets: it does not begin with time")
         self._columns = names[1:]
@@ -159,7 +162,7 @@ class Tail:
 def spaced_lines(path: Path, seconds: float) -> Iterator[bytes]:
     """Yield the header and whole lines that are about ``seconds`` apart, without reading those in between.
 
-    Raises OSError if the file cannot be read.
+    Raises OSError if the file cannot be read, and ValueError if it is no log.
     """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from threading import Thread
 
 from perfmon_widgets.cluster.rank_files import make
 from perfmon_widgets.cluster.ranks import VARIABLES, log_to, rank_of
 from perfmon_widgets.collectors import default_collectors
 from perfmon_widgets.collectors.linux.processes import children, number_of
+from perfmon_widgets.core.errors import text_of
+from perfmon_widgets.core.log_files import parts
 from perfmon_widgets.core.monitor import PerformanceMonitor
-from perfmon_widgets.metrics import Sample
+from perfmon_widgets.interrupts import Event, start_thread
+
+# Seconds to wait for a file system when the command has ended.
+_TIMEOUT = 5.0
 
 
 class RankLogs:
     """Logs a command that is a rank itself, or else each rank that it starts, as torchrun does.
 
     The command is a rank if this process's environment says so: ``srun python -m perfmon_widgets run --ranks
-    run/ -- python train.py``. Otherwise its descendants are searched with each sample for a process whose
-    environment has one of ``VARIABLES``; it is logged with its own descendants.
+    run/ -- python train.py``. Otherwise its descendants are searched once per interval for a process whose
+    environment has one of ``VARIABLES``; it is logged with its own descendants. SLURM sets its variable also
+    in a job's script, for the first process: a command that starts processes with other values of ``RANK`` is
+    no rank but a launcher. Its log is deleted, and they are logged instead.
+
+    Files are opened and closed on a thread of its own: a file server may be slow, and the sampling of the
+    command must not wait for it.
 
     Raises OSError, with what to do, if the folder or file cannot be written; ValueError for a bad rank.
     """
@@ -35,21 +46,51 @@ class RankLogs:
         self._root = number_of(root)
         self._folder = Path(folder)
         self._monitors: dict[int, PerformanceMonitor] = {}  # by the number of the process
+        self._failed: set[int] = set()  # the numbers of processes that cannot be logged
+        self._reasons: dict[int, str] = {}  # why not, by rank
         self._ranks: set[int] = set()
+        self._own: int | None = None  # the rank that the command is
+        self._names: Sequence[str] = VARIABLES
+        self._ended = Event()
+        self._thread = Thread(target=self._watch, name="perfmon-rank-logs", daemon=True)
         if environment.keys() & set(VARIABLES):
-            log_to(monitor, folder, rank_of(environment))
+            self._own = rank_of(environment)
+            self._names = VARIABLES[:1]  # the others are inherited by every process that the command starts
+            log_to(monitor, folder, self._own)
         else:
             make(self._folder)
-            monitor.on_sample(self.look)
+        if VARIABLES[0] not in environment:
+            start_thread(self._thread)
 
-    def look(self, _: Sample) -> None:
+    def _watch(self) -> None:
+        """Begin and end logs until close() is called; then end all."""
+        while not self._ended.wait(self._watching.interval):
+            self._look()
+        for monitor in self._monitors.values():
+            monitor.stop()
+
+    def _look(self) -> None:
         """Begin the log of each rank that has started, and end that of each that has ended."""
         running = dict(self._processes(self._root))
+        if self._own is not None:
+            if all(rank == self._own for rank in running.values()):
+                return
+            self._delete_own()
         for process in self._monitors.keys() - running.keys():
             self._monitors.pop(process).stop()
+        self._failed &= running.keys()
         for process, rank in running.items():
-            if process not in self._monitors:
+            if process not in self._monitors and process not in self._failed:
                 self._begin(process, rank)
+
+    def _delete_own(self) -> None:
+        """Delete the log of the command, which this has begun."""
+        log = self._watching.log
+        log.stop()
+        if log.path is not None:
+            for path in (log.path, *parts(log.path), log.path.with_suffix(".json")):
+                path.unlink(missing_ok=True)
+        self._own = None
 
     def _begin(self, process: int, rank: int) -> None:
         try:
@@ -57,46 +98,61 @@ class RankLogs:
         except OSError:
             return  # it has ended meanwhile
         monitor = PerformanceMonitor(collectors, interval=self._watching.interval)
-        log_to(monitor, self._folder, rank)
-        monitor.start()
-        self._monitors[process] = monitor
-        self._ranks.add(rank)
+        try:
+            log_to(monitor, self._folder, rank)
+            monitor.start()
+        except (OSError, RuntimeError) as error:  # no space, no file, no thread is left: for this one
+            monitor.stop()
+            self._failed.add(process)
+            self._reasons.setdefault(rank, text_of(getattr(error, "strerror", None) or error))
+        else:
+            self._monitors[process] = monitor
+            self._ranks.add(rank)
 
     def _processes(self, number: int) -> Iterator[tuple[int, int]]:
         """Yield number and rank of each descendant that is a rank, without descendants of that one."""
         for child in children(number):
-            rank = _rank_of_process(child)
+            rank = _rank_of_process(child, self._names)
             if rank is None:
                 yield from self._processes(child)
             else:
                 yield child, rank
 
     def close(self) -> None:
-        """End all logs."""
-        self._watching.on_sample(self.look, remove=True)
-        for monitor in self._monitors.values():
-            monitor.stop()
-        self._monitors.clear()
+        """End all logs; waits up to five seconds for a file server that is slow."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(_TIMEOUT)
+
+    @property
+    def of_command(self) -> bool:
+        """Whether the log of the monitor is that of the command, which is a rank itself."""
+        return self._own is not None
 
     @property
     def words(self) -> list[str]:
-        """What was logged, as a line for people; nothing if the command is a rank itself."""
-        if self._watching.log.path is not None:
+        """What was logged, and what was not and why, as lines; nothing if the command is a rank itself."""
+        if self.of_command:
             return []
-        if not self._ranks:
+        lines = [f"rank {rank} was not logged: {reason}" for rank, reason in sorted(self._reasons.items())]
+        if self._ranks:
+            count = len(self._ranks)
+            lines.append(f"logs of {count} rank{'s' if count > 1 else ''} in {self._folder}")
+        elif not lines:
             names = ", ".join(VARIABLES)
-            return [f"no rank was found: none of the command's processes has one of the variables {names}"]
-        return [f"logs of {len(self._ranks)} ranks in {self._folder}"]
+            lines = [f"no rank was found: none of the command's processes has one of the variables {names}"]
+        return lines
 
 
-def _rank_of_process(number: int) -> int | None:
-    """Return the rank that the environment of a process says; None if it says none or cannot be read."""
+def _rank_of_process(number: int, names: Collection[str]) -> int | None:
+    """Return the rank that one of these variables of a process says; None if none does or can be read."""
     try:
         fields = (Path("/proc") / str(number) / "environ").read_bytes().split(b"\0")
     except OSError:
         return None
     environment = dict(os.fsdecode(field).partition("=")[::2] for field in fields)
+    said = {name: environment[name] for name in names if name in environment}
     try:
-        return rank_of(environment) if environment.keys() & set(VARIABLES) else None
+        return rank_of(said) if said else None
     except ValueError:
         return None

@@ -116,13 +116,15 @@ class History:
         return self._length
 
     def read(
-        self,
+        self, last: float = math.inf
     ) -> tuple[int, NDArray[np.datetime64], NDArray[np.bool_], NDArray[np.float64]]:
         """Return a copy of the window: number of the newest row, times, which rows follow a gap, values.
 
         Times are datetime64[us] in UTC of shape (rows,), values float64 of shape (rows, columns).
+        ``last``: only the rows of that many seconds before the newest, and the row before these, which tells
+        how long the first of them stands for.
         """
-        count, stamps, values = self._copied()
+        count, stamps, values = self._copied(self._first_within(last) - 1)
         times = np.rint(1e6 * stamps[:, _TIME]).astype(np.int64).astype("datetime64[us]")
         return count, times, stamps[:, _AFTER_GAP].astype(bool), values
 
@@ -133,13 +135,16 @@ class History:
 
         ``last``: only the rows of that many seconds before the newest.
         """
-        first = 0
-        if last < math.inf:
-            with self._lock:
-                taken, oldest = self._oldest_first(self._rows[:, _TAKEN]), self.count - self._length
-            first = oldest + int(np.searchsorted(taken, taken[-1] - last)) if len(taken) else 0
-        _, stamps, values = self._copied(first)
+        _, stamps, values = self._copied(self._first_within(last))
         return stamps[:, _TAKEN], stamps[:, _AFTER_GAP].astype(bool), values
+
+    def _first_within(self, last: float) -> int:
+        """Return the number of the first row of the last so many seconds before the newest."""
+        if last == math.inf:
+            return 0
+        with self._lock:
+            taken, oldest = self._oldest_first(self._rows[:, _TAKEN]), self.count - self._length
+        return oldest + int(np.searchsorted(taken, taken[-1] - last)) if len(taken) else 0
 
     def _copied(self, first: int = 0) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
         """Return the number of the newest row, and copies of what precedes the values, and of the values.

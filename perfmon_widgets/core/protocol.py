@@ -65,16 +65,18 @@ def findings_of(monitor: Monitor) -> list[Finding]:
     return [] if find is None else list(find())
 
 
-def rows_and_gaps_of(
-    monitor: Monitor,
+def newest_rows_of(
+    monitor: Monitor, seconds: float
 ) -> tuple[NDArray[np.datetime64], NDArray[np.bool_], NDArray[np.float64]]:
-    """The window as arrays: times, which rows follow a gap, values.
+    """The rows of the last ``seconds`` at least as arrays: times, which rows follow a gap, values.
 
-    The property ``rows_and_gaps`` is optional; a monitor without it counts as one without gaps.
+    The method ``newest_rows`` is optional; of a monitor without it, these are all rows, and none has a gap.
     """
-    found: tuple[NDArray[np.datetime64], NDArray[np.bool_], NDArray[np.float64]] | None
-    found = getattr(monitor, "rows_and_gaps", None)
-    if found is None:
+    found: tuple[NDArray[np.datetime64], NDArray[np.bool_], NDArray[np.float64]]
+    newest_rows = getattr(monitor, "newest_rows", None)
+    if newest_rows is not None:
+        found = newest_rows(seconds)
+    else:
         times, values = monitor.rows
         none: Any = times != times  # noqa: PLR0124 - an array of False
         found = times, none, values

@@ -81,10 +81,14 @@ class Stores:
         _, times, _, values = self._history.read()
         return times, values
 
-    @property
-    def rows_and_gaps(self) -> tuple[NDArray[np.datetime64], NDArray[np.bool_], NDArray[np.float64]]:
-        """What ``rows`` is, and between both for each row whether samples are missing before it."""
-        return self._history.read()[1:]
+    def newest_rows(
+        self, seconds: float
+    ) -> tuple[NDArray[np.datetime64], NDArray[np.bool_], NDArray[np.float64]]:
+        """The rows of the last ``seconds`` before the newest, and the one before these, as arrays.
+
+        Times and values as in ``rows``; in between, whether samples are missing before each row.
+        """
+        return self._history.read(seconds)[1:]
 
     @property
     def latest(self) -> Sample | None:

@@ -1,12 +1,16 @@
 """Times of day as people read them: in the time zone of the reader, in one format for all faces.
 
-The data stay in UTC. The reader is the person at the browser that reported its zone last. Until a browser
-has, for example in a terminal, it is the zone of this computer.
+The data stay in UTC. The reader is the person whose request is answered (``reader()``), else the one at the
+browser that reported its zone last to the panel (``set_zone()``). Until a browser has, for example in a
+terminal, it is the zone of this computer.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -18,6 +22,8 @@ _GAP = 12.0  # pixels at least between two labels
 _LETTER = 5.6  # pixels that a digit takes, about
 
 _zone: tzinfo | None = None
+# That of a request which is being answered: several at a time may come from readers in different zones.
+_zone_of_request: ContextVar[tzinfo | None] = ContextVar("_zone_of_request", default=None)
 
 
 class Tick(NamedTuple):
@@ -29,23 +35,36 @@ class Tick(NamedTuple):
 
 
 def set_zone(name: str, minutes: float) -> bool:
-    """Set the zone of the reader, and return whether that changed it.
+    """Set the zone of the person at this process's notebook, and return whether that changed it.
 
     ``name`` is the zone's name as browsers report it (``Europe/Berlin``), ``minutes`` its present difference
     to UTC. The difference alone is used where this computer does not know the name.
     """
-    global _zone  # noqa: PLW0603 - one process has one reader
-    before = _zone
-    try:
-        _zone = ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # unknown, malformed, or a folder of the database
-        _zone = timezone(timedelta(minutes=min(max(round(minutes), -1439), 1439)))
+    global _zone
+    before, _zone = _zone, _zone_of(name, minutes)
     return _zone != before
+
+
+@contextmanager
+def reader(name: str, minutes: float) -> Iterator[None]:
+    """Have times in this zone, given as for set_zone(), in the body of a ``with`` on this thread only."""
+    token = _zone_of_request.set(_zone_of(name, minutes))
+    try:
+        yield
+    finally:
+        _zone_of_request.reset(token)
+
+
+def _zone_of(name: str, minutes: float) -> tzinfo:
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # unknown, malformed, or a folder of the database
+        return timezone(timedelta(minutes=round(min(max(minutes, -1439.0), 1439.0))))
 
 
 def local(time: float) -> datetime:
     """Return a time (Unix seconds) in the reader's zone."""
-    return datetime.fromtimestamp(time, timezone.utc).astimezone(_zone)
+    return datetime.fromtimestamp(time, timezone.utc).astimezone(_zone_of_request.get() or _zone)
 
 
 def format_clock(time: float) -> str:

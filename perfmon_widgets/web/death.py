@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime, timedelta
 from typing import Any
 
 from perfmon_widgets.core.csv_lines import header_line, row_line
 from perfmon_widgets.views.death import CERTAIN, LIKELY, Death
 from perfmon_widgets.web.api import CSV, HISTORY, check_format
 from perfmon_widgets.web.page import VIEW
-from perfmon_widgets.web.request import Request, Response, json_response, read_since, time_text
+from perfmon_widgets.web.request import Request, Response, json_response, moment_of, read_since, time_text
 
 FINDINGS = "/api/performance/findings"
 
-_EPOCH = datetime(1970, 1, 1)
 _ADVICE = (
     "Keep less in memory at a time, give the container more, or run `%perfmon guard` first: then the cell "
     "fails with a MemoryError, and the kernel lives."
@@ -39,7 +37,7 @@ def answer(death: Death, request: Request) -> Response:
     if request.path == FINDINGS:
         return json_response({"findings": [_finding(death)], "death": _death(death)})
     kind, since = check_format(request), read_since(request.query)
-    moments = [_EPOCH + timedelta(microseconds=round(at * 1e6)) for at in death.times]
+    moments = [moment_of(at) for at in death.times]
     shown = [number for number, moment in enumerate(moments) if since is None or moment > since]
     times = [time_text(death.times[number]) for number in shown]
     names = [name for name, _, _ in death.columns]

@@ -21,7 +21,7 @@ let kernelId = new URLSearchParams(location.search).get("kernel_id") ?? "";
 /** What is known of the monitor: of the last answer. */
 const known = {
   newest: "", // the time of the newest sample that is shown
-  columns: 0,
+  columns: "", // the digest of its columns
   interval: 1,
   xsrf: "", // to be sent with a POST
 };
@@ -184,7 +184,7 @@ async function refresh({ full = false } = {}) {
   if (windows.value) query.window = windows.value;
   if (known.newest && !full) {
     query.since = known.newest;
-    query.columns = String(known.columns);
+    query.columns = known.columns;
   }
   try {
     const response = await fetch(address("perfmon/view", query), { signal: mine.signal, cache: "no-store" });

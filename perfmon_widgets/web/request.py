@@ -93,7 +93,12 @@ def time_text(seconds: float) -> str:
 
     A client can send it back as ``since``.
     """
-    return f"{(_EPOCH + timedelta(microseconds=round(seconds * 1e6))).isoformat(timespec='microseconds')}Z"
+    return f"{moment_of(seconds).isoformat(timespec='microseconds')}Z"
+
+
+def moment_of(seconds: float) -> datetime:
+    """Return Unix seconds as read_since() returns a time: naive, in UTC, in whole microseconds."""
+    return _EPOCH + timedelta(microseconds=round(seconds * 1e6))
 
 
 def read_query(text: str) -> dict[str, str]:

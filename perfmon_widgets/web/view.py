@@ -5,14 +5,16 @@ Loads numpy. A Jupyter server imports this only to show the last minutes of a ke
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timezone
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from perfmon_widgets.core.protocol import findings_of, rows_and_gaps_of
+from perfmon_widgets.core.protocol import findings_of, newest_rows_of
 from perfmon_widgets.metrics import RECORDED, Metric
 from perfmon_widgets.views.columns import groups, title_of
 from perfmon_widgets.views.death import Death
@@ -21,7 +23,7 @@ from perfmon_widgets.views.findings import pressing
 from perfmon_widgets.views.gauges import readings
 from perfmon_widgets.views.last_minutes import last_minutes, last_sample
 from perfmon_widgets.views.legend import about, cells, last_values
-from perfmon_widgets.views.local_time import set_zone
+from perfmon_widgets.views.local_time import reader
 from perfmon_widgets.views.maps import means_of_map
 from perfmon_widgets.views.sent import sent
 from perfmon_widgets.views.statistics import row_seconds
@@ -52,29 +54,32 @@ _INTERVAL_OF_DEAD = 5.0
 # Seconds by which a time in whole microseconds may differ from that of its sample.
 _ROUNDED = 1e-6
 
-_EPOCH = datetime(1970, 1, 1)
-
 
 def view(monitor: Monitor, request: Request) -> Response:
     """Return what the page shows of a monitor.
 
     The query: ``window`` in seconds; ``width`` of a figure in pixels; ``open``, the groups whose figures are
     shown (their names, each percent-encoded, with commas in between), by default the first two; ``since`` and
-    ``columns``, the newest sample and the number of columns that the page has already; ``zone`` and
+    ``columns``, the newest sample and the digest of the columns that the page has already; ``zone`` and
     ``minutes``, the time zone of the reader and its difference to UTC. If there is no newer
-    sample, figures and tables are left out; if there are no more columns, what does not change is left out:
+    sample, figures and tables are left out; if the columns are the same, what does not change is left out:
     the rows of the tables without their numbers.
     """
-    metrics, sample, running = monitor.metrics, monitor.latest, monitor.running
-    errors = monitor.errors
+    metrics = tuple(monitor.metrics)
     asked = _Asked(request, metrics, windows(monitor.window))
+    with asked.reader:
+        return json_response(_content(monitor, metrics, asked))
+
+
+def _content(monitor: Monitor, metrics: tuple[Metric, ...], asked: _Asked) -> dict[str, Any]:
+    sample, running, errors = monitor.latest, monitor.running, monitor.errors
     found = readings(metrics, sample, errors)
     content: dict[str, Any] = {
         **sent(found, sample, monitor.interval, running=running),
         "newest": None if sample is None else time_text(sample.time),
-        "state": "live" if running else "stopped",
+        "state": "live" if running else "stopped",  # the page shows its last picture of a stopped monitor
         **asked.choices,
-        "columns": len(metrics),
+        "columns": _digest(metrics),
         "log": api.log_state(monitor),
     }
     if sample is None:
@@ -82,10 +87,10 @@ def view(monitor: Monitor, request: Request) -> Response:
     elif asked.since is None or sample.time > asked.since + _ROUNDED:
         if running and asked.is_time_for_findings(sample.time):
             content["verdict"] = _verdict(monitor)
-        rows = _rows_of(monitor)
+        rows = _rows_of(monitor, asked.window)
         spans = monitor.newest_spans(MAX_STRETCHES)
         content["sections"] = _sections(metrics[: len(rows.columns)], rows, errors, spans, asked)
-    return json_response(content)
+    return content
 
 
 def view_of_death(death: Death, request: Request) -> Response:
@@ -93,17 +98,18 @@ def view_of_death(death: Death, request: Request) -> Response:
     metrics, rows = last_minutes(death)
     asked = _Asked(request, metrics, windows(math.inf))
     sample = last_sample(death)
-    return json_response(
-        {
-            **sent(readings(metrics, sample, {}), sample, _INTERVAL_OF_DEAD, running=False),
-            "newest": time_text(sample.time),
-            "state": "stopped",
-            "death": str(death),
-            **asked.choices,
-            "columns": len(metrics),
-            "sections": _sections(metrics, rows, {}, [], asked),
-        }
-    )
+    with asked.reader:
+        return json_response(
+            {
+                **sent(readings(metrics, sample, {}), sample, _INTERVAL_OF_DEAD, running=False),
+                "newest": time_text(sample.time),
+                "state": "stopped",
+                "death": str(death),
+                **asked.choices,
+                "columns": _digest(tuple(metrics)),
+                "sections": _sections(metrics, rows, {}, [], asked),
+            }
+        )
 
 
 class _Asked:
@@ -111,18 +117,21 @@ class _Asked:
 
     def __init__(self, request: Request, metrics: Sequence[Metric], offered: Sequence[float]) -> None:
         query = request.query
-        self.window = _number("window", query.get("window", "inf"))
+        self.window = _number("window", query.get("window", "inf"), infinite=True)
         if not self.window > 0:
             raise Refusal(400, "window: must be a number of seconds greater than 0")
         self.window = min(self.window, offered[-1])
         names = query["open"].split(",") if "open" in query else [*groups(metrics)][:_OPEN_AT_FIRST]
         self.open = {unquote(name) for name in names}
-        self.width = int(min(max(_number("width", query.get("width", "720")), _NARROWEST), _WIDEST))
+        width = _number("width", query.get("width", "720"), infinite=True)
+        self.width = int(min(max(width, _NARROWEST), _WIDEST))
+        minutes = _number("minutes", query.get("minutes", "0"))
+        self.reader: AbstractContextManager[None] = nullcontext()
         if "zone" in query:  # figures have the times of the person who looks at them
-            set_zone(query["zone"], _number("minutes", query.get("minutes", "0")))
+            self.reader = reader(query["zone"], minutes)
         since = read_since(query)
-        is_new = _number("columns", query.get("columns", "-1")) != len(metrics)
-        self.since = None if since is None or is_new else (since - _EPOCH) / timedelta(seconds=1)
+        is_new = query.get("columns") != _digest(tuple(metrics))
+        self.since = None if since is None or is_new else since.replace(tzinfo=timezone.utc).timestamp()
         self.choices = {
             "window": self.window,
             "windows": [{"seconds": each, "words": window_in_words(each)} for each in offered],
@@ -133,19 +142,27 @@ class _Asked:
         return self.since is None or time // _FIND_EVERY != self.since // _FIND_EVERY
 
 
-def _number(field: str, text: str) -> float:
+def _number(field: str, text: str, *, infinite: bool = False) -> float:
     try:
         number = float(text)
     except ValueError:
         number = math.nan
-    if math.isnan(number):
+    if math.isnan(number) or (math.isinf(number) and not infinite):
         raise Refusal(400, f"{field}: must be a number")
     return number
 
 
-def _rows_of(monitor: Monitor) -> Rows:
-    """Return the window of a monitor; not by way of its DataFrame, for which pandas would be loaded."""
-    stamps, gaps, values = rows_and_gaps_of(monitor)
+# Changes when columns are added, and differs where another monitor answers: after a restart, for example.
+@lru_cache(maxsize=4)
+def _digest(metrics: tuple[Metric, ...]) -> str:
+    """Return a digest of all that the page keeps of columns: names, groups, and what tables say of them."""
+    kept = [(metric.name, metric.group, metric.label, about(metric)) for metric in metrics]
+    return hashlib.blake2b(repr(kept).encode(), digest_size=8).hexdigest()
+
+
+def _rows_of(monitor: Monitor, seconds: float) -> Rows:
+    """Return the newest rows of a monitor; not as a DataFrame, for which pandas would be loaded."""
+    stamps, gaps, values = newest_rows_of(monitor, seconds)
     times = stamps.astype("datetime64[us]").astype("int64") / 1e6
     names = [metric.name for metric in monitor.metrics][: values.shape[1]]
     columns = {name: at for at, name in enumerate(names)}

@@ -105,7 +105,7 @@ interface View extends Readings {
   newest: string | null;
   window: number;
   windows: { seconds: number; words: string }[];
-  columns: number;
+  columns: string; // a digest of them
   /** A kernel that has died has no log. */
   log?: LogState;
   /** What a kernel died of. */

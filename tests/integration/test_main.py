@@ -164,6 +164,12 @@ def test_a_command_that_is_not_there_is_127_and_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_command_that_is_not_there_costs_no_other_file(tmp_path):
+    (tmp_path / "out.json").write_text("mine")
+    assert run("--csv", "out.csv", "--", "no-such-command", cwd=tmp_path).returncode == 127
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
 @pytest.mark.parametrize(
     ("content", "mode", "code", "reason"),
     [

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from perfmon_widgets import PerformanceMonitor
+from perfmon_widgets.cluster import rank_processes
+from perfmon_widgets.cluster.rank_processes import RankLogs
 from perfmon_widgets.cluster.ranks import Ranks
 
 RANK = """
@@ -141,6 +145,66 @@ def test_the_ranks_that_a_launcher_starts_are_logged_each(folder):
         used = table.loc[rank, "process_ram_bytes"].max()
         assert 50e6 < used < 100e6
         assert len(table.loc[rank]) >= 5
+
+
+def test_a_launcher_in_the_script_of_a_slurm_job_is_no_rank(folder):
+    """SLURM sets SLURM_PROCID=0 there, too, and all that the launcher starts inherits it."""
+    words = ("--ranks", "run", "--interval", "0.2", "--", sys.executable, "-c", LAUNCHER)
+    ended = run(*words, SLURM_PROCID="0")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.splitlines()[-1] == "logs of 2 ranks in run"
+    assert "rows in" not in ended.stderr
+    files = {f"rank000{rank}.{ending}" for rank in (0, 1) for ending in ("csv", "json")}
+    assert {path.name for path in Path("run").iterdir()} == files
+    assert set(Ranks("run").read().index.get_level_values("rank")) == {0, 1}
+
+
+def test_a_rank_whose_children_have_its_number_is_one(folder):
+    """As where a program of srun sets RANK for PyTorch, and then starts processes that load data."""
+    code = LAUNCHER.replace("range(2)", "range(1)")
+    words = ("--ranks", "run", "--interval", "0.2", "--", sys.executable, "-c", code)
+    ended = run(*words, SLURM_PROCID="0")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.splitlines()[-1].endswith("/run/rank0000.csv")
+    assert {path.name for path in Path("run").glob("*.csv")} == {"rank0000.csv"}
+
+
+def test_a_rank_that_cannot_be_logged_costs_no_other_rank(folder):
+    """Here the disk is full once the first one has begun its log; this is not tried again and again."""
+    monitor = PerformanceMonitor(interval=0.2)
+    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER])
+    log_to = rank_processes.log_to
+    begun = []
+
+    def log(monitor: PerformanceMonitor, folder: Path, rank: int) -> None:
+        begun.append(monitor)
+        log_to(monitor, folder, rank)
+        if rank == 0:
+            raise OSError(errno.ENOSPC, "the disk is full")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rank_processes, "log_to", log)
+        logs = RankLogs(monitor, launcher.pid, "run", {})
+        until(lambda: len(begun) >= 2)
+        launcher.wait()
+        logs.close()
+    assert len(begun) == 2
+    assert not any(each.running or each.log.running for each in begun)
+    assert logs.words == ["rank 0 was not logged: the disk is full", "logs of 1 rank in run"]
+
+
+def test_a_slow_file_server_does_not_delay_the_samples_of_the_command(folder, monkeypatch):
+    asked = threading.Event()
+    monkeypatch.setattr(rank_processes, "log_to", lambda *_: (asked.set(), time.sleep(2)))
+    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER])
+    with PerformanceMonitor([], interval=0.05) as monitor:
+        logs = RankLogs(monitor, launcher.pid, "run", {})
+        assert asked.wait(30)
+        rows = monitor.history.index.size
+        until(lambda: monitor.history.index.size > rows + 5)
+        assert launcher.poll() is None
+        logs.close()
+    launcher.wait()
 
 
 def test_a_command_without_ranks_says_so(folder):

@@ -102,6 +102,17 @@ def test_reading_drops_nothing_while_nothing_is_added():
     assert len(history.frame()) == 3
 
 
+def test_the_newest_rows_come_with_the_one_before_them():
+    clock = Clock()
+    history = History(["a_percent"], 100, clock)
+    assert history.read(3)[3].tolist() == []
+    fill(history, clock, 40)
+    assert history.read(3)[0] == 40
+    assert history.read(3)[3][:, 0].tolist() == [35, 36, 37, 38, 39]
+    assert history.read(0)[3][:, 0].tolist() == [38, 39]
+    assert history.read(1000)[3][:, 0].tolist() == [*range(40)]
+
+
 def test_the_count_goes_on_when_rows_leave():
     clock = Clock()
     history = History(["a_percent"], 10, clock)

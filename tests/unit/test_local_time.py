@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import datetime, timezone
 from itertools import pairwise
@@ -17,6 +18,7 @@ from perfmon_widgets.views.local_time import (
     format_period,
     format_time,
     offset,
+    reader,
     set_zone,
     ticks,
     time_format,
@@ -63,6 +65,18 @@ def test_a_zone_that_this_computer_does_not_know_has_the_difference_alone(name):
 def test_a_difference_that_no_zone_has_is_no_error(minutes):
     set_zone("No/Such_Zone", minutes)
     assert len(format_clock(WINTER)) == 8
+
+
+def test_the_reader_of_a_request_comes_before_the_one_of_the_notebook():
+    set_zone("Europe/Berlin", 60)
+    with reader("Asia/Kolkata", 330):
+        assert zone_name(WINTER) == "IST"
+        set_zone("Asia/Tokyo", 540)
+        assert zone_name(WINTER) == "IST"
+    assert zone_name(WINTER) == "JST"
+    with pytest.raises(OSError, match="gone"), reader("No/Such_Zone", math.inf):
+        raise OSError("gone")
+    assert zone_name(WINTER) == "JST"
 
 
 def test_a_zone_without_letters_has_a_name_that_says_what_it_is():

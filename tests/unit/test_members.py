@@ -184,6 +184,27 @@ def test_an_adaptive_cluster_does_not_add_columns_for_ever(members):
     assert members.collect().keys() >= {"host0/cpu_percent", "host1/cpu_percent"}
 
 
+def test_a_bad_row_leaves_the_one_before_it_as_it_was(members):
+    members.put(row("0"))
+    before, metrics = members.collect(), members.metrics
+    members.put(row("0", host="b", own={"cpu_percent": 1.0, "new": 2.0}, machine={"cpu_percent": "much"}))
+    assert members.collect() == before
+    assert members.metrics == metrics
+
+
+def test_a_large_cluster_keeps_its_numbers_and_an_adaptive_one_uses_few(members):
+    """The rows of a cluster that begins come in any order; the names of an adaptive one go on counting."""
+    for number in (40, 7, *range(60)):
+        members.put(row(str(number)))
+    assert {metric.device for metric in members.metrics if metric.where == "worker40"} == {"40"}
+    for number in range(60, 256):
+        members.leave(str(number - 60), "has left the cluster")
+        members.put(row(str(number)))
+    places = {metric.where for metric in members.metrics} - {"host0"}
+    assert len(places) <= 60 + 8
+    assert len({name for name in members.collect() if name.startswith("worker")}) == 4 * 60
+
+
 def test_names_that_others_invent_are_not_kept_for_ever(members):
     for number in range(1000):
         members.fail(f"x{number}", "bad")
@@ -199,6 +220,12 @@ def test_names_that_others_invent_are_not_kept_for_ever(members):
         row("1", own={f"x{number}": 1.0 for number in range(300)}),
         row("1", own=None),
         row("1", interval="often"),
+        row("1", interval=math.nan),
+        row("1", interval=math.inf),
+        row("1", interval=0.0),
+        row("1", interval=10**400),
+        row("1", own={"cpu_percent": 10**400}),
+        row("1", machine={"cpu_percent": "much"}),
     ],
 )
 def test_a_bad_row_costs_no_other_member(members, bad):
@@ -206,6 +233,7 @@ def test_a_bad_row_costs_no_other_member(members, bad):
     members.put(bad)
     assert members.collect()["worker0/cpu_percent"] == 50.0
     assert members.errors["worker 1"].startswith("its row cannot be used: ")
+    assert {metric.where for metric in members.metrics} == {"worker0", "host0"}
     members.put(row("1"))
     assert members.collect()["worker1/cpu_percent"] == 50.0
     assert members.errors == {}

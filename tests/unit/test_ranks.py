@@ -151,11 +151,27 @@ def test_a_log_that_was_emptied_is_read_from_its_beginning(folder):
     assert tail.read()[1] == {"loss": 0.5}
 
 
-@pytest.mark.parametrize("text", ["loss,time\n", HEADER + "yesterday,1,2\n", HEADER + line(0, 1.0)])
+NO_LOGS = [
+    "loss,time\n",
+    "time," + "x" * 200_000 + "\n",  # longer than the csv module takes
+    HEADER + "yesterday,1,2\n",
+    HEADER + "0001-01-01T00:00:00,1,2\n",
+    HEADER + line(0, 1.0),
+]
+
+
+@pytest.mark.parametrize("text", NO_LOGS, ids=range(len(NO_LOGS)))
 def test_what_is_no_log_is_named(folder, text):
     path = write(folder, "rank0000", text)
     with pytest.raises(ValueError, match=r"rank0000\.csv"):
         Tail(path).read()
+
+
+@pytest.mark.parametrize("said", ["{torn", "[" * 100_000, '{"interval": 1' + "0" * 400 + "}"])
+def test_a_description_that_cannot_be_read_is_none(folder, said):
+    path = write(folder, "rank0000", HEADER)
+    path.with_suffix(".json").write_text(said)
+    assert described(path, 0) is None
 
 
 def test_lines_with_a_distance_are_found_without_those_between(folder):
@@ -239,6 +255,8 @@ def test_a_log_goes_on_in_its_next_part(folder, watched):
 def test_a_bad_log_costs_no_other_rank(folder, watched):
     write(folder, "rank0000", HEADER + line(0, 80.0, 1.0))
     write(folder, "rank0001", "anything else\n")
+    write(folder, "rank0003", NO_LOGS[1])
+    write(folder, "rank0004", NO_LOGS[3])
     write(folder, "rank0002", HEADER + line(0, 80.0, 3.0)).with_suffix(".json").write_text("{torn")
     collector = watched()
     reading = collector.collect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from perfmon_widgets.views.death import Cell, Death
 from perfmon_widgets.views.evidence import Finding
 from perfmon_widgets.views.figures import section
 from perfmon_widgets.views.gauges import readings
+from perfmon_widgets.views.local_time import set_zone, zone_name
 from perfmon_widgets.web import api, death
 from perfmon_widgets.web.page import VIEW
 from perfmon_widgets.web.request import Request
@@ -96,6 +98,26 @@ def test_figures_have_the_times_of_the_reader(monitor: PerformanceMonitor) -> No
     assert (wrong.status, json.loads(wrong.body)) == (400, {"message": "minutes: must be a number"})
 
 
+def test_the_times_of_one_reader_are_not_those_of_another(monitor: PerformanceMonitor) -> None:
+    """A request is answered on a thread of its own, while the panel and other pages draw on theirs."""
+    set_zone("Europe/Berlin", 60)
+    wrong: list[str] = []
+
+    def draw(zone: str, name: str) -> None:
+        for _ in range(20):
+            words = words_in(section_of(ask(monitor, zone=zone, open="cpu"), "cpu")["figures"][0]["svg"])
+            wrong.extend(word for word in words[-1:] if word != name)
+
+    zones = {"Asia/Kolkata": "IST", "Asia/Tokyo": "JST"}
+    threads = [threading.Thread(target=draw, args=each) for each in zones.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert zone_name(0.0) == "CET"
+
+
 def test_the_page_says_which_sections_are_open(monitor: PerformanceMonitor) -> None:
     opened = [each["group"] for each in ask(monitor, open="disk,none")["sections"] if "figures" in each]
     assert opened == ["disk"]
@@ -131,6 +153,32 @@ def test_a_series_that_was_added_brings_the_names_again(monitor: PerformanceMoni
     assert section_of(shown, "recorded")["rows"][0]["name"] == "loss"
 
 
+def test_another_monitor_with_as_many_columns_brings_its_names(folder: Path) -> None:
+    """As after a restart of the program at the same address."""
+
+    def monitor_of(*names: str) -> PerformanceMonitor:
+        metrics = [Metric(name, "percent", "cpu", "", label=name) for name in names]
+        monitor = PerformanceMonitor([FakeCollector(metrics=metrics)], interval=3600)
+        monitor.sample()
+        return monitor
+
+    first = ask(monitor_of("a_percent", "b_percent"))
+    later = {"since": first["newest"], "columns": first["columns"]}
+    same = section_of(ask(monitor_of("a_percent", "b_percent"), **later), "cpu")
+    assert "rows" not in same
+    other = section_of(ask(monitor_of("a_percent", "c_percent"), **later), "cpu")
+    assert [row["name"] for row in other["rows"]] == ["a_percent", "c_percent"]
+
+
+def test_of_a_long_history_only_what_is_shown_is_read(monitor: PerformanceMonitor, monkeypatch: Any) -> None:
+    asked = []
+    newest_rows = monitor.newest_rows
+    monkeypatch.setattr(monitor, "newest_rows", lambda seconds: asked.append(seconds) or newest_rows(seconds))
+    ask(monitor, window=60)
+    ask(monitor)
+    assert asked == [60, 600]
+
+
 def test_a_recorded_value_holds_until_the_next(monitor: PerformanceMonitor) -> None:
     monitor.record(loss=0.5)
     monitor.sample()
@@ -164,12 +212,12 @@ def test_the_window_is_one_of_those_of_the_panel(monitor: PerformanceMonitor) ->
         ("window", "-inf"),
         ("width", "wide"),
         ("width", "nan"),
-        ("columns", ""),
+        ("minutes", "inf"),
         ("since", "yesterday"),
     ],
 )
 def test_what_is_wrong_is_named(monitor: PerformanceMonitor, field: str, value: str) -> None:
-    refused = api.answer(monitor, Request("GET", VIEW, {field: value}))
+    refused = api.answer(monitor, Request("GET", VIEW, {"zone": "No/Such_Zone", field: value}))
     assert refused.status == 400
     assert json.loads(refused.body)["message"].startswith(f"{field}: ")
 
@@ -265,7 +313,7 @@ def test_a_monitor_of_another_kind_is_shown_without_gaps(monitor: PerformanceMon
         """Has what the protocol asks for, and nothing else."""
 
         def __getattr__(self, name: str) -> Any:
-            if name in ("rows_and_gaps", "findings"):
+            if name in ("newest_rows", "findings"):
                 raise AttributeError(name)
             return getattr(monitor, name)
 
