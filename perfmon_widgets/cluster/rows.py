@@ -8,8 +8,27 @@ from typing import NamedTuple
 
 from perfmon_widgets.views.columns import group_of
 
-# The groups of the columns that are about a whole machine.
-_OF_MACHINE = ("cpu", "memory", "disk", "network")
+# The columns of the default collectors that are about a whole machine, and those about the process. Not by
+# their beginnings: a program may record a network_loss or a process_reward.
+_OF_MACHINE = frozenset(
+    {
+        *("cpu_percent", "cpu_throttled_percent", "cpu_pressure_percent", "host_cpu_percent"),
+        *("ram_percent", "ram_used_bytes", "ram_limit_bytes", "ram_unreclaimable_bytes"),
+        *("host_ram_percent", "host_ram_used_bytes", "host_ram_limit_bytes"),
+        *("swap_percent", "swap_used_bytes", "swap_limit_bytes", "memory_pressure_percent"),
+        *("disk_percent", "disk_used_bytes", "disk_limit_bytes", "io_pressure_percent"),
+        *("disk_read_bytes_per_second", "disk_write_bytes_per_second"),
+        *("network_received_bytes_per_second", "network_sent_bytes_per_second"),
+    }
+)
+_OWN_NAMES = {
+    "process_cpu_percent": "cpu_percent",
+    "process_ram_bytes": "ram_used_bytes",
+    "process_ram_peak_bytes": "ram_peak_bytes",
+    "process_ram_limit_bytes": "ram_limit_bytes",
+    "process_read_bytes_per_second": "read_bytes_per_second",
+    "process_write_bytes_per_second": "write_bytes_per_second",
+}
 
 
 class Row(NamedTuple):
@@ -42,10 +61,9 @@ def split(values: Mapping[str, float]) -> tuple[dict[str, float], dict[str, floa
     own: dict[str, float] = {}
     machine: dict[str, float] = {}
     for column, value in values.items():
-        group = group_of(column)
-        if "/" in column and (group == "cpu" or math.isnan(value)):
+        if "/" in column and (group_of(column) == "cpu" or math.isnan(value)):
             continue
-        if group in _OF_MACHINE:
+        if column in _OF_MACHINE:
             machine[column] = value
         else:
             own[own_name(column)] = value
@@ -59,4 +77,4 @@ def split(values: Mapping[str, float]) -> tuple[dict[str, float], dict[str, floa
 
 def own_name(column: str) -> str:
     """Return what a column of a process's own monitor is called behind the place of a member."""
-    return "ram_used_bytes" if column == "process_ram_bytes" else column.removeprefix("process_")
+    return _OWN_NAMES.get(column, column)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from perfmon_widgets.web import page
 from perfmon_widgets.web.request import Response
 
 KERNELS = "/perfmon/kernels"
+
+_ANCESTORS = re.compile(r"(?:^|;)\s*frame-ancestors\s+([^;]*[^;\s])", re.IGNORECASE)
 
 
 class PageHandler(JupyterHandler):
@@ -57,9 +60,7 @@ class KernelsHandler(APIHandler):
     async def get(self) -> None:
         """Send the kernels in the order of their names."""
         states = await self._shown()
-        manager: Any = self.session_manager
-        sessions: Any = await ensure_async(manager.list_sessions())
-        names = {each["kernel"]["id"]: each["path"] for each in sessions if each.get("kernel")}
+        names = await self._names() if await self._may_read_sessions() else {}
         kernels = [
             {"id": each, "name": names.get(each) or f"kernel {each[:8]}", "state": state}
             for each, state in states.items()
@@ -67,9 +68,20 @@ class KernelsHandler(APIHandler):
         self.set_header("Cache-Control", "no-store")
         self.finish({"kernels": sorted(kernels, key=lambda kernel: kernel["name"])})
 
+    async def _may_read_sessions(self) -> bool:
+        """Whether this person may know the paths of notebooks; who may read kernels need not."""
+        asked = self.authorizer.is_authorized(self, self.current_user, "read", "sessions")
+        return await ensure_async(asked)
+
+    async def _names(self) -> dict[str, str]:
+        """Return the path of the notebook of each kernel that has one, by the kernel's id."""
+        manager: Any = self.session_manager
+        sessions: Any = await ensure_async(manager.list_sessions())
+        return {each["kernel"]["id"]: each["path"] for each in sessions if each.get("kernel")}
+
 
 def _send(handler: Any, response: Response) -> None:
-    handler.set_header("Content-Security-Policy", page.POLICY_OF_JUPYTER)
+    handler.set_header("Content-Security-Policy", _policy(handler.settings.get("headers", {})))
     handler.set_header("Cache-Control", "no-store")
     handler.set_header("Content-Type", response.content_type)
     handler.set_header("X-Content-Type-Options", "nosniff")
@@ -77,3 +89,9 @@ def _send(handler: Any, response: Response) -> None:
         handler.finish(response.body, set_content_type=response.content_type)
     else:
         handler.finish(response.body)
+
+
+def _policy(headers: Mapping[str, str]) -> str:
+    """Return the policy of the page: which pages may show it is what the server was configured with."""
+    found = _ANCESTORS.search(headers.get("Content-Security-Policy", ""))
+    return page.POLICY_OF_JUPYTER if found is None else page.policy(found[1])

@@ -16,6 +16,8 @@ IDLE = 5.0
 # One lags if it is this much less busy than the others are at the median, and those are busy. With gradients
 # that are exchanged in each step, all go as fast as the slowest.
 _OTHERS_BUSY, _BEHIND = 70.0, 30.0
+# The tasks that a worker has on average, from which on it counts as one that has work.
+_HAS_WORK = 0.75
 # The quantities that say how busy a GPU is, or a worker.
 _BUSY = ("utilization_percent", "cpu_percent")
 
@@ -44,11 +46,16 @@ def straggler(evidence: Evidence, columns: Mapping[str, str]) -> Straggler | Non
     """Return the one of several that is at least 30 points less busy than the others, which are busy.
 
     ``columns``: for each place, such as ``gpu0`` or ``worker2``, the column that says how busy it is, in
-    percent. Idle ones do not count, since they have no work. Seen with uneven shards: 36 % while seven others
-    are above 90 %.
+    percent. Those without work do not count: a worker by its column ``tasks_running``, any other one if it is
+    idle. Seen with uneven shards: 36 % while seven others are above 90 %.
     """
     means = {place: evidence.mean(column) for place, column in columns.items()}
-    working = {place: busy for place, busy in means.items() if busy >= IDLE}
+    tasks = {place: evidence.mean(f"{place}/tasks_running") for place in columns}  # NaN where nobody counts
+    working = {
+        place: busy
+        for place, busy in means.items()
+        if (busy >= IDLE and not tasks[place] < _HAS_WORK) or (busy >= 0 and tasks[place] >= _HAS_WORK)
+    }
     if len(working) < 2:
         return None
     place = min(working, key=lambda each: working[each])

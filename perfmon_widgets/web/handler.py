@@ -1,4 +1,4 @@
-"""One HTTP request to serve(): its Host and token are checked, then api.py answers it."""
+"""One HTTP request to serve(): Host and token, or the page's cookie, are checked; then api.py answers it."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
 // The live page: asks for what is new at the pace of the monitor, and shows it. What is shown is decided in Python
 // (web/view.py); the gauges are drawn, and taken for stale, by the panel's gauge.js.
 
-import { hasKernels, kernel, link, showGauges } from "./page_gauges.js";
+import { hasKernels, kernel, link, SLOWEST, showGauges } from "./page_gauges.js";
 import { element, fillTable, makeTable, showFigures } from "./page_parts.js";
 
-const SLOWEST = 1; // seconds between two requests at least
 const TIMEOUT = 15; // seconds to wait for an answer
 const LIST_EVERY = 5; // seconds between two looks for kernels while there is none to show
 
@@ -23,6 +22,8 @@ const known = {
   newest: "", // the time of the newest sample that is shown
   columns: "", // the digest of its columns
   interval: 1,
+  stopped: false,
+  death: "", // what the kernel died of
   xsrf: "", // to be sent with a POST
 };
 /** @type {Set<string> | undefined} the groups whose sections are open */
@@ -102,21 +103,33 @@ function showState(kind, words) {
   if (state.textContent !== words) state.textContent = words; // a screen reader reads what changes
 }
 
+/** Say what the last answer says of the monitor; whether its newest sample is too old is decided by the gauges. */
+function showMonitor() {
+  if (known.death) showState("dead", known.death);
+  else if (known.stopped) showState("stopped", "The monitor is stopped.");
+  else if (paused) showState("paused", "Paused.");
+  else {
+    const pace = `a sample every ${Number(known.interval.toPrecision(3))} s`;
+    if (link.perfmon.doubt) showState("late", `No new sample: the program answers, but does not take ${pace} now.`);
+    else showState("live", `Live: ${pace}.`);
+  }
+}
+
 /** @param {View} view */
 function showView(view) {
   main.hidden = false;
   known.newest = view.newest ?? "";
   known.columns = view.columns;
   known.interval = view.interval;
+  known.stopped = view.state === "stopped";
+  known.death = view.death ?? "";
   const time = view.time ? new Date(1000 * view.time).toLocaleTimeString("en-GB") : "";
   part("newest").textContent = time && `last sample at ${time}`;
-  if (view.death) showState("dead", view.death);
-  else if (view.state === "stopped") showState("stopped", "The monitor is stopped.");
-  else showState("live", `Live: a sample every ${Number(view.interval.toPrecision(3))} s.`);
   kernel.connectionStatus = "connected";
   kernel.status = view.death ? "dead" : "";
   link.comm_live = !view.death;
   showGauges(part("gauges"), view);
+  showMonitor();
   showWindows(view);
   if (view.verdict !== undefined || view.state === "stopped") showVerdict(view.verdict);
   part("logging").hidden = part("log-state").hidden = !view.log;
@@ -162,6 +175,12 @@ function address(path, query = {}) {
 
 // -- asking ----------------------------------------------------------------------------------------------------
 
+/** Have the request that is on its way answered to nobody. */
+function stopAsking() {
+  asking?.abort();
+  asking = undefined;
+}
+
 /**
  * Ask for what is new, or for everything if `full`, and show it; then again after an interval of the monitor.
  *
@@ -169,7 +188,7 @@ function address(path, query = {}) {
  */
 async function refresh({ full = false } = {}) {
   clearTimeout(timer);
-  asking?.abort();
+  stopAsking();
   if ((paused && !full) || document.hidden || (hasKernels && !kernelId)) return;
   asking = new AbortController();
   const mine = asking;
@@ -296,6 +315,9 @@ const adopt = () => {
 };
 adopt();
 dark.addEventListener("change", adopt);
+link.on("perfmon:doubt", () => {
+  if (part("state").dataset.kind === "live") showMonitor();
+});
 log.addEventListener("change", () => switchLog(log.checked));
 windows.addEventListener("change", () => refresh({ full: true }));
 part("pause").addEventListener("click", () => {
@@ -304,7 +326,7 @@ part("pause").addEventListener("click", () => {
   part("pause").textContent = paused ? "Resume" : "Pause";
   if (paused) {
     clearTimeout(timer);
-    asking?.abort();
+    stopAsking();
     showState("paused", "Paused.");
   } else refresh();
 });

@@ -40,9 +40,16 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors "
 )
-POLICY = f"{_POLICY}'none'"
+
+
+def policy(ancestors: str) -> str:
+    """Return the Content-Security-Policy of the page where these pages, in the words of CSP, may show it."""
+    return f"{_POLICY}{ancestors}"
+
+
+POLICY = policy("'none'")
 """The Content-Security-Policy of serve()."""
-POLICY_OF_JUPYTER = f"{_POLICY}'self'"
+POLICY_OF_JUPYTER = policy("'self'")
 """That of the Jupyter server, whose own pages may show this one in a frame."""
 
 

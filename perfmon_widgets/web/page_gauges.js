@@ -2,6 +2,8 @@
 
 import gauge from "./gauge.js";
 
+export const SLOWEST = 1; // seconds between two requests at least
+
 // Only a Jupyter server has kernels to choose from.
 export const hasKernels = "kernels" in document.documentElement.dataset;
 
@@ -13,7 +15,7 @@ const manager = { kernel: hasKernels ? kernel : undefined, get_model: async () =
 export const link = {
   readings: /** @type {Readings} */ ({}),
   comm_live: true,
-  perfmon: { page: "", views: 0, wasLive: true, lost: false, waiting: 0 },
+  perfmon: { page: "", views: 0, wasLive: true, lost: false, waiting: 0, doubt: "" },
   widget_manager: manager,
   get: () => link.readings,
   on: (/** @type {string} */ event, /** @type {() => void} */ callback) => {
@@ -30,7 +32,9 @@ const gauges = new Map();
 
 /** @param {Element} place @param {Readings} readings */
 export function showGauges(place, readings) {
-  link.readings = readings;
+  const isNew = readings.time !== link.readings.time;
+  // Samples that are taken faster than the page asks for them are not late before it has asked.
+  link.readings = { ...readings, interval: Math.max(SLOWEST, readings.interval) };
   const labels = Object.keys(readings.gauges ?? {});
   for (const label of labels) {
     if (gauges.has(label)) continue;
@@ -44,5 +48,6 @@ export function showGauges(place, readings) {
   if (shown.length !== now.length || shown.some((each, at) => each !== now[at])) {
     place.replaceChildren(...shown);
   }
-  link.trigger("change:readings");
+  // Those of a sample that was shown before are as old as they were.
+  link.trigger(isNew ? "change:readings" : "perfmon:state");
 }

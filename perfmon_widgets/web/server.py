@@ -1,6 +1,7 @@
-"""serve(): the HTTP API from this process, on a thread of its own, behind a token. Opt-in.
+"""serve(): the HTTP API and the live page from this process, on a thread of its own. Opt-in.
 
-For scripts and scrapers. In a notebook the Jupyter server answers the same URLs, behind its own login.
+For scripts and scrapers, which need the token, and for browsers that have opened the page with it. In a
+notebook the Jupyter server answers the same URLs, behind its own login.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def serve(
             runs, else the running one that was started last, else the shared one, which this starts.
         host: the address to listen on; the default can be reached from this machine only.
         port: the port, by default one that is free.
-        token: what every request must contain; by default a random text.
+        token: what a request must contain, unless it comes from the page and has its cookie; by default a
+            random text.
 
     Raises OSError if it cannot listen on the address or no descriptor is left, ValueError for a port or a
     token that is impossible, and TypeError for an object that is not a monitor.
@@ -112,7 +114,7 @@ class PerformanceServer:
 
     @property
     def token(self) -> str:
-        """What every request must contain: ``Authorization: token …``, or ``?token=`` in the URL."""
+        """What a request contains: ``Authorization: token …``, or ``?token=`` in the URL."""
         return self._token
 
     @property

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 class Sessions:
     """The cookie of one server, and what its page sends with a POST.
 
-    A browser sends the cookies of a host to every port of it. So the name of the cookie contains the port,
-    and its value is random: who sees it does not have the token. For the same reason a page of another port
-    counts as the same site, and SameSite=Strict does not stop it: a POST needs a header whose value only the
-    page can read.
+    A browser sends the cookies of a host to every port of it. So the name of the cookie contains the port:
+    two servers of one host do not replace each other's. Its value is not the token, but another program on
+    this host that the same browser visits gets it, too, and can ask with it until this server stops. Where
+    such programs are not trusted, send the token with each request, and do not open the page. A page of
+    another port counts as the same site, and SameSite=Strict does not stop it: a POST needs a header whose
+    value only the page can read.
     """
 
     def __init__(self, port: int) -> None:

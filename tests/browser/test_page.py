@@ -45,6 +45,13 @@ with monitor.span("<i>training</i>"):
 """
 
 
+HANG = """
+        import os, time
+        while os.path.exists("hang"):
+            time.sleep(0.05)
+"""
+
+
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """The address of the page of a program that computes in pure Python, and the folder it runs in."""
@@ -137,8 +144,23 @@ def test_it_asks_for_what_is_new_once_a_second_and_not_while_it_is_hidden_or_pau
     asked.clear()
     page.wait_for_timeout(2500)
     assert asked == []
+    page.locator("#window").select_option("60")
+    page.wait_for_timeout(1500)
+    assert len(asked) == 1
+    expect(page.locator("#state")).to_have_text("Paused.")
     page.get_by_role("button", name="Resume").click()
     wait_for_news(page)
+
+
+def test_a_pause_while_an_answer_is_on_its_way_is_no_failure(open_page):
+    page = open_page()
+    page.route(f"**{VIEW}*", lambda route: (page.wait_for_timeout(1000), route.continue_()))
+    with page.expect_request(f"**{VIEW}*"):
+        pass
+    page.get_by_role("button", name="Pause").click()
+    page.wait_for_timeout(2000)
+    expect(page.locator("#state")).to_have_text("Paused.")
+    page.unroute_all(behavior="ignoreErrors")
 
 
 def test_the_log_is_switched_and_the_history_downloaded(open_page, program):
@@ -212,6 +234,32 @@ def test_no_other_page_can_show_it(open_page, program):
     frame.wait_for_function("() => document.querySelector('iframe').contentDocument === null")
     frame.wait_for_timeout(500)
     assert frame.frames[1].url == "chrome-error://chromewebdata/"
+
+
+def test_a_program_that_answers_without_new_samples_is_not_live(chromium, tmp_path):
+    """Its sampling hangs, as in a driver; the thread that serves the page goes on."""
+    hanging = PROGRAM.replace("        self.row += 1\n", "        self.row += 1\n" + HANG)
+    with subprocess.Popen(
+        [sys.executable, "-c", hanging], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as process:
+        context = chromium.new_context()
+        try:
+            assert process.stdout is not None
+            page = context.new_page()
+            page.goto(process.stdout.readline().strip())
+            expect(page.locator("#state")).to_have_text("Live: a sample every 0.25 s.")
+            (tmp_path / "hang").touch()
+            expect(page.locator("#state")).to_contain_text("No new sample: ", timeout=10_000)
+            expect(page.locator(".perfmon-stale").first).to_be_visible()
+            page.wait_for_timeout(2500)  # two more answers, with the same sample
+            expect(page.locator("#state")).to_contain_text("No new sample: ")
+            expect(page.locator(".perfmon-gauge-detail").first).to_contain_text("no update for")
+            (tmp_path / "hang").unlink()
+            expect(page.locator("#state")).to_have_text("Live: a sample every 0.25 s.")
+            expect(page.locator(".perfmon-stale")).to_have_count(0)
+        finally:
+            process.kill()
+            context.close()
 
 
 def test_the_end_of_the_program_is_told(chromium, tmp_path):

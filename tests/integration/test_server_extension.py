@@ -570,6 +570,40 @@ async def test_the_page_is_behind_the_login_and_the_base_url(
     assert (await http_server_client.fetch(f"{url}/kernels", raise_error=False)).code == 403
 
 
+@pytest.mark.parametrize(
+    ("configured", "ancestors"),
+    [
+        ("frame-ancestors 'none'", "'none'"),
+        (
+            "default-src 'self';Frame-Ancestors 'self' https://portal.example ; report-uri /x",
+            "'self' https://portal.example",
+        ),
+        ("default-src 'self'", "'self'"),
+    ],
+)
+async def test_who_may_frame_the_page_is_what_the_server_was_configured_with(
+    ask: Any, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch, configured: str, ancestors: str
+) -> None:
+    headers = {"Content-Security-Policy": configured}
+    monkeypatch.setitem(jp_serverapp.web_app.settings, "headers", headers)
+    [policy] = (await ask(PAGE)).headers.get_list("Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; script-src 'self'; ")
+    assert policy.endswith(f"; frame-ancestors {ancestors}")
+
+
+async def test_who_may_not_read_sessions_gets_no_paths_of_notebooks(
+    start_kernel: StartKernel, ask: Any, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = await start_kernel()
+    await jp_serverapp.session_manager.create_session(
+        path="runs/train.ipynb", name="train.ipynb", type="notebook", kernel_id=kernel.id
+    )
+    authorizer = jp_serverapp.web_app.settings["authorizer"]
+    monkeypatch.setattr(authorizer, "is_authorized", lambda *asked: asked[-1] == "kernels")
+    [listed] = content(await ask(f"{PAGE}/kernels"))["kernels"]
+    assert listed == {"id": kernel.id, "name": f"kernel {kernel.id[:8]}", "state": "idle"}
+
+
 async def test_it_shows_a_kernel_that_computes(start_kernel: StartKernel, ask: Any) -> None:
     kernel = await start_kernel()
     await kernel.run("monitor.sample()")

@@ -227,9 +227,9 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"worker3/ram_percent": 59.0},
     ),
     (
-        "Rank 1 does much less than the rest: it uses 40% of its CPUs, the others 90% at the median",
-        {"rank0/cpu_percent": 90.0, "rank1/cpu_percent": 40.0, "rank2/cpu_percent": 90.0},
-        {"rank1/cpu_percent": 46.0},
+        "Rank 1 does much less than the rest: it uses 60% of its CPUs, the others 90% at the median",
+        {"rank0/cpu_percent": 90.0, "rank1/cpu_percent": 60.0, "rank2/cpu_percent": 90.0},
+        {"rank1/cpu_percent": 61.0},
     ),
     (
         "3 of 5 workers have nothing to do while others are busy: worker 0 nearly always has a task, "
@@ -296,6 +296,17 @@ def test_a_worker_with_no_task_is_idle_and_not_slow():
     shares = workers("cpu_percent", 90.0, 90.0, 90.0, 90.0, 1.0)
     for running, said in ((1.0, ["Worker 4 does much less than the rest"]), (0.0, [])):
         assert [finding.what for finding in found(shares | {"worker4/tasks_running": running})] == said
+
+
+@pytest.mark.parametrize(
+    "uptime",
+    [
+        lambda t: np.where(t < 20, 500 + t, np.where(t < 81, np.nan, t - 80)),  # free for a minute
+        lambda t: np.where(t < 80, 500 + t, 300 + t),  # another one, which began before this one left
+    ],
+)
+def test_a_number_that_goes_to_another_worker_is_no_restart(uptime):
+    assert found({"worker3/uptime_seconds": uptime}) == []
 
 
 def test_of_two_workers_none_stands_out():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
 
 import pytest
 from fakes.clocks import Clocks
@@ -11,6 +12,7 @@ from fakes.collectors import FakeCollector
 from perfmon_widgets import PerformanceMonitor, read_csv
 from perfmon_widgets.cluster.members import Members
 from perfmon_widgets.cluster.rows import Row, own_name, split
+from perfmon_widgets.metrics import Metric
 
 
 @pytest.fixture
@@ -54,6 +56,30 @@ def test_a_row_is_split_into_what_is_the_process_s_and_what_is_the_machine_s():
         "loss": 0.25,
     }
     assert own_name("process_ram_bytes") == "ram_used_bytes"
+
+
+def test_what_a_program_records_is_its_own_whatever_its_name():
+    recorded = {"network_loss": 1.0, "memory_size": 2.0, "disk_usage": 3.0, "process_reward": 4.0}
+    assert split(recorded) == (recorded, {})
+
+
+def test_every_column_of_the_default_collectors_has_its_side():
+    """All that they may declare, on any machine; places, such as GPUs, belong to the process."""
+    declared = {
+        metric.name
+        for name in ("cpu", "memory", "disk", "network", "pressure", "process")
+        for found in vars(import_module(f"perfmon_widgets.collectors.linux.{name}")).values()
+        for metric in (
+            found.values() if isinstance(found, dict) else found if isinstance(found, tuple) else (found,)
+        )
+        if isinstance(metric, Metric)
+    }
+    assert len(declared) >= 26
+    own, machine = split(dict.fromkeys(declared, 1.0))
+    processes = {name for name in declared if name.startswith("process_")}
+    assert machine.keys() == declared - processes
+    assert own.keys() - {"ram_limit_bytes", "ram_percent"} == {own_name(name) for name in processes}
+    assert not any(name.startswith("process_") for name in own)
 
 
 def test_the_limit_of_the_process_itself_comes_before_that_of_the_machine():

@@ -10,19 +10,23 @@ from statistics import median
 
 from perfmon_widgets.metrics import place_label
 from perfmon_widgets.views.evidence import Evidence, Rule
+from perfmon_widgets.views.stragglers import straggler
 from perfmon_widgets.views.text import format_duration, format_value
 
 _MEMBER = re.compile(r"((?:worker|rank)\d+)/(cpu_percent|ram_percent|uptime_seconds)")
-# Those below and above these shares of their CPUs are idle and busy. One that is half as busy as the others
-# at the median is much slower, one with twice the memory much fuller. Nobody minds it of memory below 60 %,
-# where Dask begins to move data to the disk (distributed.worker.memory.target).
-_IDLE, _BUSY, _TIMES, _FILLED = 10.0, 60.0, 2.0, 60.0
+# Below this share of its CPUs a member is idle. One with twice the memory of the others at the median is much
+# fuller. Nobody minds it of memory below 60 %, where Dask begins to move data to the disk
+# (distributed.worker.memory.target).
+_IDLE, _TIMES, _FILLED = 10.0, 2.0, 60.0
 # The share of workers that must be idle, before more even work would make a difference.
 _MANY = 0.25
 # Of fewer members none stands out.
 _LEAST = 3
 # The most that are named.
 _NAMED = 3
+# Seconds within which a process that was restarted has a row again. What comes later, or is older then, is
+# another process, which has got the number of one that has left.
+_RESTART = 60.0
 # No process has run for longer, in seconds.
 _LONGEST = 1e9
 
@@ -51,15 +55,15 @@ def _fuller(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def _slower(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """One has work, and uses half as much of its CPUs as the others at the median, which are busy."""
-    for place, share, usual in _outstanding(_members(evidence, "cpu_percent")):
-        running = evidence.mean(f"{place}/tasks_running")  # NaN where nobody counts tasks, as for ranks
-        if usual >= _BUSY and share <= usual / _TIMES and not running < 1 - _MANY:
-            yield (
-                f"{_name(place)} does much less than the rest",
-                f"it uses {format_value(share, 'percent')} of its CPUs, the others "
-                f"{format_value(usual, 'percent')} at the median",
-            )
+    """One lags behind, as stragglers.py decides it for the tables, too."""
+    places = _members(evidence, "cpu_percent")
+    found = straggler(evidence, {place: f"{place}/cpu_percent" for place in places})
+    if found is not None and len(places) >= _LEAST:
+        yield (
+            f"{_name(found.place)} does much less than the rest",
+            f"it uses {format_value(found.busy, 'percent')} of its CPUs, the others "
+            f"{format_value(found.others, 'percent')} at the median",
+        )
 
 
 def _skewed(evidence: Evidence) -> Iterator[tuple[str, str]]:
@@ -79,6 +83,7 @@ def _skewed(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 def _restarted(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """The time for which the process has run begins anew, in the rows of the last ten minutes."""
+    longest = max(_RESTART, evidence.now)
     for name in evidence.metrics:
         match = _MEMBER.fullmatch(name)
         if match is None or match[2] != "uptime_seconds":
@@ -86,8 +91,8 @@ def _restarted(evidence: Evidence) -> Iterator[tuple[str, str]]:
         times, running = (values.tolist() for values in evidence.series(name))
         again = [
             (at, before)
-            for at, (before, after) in zip(times[1:], pairwise(running), strict=False)
-            if after < before
+            for (then, at), (before, after) in zip(pairwise(times), pairwise(running), strict=True)
+            if after < before and at - then <= longest and after <= longest
         ]
         if again:
             at, before = again[-1]
