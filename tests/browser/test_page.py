@@ -45,10 +45,17 @@ with monitor.span("<i>training</i>"):
 """
 
 
+# Holds back the sampling while a file exists.
 HANG = """
-        import os, time
-        while os.path.exists("hang"):
-            time.sleep(0.05)
+import os, threading, time
+def hang():
+    while True:
+        time.sleep(0.02)
+        if os.path.exists("hang"):
+            with monitor._sampling:
+                while os.path.exists("hang"):
+                    time.sleep(0.02)
+threading.Thread(target=hang, daemon=True).start()
 """
 
 
@@ -237,8 +244,8 @@ def test_no_other_page_can_show_it(open_page, program):
 
 
 def test_a_program_that_answers_without_new_samples_is_not_live(chromium, tmp_path):
-    """Its sampling hangs, as in a driver; the thread that serves the page goes on."""
-    hanging = PROGRAM.replace("        self.row += 1\n", "        self.row += 1\n" + HANG)
+    """Its sampling hangs; the thread that serves the page goes on."""
+    hanging = PROGRAM.replace("with monitor.span", f"{HANG}\nwith monitor.span")
     with subprocess.Popen(
         [sys.executable, "-c", hanging], stdout=subprocess.PIPE, text=True, cwd=tmp_path
     ) as process:
