@@ -296,7 +296,7 @@ def expect_table(place: Locator) -> None:
     """The last values are there as a table with their time, and a chart; nothing looks like an error."""
     table = place.locator(".perfmon-snapshot")
     expect(table).to_be_visible(timeout=TIMEOUT * 1000)
-    words = r"^Last values, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(UTC.{5}\)\. Run the cell to have them live\.$"
+    words = r"^Last values, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \w+\. Run the cell to have them live\.$"
     expect(table.locator("caption")).to_have_text(re.compile(words))
     for label in LABELS:
         expect(table.locator("tbody tr").filter(has_text=label)).to_have_count(1)
