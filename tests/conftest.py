@@ -61,8 +61,8 @@ def _running_monitors() -> list[Any]:
 def _more_files(before: list[str]) -> list[str]:
     """The files that are open now and were not before.
 
-    Not those that are open for a moment only: a Dask cluster, which several tests share, reads some in its own
-    threads.
+    Not those that are open for a moment only: a Dask cluster, which several tests share, reads some in
+    threads of its own.
     """
     for _ in range(20):
         now = sorted(_perfmon_files())
