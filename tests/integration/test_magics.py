@@ -392,7 +392,7 @@ def test_a_measured_cell_shows_its_value_and_what_it_cost(kernel):
     assert re.fullmatch(r"[+−][\d.]+ ([KM]i)?B", change)
     assert answer.kinds == ["execute_result", "stream", "display_data"]
     [picture] = re.findall(r'^<img src="data:image/svg\+xml;base64,([^"]*)"', answer.shown[1]["text/html"])
-    assert b">process_cpu_percent</text>" in b64decode(picture)
+    assert b">CPU of this process</text>" in b64decode(picture)
     assert f">RAM of this process, peak {peak}</text>".encode() in b64decode(picture)
     assert b">ram_percent" not in b64decode(picture)
 
