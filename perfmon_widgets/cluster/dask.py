@@ -69,6 +69,7 @@ class Workers:
         self._interval = float(interval)
         self._members = Members("worker", f"event of Dask's scheduler, topic {TOPIC}", _SILENCE)
         self._watching = True
+        self._changing = asyncio.Lock()
         self._error = ""
         self._asked = 0.0  # the time of day at which the scheduler's clock was asked for
         self._ahead: asyncio.Future[float] | None = None  # how far its clock is ahead of ours, in seconds
@@ -99,11 +100,9 @@ class Workers:
         Called when the monitor stops. A notebook that was restarted, or that never stopped its monitor,
         leaves the workers sampling.
         """
-        try:
-            if self._watching and self._client.status == "running":
-                self._client.sync(self._end, callback_timeout=_TIMEOUT)
-        finally:
-            self._watching = False
+        was_watching, self._watching = self._watching, False
+        if was_watching and self._client.status == "running":
+            self._client.sync(self._end, callback_timeout=_TIMEOUT)
 
     def recent(self) -> pd.DataFrame:
         """Return the rows that the scheduler has kept, which are the last 1000 of all workers by default.
@@ -129,6 +128,11 @@ class Workers:
 
     async def _begin(self) -> None:
         """Subscribe, send the plugin to all workers, and take what the scheduler has of them already."""
+        async with self._changing:
+            if self._watching:  # close() may have come before
+                await self._join()
+
+    async def _join(self) -> None:
         listeners = _listeners.setdefault(self._client, weakref.WeakSet())
         listeners.add(self)
         try:
@@ -139,7 +143,7 @@ class Workers:
                 self._take(message, max(0.0, time.time() - stamp))
         except BaseException:
             with contextlib.suppress(Exception):  # the first error is the one that says what is wrong
-                await self._end()
+                await self._leave()
             raise
 
     async def _first_rows(self, workers: int) -> None:
@@ -160,6 +164,11 @@ class Workers:
             self._error = ""
 
     async def _end(self) -> None:
+        """Subscribe no longer, and remove the plugin; not while it is still being sent to the workers."""
+        async with self._changing:
+            await self._leave()
+
+    async def _leave(self) -> None:
         listeners = _listeners.setdefault(self._client, weakref.WeakSet())
         listeners.discard(self)
         if not listeners:

@@ -167,6 +167,16 @@ def test_the_workers_sample_until_the_monitor_stops_and_again_after_a_start(clie
     assert watched(client) == {False}
 
 
+def test_a_monitor_that_stops_while_it_begins_again_leaves_no_worker_watched(client):
+    monitor = PerformanceMonitor([Workers(client, interval=INTERVAL)], interval=INTERVAL)
+    for _ in range(6):
+        monitor.start()
+        monitor.sample()  # which has the workers watched again
+        monitor.stop()
+    assert watched(client) == {False}
+    assert not any("dask" in name for name in monitor.errors)
+
+
 def test_the_workers_are_watched_again_after_an_end_that_failed(client):
     workers = Workers(client, interval=INTERVAL)
     client.unregister_worker_plugin("perfmon")
