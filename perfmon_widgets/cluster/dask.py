@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 _TIMEOUT, _FIRST_ROWS = 5.0, 0.5
 _SILENCE = "it is busy, suspended or was killed, or cannot reach the scheduler"
 
-# Those that are told of an event, by the client: it has one handler for each topic.
+# Those that an event is passed on to, by client: a client has one handler for each topic.
 _listeners: weakref.WeakKeyDictionary[Client, weakref.WeakSet[Workers]] = weakref.WeakKeyDictionary()
 
-# By value, so that a worker without this package can tell so: see dask_plugin.py.
+# By value, so that a worker without this package can report that: see dask_plugin.py.
 cloudpickle.register_pickle_by_value(dask_plugin)
 
 

@@ -27,7 +27,7 @@ class Plugin(WorkerPlugin):
             from perfmon_widgets.cluster.dask_worker import begin  # noqa: PLC0415 - it may not be there
 
             begin(worker, self.interval)
-        except Exception as error:  # noqa: BLE001 - it is told of as an event
+        except Exception as error:  # noqa: BLE001 - it is reported as an event
             text = f"{type(error).__name__}: {error}"
             if isinstance(error, ImportError):
                 text = f"perfmon_widgets cannot be imported there ({error}); install it on the workers, too"

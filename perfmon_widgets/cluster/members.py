@@ -121,7 +121,7 @@ class Members:
     # -- the thread that hands over rows ---------------------------------------------------------------
 
     def put(self, row: Row, age: float = 0.0, number: int | None = None) -> None:
-        """Take a row that arrived ``age`` seconds ago; one that cannot be used is told of in ``errors``.
+        """Take a row that arrived ``age`` seconds ago; one that cannot be used is listed in ``errors``.
 
         ``number``: the member's, if it has one that cannot be another's, such as a rank.
         """

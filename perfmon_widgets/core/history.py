@@ -139,7 +139,7 @@ class History:
         return stamps[:, _TAKEN], stamps[:, _AFTER_GAP].astype(bool), values
 
     def _first_within(self, last: float) -> int:
-        """Return the number of the first row of the last so many seconds before the newest."""
+        """Return the number of the first row that is at most ``last`` seconds older than the newest."""
         if last == math.inf:
             return 0
         with self._lock:

@@ -15,7 +15,7 @@ from perfmon_widgets.views.sent import sent
 if TYPE_CHECKING:
     from perfmon_widgets.core.protocol import Monitor
 
-_MANY = 8  # more than so many gauges are smaller, since they take two rows
+_MANY = 8  # more gauges than this are smaller, since they take two rows
 
 
 class Gauges(ipywidgets.HBox):

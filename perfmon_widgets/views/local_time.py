@@ -123,7 +123,7 @@ def ticks(start: float, end: float, pixels: float, free: float = 0.0) -> list[Ti
 
 
 def _by_clock(time: float, ahead: float) -> datetime:
-    """The time on a clock that is so many seconds ahead of UTC."""
+    """The time on a clock that is ``ahead`` seconds ahead of UTC."""
     return datetime.fromtimestamp(time + ahead, timezone.utc)
 
 

@@ -46,7 +46,7 @@ _NAMES = 8
 _OPEN_AT_FIRST = 2
 # The width of a figure, in pixels.
 _NARROWEST, _WIDEST = 280, 1000
-# The findings are looked for once in so many seconds: that takes up to a millisecond.
+# Seconds between two searches for findings: one takes up to a millisecond.
 _FIND_EVERY = 5.0
 
 # How often the page asks whether a kernel that has died was started again, in seconds.

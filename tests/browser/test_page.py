@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -243,52 +244,49 @@ def test_no_other_page_can_show_it(open_page, program):
     assert frame.frames[1].url == "chrome-error://chromewebdata/"
 
 
+@contextmanager
+def started(chromium: Browser, program: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], Page]]:
+    """A program of its own, which is killed at the end, and its page in a browser."""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=folder
+    ) as process:
+        context = chromium.new_context()
+        try:
+            assert process.stdout is not None
+            page = context.new_page()
+            page.goto(process.stdout.readline().strip())
+            yield process, page
+        finally:
+            process.kill()
+            context.close()
+
+
 def test_a_program_that_answers_without_new_samples_is_not_live(chromium, tmp_path):
     """Its sampling hangs; the thread that serves the page goes on."""
     hanging = PROGRAM.replace("with monitor.span", f"{HANG}\nwith monitor.span")
-    with subprocess.Popen(
-        [sys.executable, "-c", hanging], stdout=subprocess.PIPE, text=True, cwd=tmp_path
-    ) as process:
-        context = chromium.new_context()
-        try:
-            assert process.stdout is not None
-            page = context.new_page()
-            page.goto(process.stdout.readline().strip())
-            expect(page.locator("#state")).to_have_text("Live: a sample every 0.25 s.")
-            (tmp_path / "hang").touch()
-            expect(page.locator("#state")).to_contain_text("No new sample: ", timeout=10_000)
-            expect(page.locator(".perfmon-stale").first).to_be_visible()
-            page.wait_for_timeout(2500)  # two more answers, with the same sample
-            expect(page.locator("#state")).to_contain_text("No new sample: ")
-            expect(page.locator(".perfmon-gauge-detail").first).to_contain_text("no update for")
-            (tmp_path / "hang").unlink()
-            expect(page.locator("#state")).to_have_text("Live: a sample every 0.25 s.")
-            expect(page.locator(".perfmon-stale")).to_have_count(0)
-        finally:
-            process.kill()
-            context.close()
+    with started(chromium, hanging, tmp_path) as (_, page):
+        expect(page.locator("#state")).to_have_text("Live: a sample every 0.25 s.")
+        (tmp_path / "hang").touch()
+        expect(page.locator("#state")).to_contain_text("No new sample: ", timeout=10_000)
+        expect(page.locator(".perfmon-stale").first).to_be_visible()
+        page.wait_for_timeout(2500)  # two more answers, with the same sample
+        expect(page.locator("#state")).to_contain_text("No new sample: ")
+        expect(page.locator(".perfmon-gauge-detail").first).to_contain_text("no update for")
+        (tmp_path / "hang").unlink()
+        expect(page.locator("#state")).to_have_text("Live: a sample every 0.25 s.")
+        expect(page.locator(".perfmon-stale")).to_have_count(0)
 
 
 def test_the_end_of_the_program_is_told(chromium, tmp_path):
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True, cwd=tmp_path
-    ) as process:
-        context = chromium.new_context()
-        try:
-            assert process.stdout is not None
-            page = context.new_page()
-            page.goto(process.stdout.readline().strip())
-            expect(page.locator(".figures img").first).to_be_visible()
-            process.kill()
-            process.wait()
-            killed = time.monotonic()
-            expect(page.locator("#state")).to_have_text(
-                "No update: the program does not answer: it may have ended.", timeout=10_000
-            )
-            assert time.monotonic() - killed < 5
-            expect(page.locator(".perfmon-stale").first).to_be_visible()
-            expect(page.locator(".perfmon-gauge-detail").first).to_contain_text("no update for")
-            expect(page.locator(".figures img").first).to_be_visible()  # the last picture stays
-        finally:
-            process.kill()
-            context.close()
+    with started(chromium, PROGRAM, tmp_path) as (process, page):
+        expect(page.locator(".figures img").first).to_be_visible()
+        process.kill()
+        process.wait()
+        killed = time.monotonic()
+        expect(page.locator("#state")).to_have_text(
+            "No update: the program does not answer: it may have ended.", timeout=10_000
+        )
+        assert time.monotonic() - killed < 5
+        expect(page.locator(".perfmon-stale").first).to_be_visible()
+        expect(page.locator(".perfmon-gauge-detail").first).to_contain_text("no update for")
+        expect(page.locator(".figures img").first).to_be_visible()  # the last picture stays
