@@ -218,7 +218,8 @@ def test_spans_of_a_log_are_shown_over_its_rows(folder):
     monitor.sample()
     monitor.stop()
     figure = plot(read_csv(path), spans=read_spans(path))
-    assert shaded(figure)[1] == ["validation", "[12]", "end"]
+    # How long the cell took, and so whether its line fits behind its number, depends on the machine.
+    assert [name.removesuffix(" train()") for name in shaded(figure)[1]] == ["validation", "[12]", "end"]
 
 
 def test_names_that_would_lie_over_one_another_are_left_out_of_the_picture():
