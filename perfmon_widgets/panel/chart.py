@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 # A point for each pixel of a small figure, for every third of a wide one. Each costs bytes, and the browser's
 # time, in every drawing: fewer where there are many lines.
 _MAX_POINTS, _MIN_POINTS = 200, 60
-_NUMBERS = 1_300  # of four bytes, in one message of one chart
-_AREA = 0.13  # opacity of the area below the first line, by which the eye finds it
+_NUMBERS = 1_100  # of four bytes, in one message of one chart
+_AREA = 0.13  # opacity of the area below the main line, by which the eye finds it
+_FEW = 4  # lines: bqplot makes an area below each line, also where it cannot be seen, and each costs time
 # Invisible points lie this many seconds before now, left of the figure: bqplot cannot place a missing number.
 _NOWHERE = 1e9
 
@@ -46,7 +47,7 @@ class Chart(bqplot.Figure):
         self._time = time
         self._y = bqplot.LinearScale()
         self._y_axis = make_axis(self._y, "left")
-        main = next((line for line in lines if not line.faint and not line.joined), None)
+        main = _main(lines)
         x, y = _with_ends(np.array([-time.seconds, 0.0]), np.full((len(lines), 2), np.nan))
         self._lines = bqplot.Lines(
             x=x,
@@ -54,7 +55,7 @@ class Chart(bqplot.Figure):
             scales={"x": time.ago, "y": self._y},
             colors=[_stroke(line) for line in lines],
             opacities=[0.0 if line.joined else 0.5 if line.faint else 1.0 for line in lines],
-            fill="bottom",
+            fill="bottom" if main else "none",
             fill_colors=[line.color for line in lines],
             fill_opacities=[_AREA if line is main else 0.0 for line in lines],
             stroke_width=1.0,  # Chromium takes five times as long for anything above a pixel
@@ -115,6 +116,12 @@ class Chart(bqplot.Figure):
                 more = (0, length - len(times))
                 x[at], y[at] = np.pad(times - now, more, mode="edge"), np.pad(values, more, mode="edge")
         return x, y
+
+
+def _main(lines: Sequence[Line]) -> Line | None:
+    """Return the line that has an area below it: the only solid one of a few lines."""
+    solid = [line for line in lines if not (line.faint or line.joined or line.dash)]
+    return solid[0] if len(solid) == 1 and len(lines) <= _FEW else None
 
 
 def _stroke(line: Line) -> str:

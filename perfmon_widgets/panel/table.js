@@ -234,7 +234,7 @@ async function render({ model, el }) {
       start: time + start(),
       end: time,
       moment: seconds === null ? null : time + seconds,
-      pixel: -start() / plotArea(place).width,
+      pixel: seconds === null ? 0 : -start() / plotArea(place).width, // to measure the page takes time
     };
     section()?.dispatchEvent(new CustomEvent("perfmon:pointed", { detail }));
   }

@@ -26,7 +26,7 @@ DARK = ("#2e6b9d", "#a8620f", "#147659", "#90477e", "#7d6416", "#a33620", "#5c62
 """The same, a quarter darker."""
 FAINT = "#8c9aa8"
 """For one of many lines that another line sums up."""
-DASHES = ("", "5 2", "1.5 2", "6 2 1.5 2")
+DASHES = ("", "7 3", "2.5 4", "11 3 2.5 3")
 """Patterns (``stroke-dasharray``); panel.css has the same."""
 MAP_COLORS = ("#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838")
 """Of maps, from 0 to 100 %: Cividis, which looks the same to people who cannot see red or green."""

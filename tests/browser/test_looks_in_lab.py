@@ -177,7 +177,7 @@ def test_lines_of_one_gpu_have_its_colour_and_differ_in_their_dashes(open_notebo
     legend = place.locator(".perfmon-table:visible .perfmon-swatch line").evaluate_all(
         "all => all.map(each => each.getAttribute('stroke-dasharray'))"
     )
-    assert set(legend) == {"", "5 2"}
+    assert set(legend) == {"", "7 3"}
 
 
 STRAGGLER = """

@@ -27,7 +27,7 @@ NAN = math.nan
 NOW = 1_800_000_000.0
 GIBIBYTE = 2**30
 POINTS = 200  # the most that a chart draws, markers of gaps aside
-NUMBERS, FEWEST = 1_300, 60  # the most in a message, unless there are so many lines that few points are left
+NUMBERS, FEWEST = 1_100, 60  # the most in a message, unless there are so many lines that few points are left
 
 
 @pytest.fixture
@@ -468,6 +468,23 @@ def test_a_tick_is_of_moderate_size_however_many_lines_and_rows(wire, lines, row
     [message] = wire.messages
     size = sum(buffer.nbytes for buffer in message.buffers)
     assert size <= max(4 * NUMBERS, 4 * FEWEST * (lines + 1))
+
+
+@pytest.mark.parametrize(
+    ("names", "main"),
+    [
+        (["cpu_percent"], ["cpu_percent"]),
+        (["core0/cpu_percent", "core1/cpu_percent", "cpu_percent"], ["cpu_percent"]),
+        (["gpu0/utilization_percent", "gpu1/utilization_percent"], []),  # neither is the main one
+        ([*(f"core{number}/cpu_percent" for number in range(4)), "cpu_percent"], []),  # this would cost much
+    ],
+)
+def test_an_area_lies_below_the_only_main_line_of_a_few(names, main):
+    shown = chart(*names)
+    [lines] = shown.marks
+    assert lines.fill == ("bottom" if main else "none")
+    each = zip(shown.drawn.lines, lines.fill_opacities, strict=True)
+    assert [line.name for line, opacity in each if opacity] == main
 
 
 def test_a_dashed_line_says_in_its_colour_which_dashes_it_has():
