@@ -11,7 +11,8 @@ from perfmon_widgets.views.local_time import Tick, format_clock, ticks
 
 PIXELS = 300
 """The width that a figure is taken to have: what is narrower than a pixel is drawn with its neighbour."""
-# What the label at the right end takes of it, with a gap.
+_NARROWEST = 230  # pixels of a figure in a full row, about: labels must not lie over each other there
+# What the label at the right end takes of them, with a gap.
 _FOR_NOW, _FOR_A_CLOCK = 22.0, 34.0
 # Seconds after which the places of marks are counted anew: they travel in four bytes, which are 2 ms then.
 _FAR = 20_000.0
@@ -58,7 +59,7 @@ class TimeAxis:
         self.ago.min = -seconds
         with self.moving.hold_sync():
             self.moving.min, self.moving.max = self.start - self.origin, end - self.origin
-        self._mark(ticks(self.start, end, PIXELS, _FOR_NOW if is_now else _FOR_A_CLOCK))
+        self._mark(ticks(self.start, end, _NARROWEST, _FOR_NOW if is_now else _FOR_A_CLOCK))
         self._say_at_the_end("now" if is_now else format_clock(end))
 
     def _say_at_the_end(self, words: str) -> None:

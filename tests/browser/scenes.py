@@ -33,7 +33,8 @@ class Machine:
         self.cpus, self.gpus, self.time = cpus, gpus, 0
         self.metrics = [
             Metric("cpu_percent", "percent", "cpu", "Busy.", role="headline", label="CPU"),
-            *(Metric(f"core{{n}}/cpu_percent", "percent", "cpu", "Busy.", role="part") for n in range(cpus)),
+            *(Metric(f"core{{n}}/cpu_percent", "percent", "cpu", "Busy.", role="part", label=f"core {{n}}")
+              for n in range(cpus)),
             Metric("ram_percent", "percent", "memory", "In use.", role="headline", label="RAM"),
             Metric("ram_used_bytes", "bytes", "memory", "In use.", limit="ram_limit_bytes",
                    label="RAM in use"),
@@ -42,7 +43,8 @@ class Machine:
                    label="CPU of this process"),
             Metric("process_ram_bytes", "bytes", "process", "Own.", role="headline",
                    label="RAM of this process"),
-            *(replace(each, name=f"gpu{{n}}/{{each.name}}", limit=each.limit and f"gpu{{n}}/{{each.limit}}")
+            *(replace(each, name=f"gpu{{n}}/{{each.name}}", limit=each.limit and f"gpu{{n}}/{{each.limit}}",
+                      label=f"GPU {{n}} {{each.label}}")
               for n in range(gpus) for each in METRICS),
         ]
 
