@@ -108,9 +108,7 @@ class Training:
 
     def step(self, samples: float = math.nan, number: float = math.inf) -> None:
         """Note that a step begins, since its batch is here, and how many samples are in that."""
-        loop = self._loop
-        if loop is None and self._spans and self._spans[-1][1]:
-            loop = self._begin_loop()
+        loop = self._loop_now()
         if loop is not None:
             with self._lock:
                 self._step = number
@@ -121,7 +119,7 @@ class Training:
 
         Does nothing if a step with a higher number has begun.
         """
-        loop = self._loop
+        loop = self._loop_now()
         if loop is not None:
             with self._lock:
                 self._wait(loop, number)
@@ -131,10 +129,17 @@ class Training:
             loop.wait()
 
     def pause(self) -> None:
-        """Do not measure what the loop does from now until the next step."""
+        """Do not measure what the loop does from now until the next step() or wait()."""
         loop, self._loop = self._loop, None
         if loop is not None:
             loop.end()
+
+    def _loop_now(self) -> Loop | None:
+        """Return the loop of this epoch, a new one after a pause; None outside epochs."""
+        loop = self._loop
+        if loop is None and self._spans and self._spans[-1][1]:
+            loop = self._begin_loop()
+        return loop
 
     def _begin_loop(self) -> Loop | None:
         monitor = self._monitor_now()

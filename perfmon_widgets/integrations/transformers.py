@@ -48,9 +48,17 @@ class PerformanceCallback(TrainerCallback):
         self._training.step(batch * args.gradient_accumulation_steps)
 
     def on_step_end(self, _args: Any, _state: Any, control: Any, **_: object) -> None:
-        """Wait for the next batches."""
-        self._training.wait()
+        """Wait for the next batches, or begin a span for the validation that comes before them."""
+        self._wait(control)
         self._enter_validation(control)
+
+    def _wait(self, control: Any) -> None:
+        # What the Trainer logs, validates and saves comes before it asks for the next batches. To wait for a
+        # GPU or a disk is not to wait for data.
+        if control.should_log or control.should_evaluate or control.should_save:
+            self._training.pause()
+        else:
+            self._training.wait()
 
     def on_epoch_end(self, _args: Any, _state: Any, control: Any, **_: object) -> None:
         """End the span of the epoch. The Trainer validates after it."""
@@ -68,9 +76,10 @@ class PerformanceCallback(TrainerCallback):
         if self._training.innermost not in _EVALUATIONS:
             self._training.enter("validation" if self._training.innermost else "evaluation")
 
-    def on_evaluate(self, *_: object, **__: object) -> None:
+    def on_evaluate(self, _args: Any, _state: Any, control: Any, **_: object) -> None:
         """End it."""
         self._leave_evaluation()
+        self._wait(control)
 
     def on_predict(self, *_: object, **__: object) -> None:
         """End it."""
@@ -80,14 +89,14 @@ class PerformanceCallback(TrainerCallback):
         if self._training.innermost in _EVALUATIONS:
             self._training.leave()
 
-    def on_log(self, *_: object, logs: Mapping[str, object], **__: object) -> None:
-        """Record the values. The Trainer has waited for the GPU to read them, and not for data."""
+    def on_log(self, _args: Any, _state: Any, control: Any, logs: Mapping[str, object], **_: object) -> None:
+        """Record the values, which the Trainer has read from the GPU, and wait for the next batches."""
         self._training.record(logs)
-        self._training.wait()
+        self._wait(control)
 
-    def on_save(self, *_: object, **__: object) -> None:
-        """Do not count the saving as waiting for data."""
-        self._training.wait()
+    def on_save(self, _args: Any, _state: Any, control: Any, **_: object) -> None:
+        """Wait for the next batches."""
+        self._wait(control)
 
     def on_train_end(self, *_: object, **__: object) -> None:
         """End what is left."""

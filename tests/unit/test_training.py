@@ -206,10 +206,20 @@ def test_a_pause_lasts_until_the_next_step(measured):
     measured.passes(1.0)
     measured.training.pause()
     measured.passes(100.0)
-    measured.training.wait()
     measured.training.step(1)
     measured.passes(1.0)
     assert measured.numbers() == pytest.approx({"steps": 1.0, "waiting": 0.0, "samples": 1.0})
+
+
+def test_a_pause_lasts_until_the_next_wait(measured):
+    """The Trainer saves a checkpoint, and then wants the next batch."""
+    measured.training.step(1)
+    measured.passes(1.0)
+    measured.training.pause()
+    measured.passes(100.0)
+    measured.training.wait()
+    measured.passes(1.0)
+    assert measured.numbers() == pytest.approx({"steps": 0.5, "waiting": 50.0, "samples": 0.5})
 
 
 def test_the_late_end_of_a_step_does_not_stop_the_next(measured):
@@ -225,7 +235,6 @@ def test_the_late_end_of_a_step_does_not_stop_the_next(measured):
 
 
 def test_a_second_wait_begins_anew(measured):
-    """The Trainer writes a log between the end of a step and its wait for the next batch."""
     measured.training.step(1)
     measured.passes(1.0)
     measured.training.wait()
