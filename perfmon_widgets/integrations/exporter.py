@@ -60,11 +60,11 @@ class Exporter:
         self._finish = finish
         self._monitor = started_monitor(monitor)
         self._key = name, place, id(self._monitor)
-        self._queue: SimpleQueue[Sample | None] = SimpleQueue()  # None ends the thread
+        self._queue: SimpleQueue[Sample | None] = SimpleQueue()  # None wakes the thread
         self._thread: threading.Thread | None = None
         self._over = Event()
         self._over.set()
-        self._closed = self._failed = False
+        self._ending = self._closed = self._failed = False
         self._asked = math.nan  # since when the other side owes an answer, in monotonic seconds
         for other in tuple(self._open):
             if other._key == self._key:
@@ -89,6 +89,7 @@ class Exporter:
             self._report("rows come faster than they are taken")
         self._report_if_late()
         if self._over.is_set():
+            self._ending = False
             self._over = over = Event()
             self._thread = threading.Thread(
                 target=self._run, args=(over,), name=f"perfmon-{self._name}", daemon=True
@@ -104,7 +105,7 @@ class Exporter:
                 sample = self._queue.get()
                 if sample is not None:
                     self._hand_on(sample)
-                elif self._queue.empty():
+                if self._ending and self._queue.empty():
                     return
         finally:
             over.set()
@@ -142,6 +143,7 @@ class Exporter:
     def _flush(self) -> None:
         """Hand the waiting rows on and end the thread; waits up to TIMEOUT seconds for that."""
         if not self._over.is_set():
+            self._ending = True
             self._queue.put(None)
             if threading.current_thread() is not self._thread and not self._over.wait(TIMEOUT):
                 self._report_if_late()

@@ -30,10 +30,11 @@ def export_to_wandb(run: Any = None, *, monitor: PerformanceMonitor | None = Non
     if run is None:
         raise ValueError("there is no run of Weights & Biases; call wandb.init() before, or pass run=")
     # Not run.log(): that would advance the step of the run, and W&B drops what the user then logs with a step
-    # of their own. There is no public function for system metrics.
-    publish: Any = getattr(getattr(run, "_interface", None), "publish_stats", None)
+    # of their own. There is no public function for system metrics; in wandb 0.24 it is below _backend.
+    interface = getattr(run, "_interface", None) or getattr(getattr(run, "_backend", None), "interface", None)
+    publish: Any = getattr(interface, "publish_stats", None)
     if publish is None and not run.disabled:
-        raise RuntimeError(f"wandb {wandb.__version__} takes no system metrics; try 0.31")
+        raise RuntimeError(f"wandb {wandb.__version__} takes no system metrics; use 0.24 to 0.31")
 
     def write(sample: Sample) -> bool:
         if run.disabled or run._is_finished:

@@ -274,6 +274,12 @@ def records(run: Any) -> Iterator[Any]:
             record = b""
 
 
+def finish(run: Any) -> None:
+    run.finish()
+    # Another process writes the file, in some versions a moment later.
+    until(lambda: any(each.WhichOneof("record_type") == "exit" for each in records(run)))
+
+
 def system_metrics(run: Any) -> list[dict[str, float]]:
     rows = [each.stats.item for each in records(run) if each.WhichOneof("record_type") == "stats"]
     return [{item.key: json.loads(item.value_json) for item in row} for row in rows]
@@ -284,7 +290,7 @@ def test_wandb_has_each_row_as_system_metrics_and_the_users_steps_are_theirs(run
         for step in range(3):
             monitor.sample()
             run.log({"loss": step}, step=step)
-    run.finish()
+    finish(run)
     assert system_metrics(run) == [
         {"cpu_percent": number / 4, "gpu0/memory_used_bytes": 2.0**40 + number} for number in (1, 2, 3)
     ]
@@ -297,7 +303,7 @@ def test_wandb_the_exporter_ends_with_the_run(run, monitor):
     exporter = export_to_wandb(run, monitor=monitor)
     monitor.sample()
     monitor.start()
-    run.finish()
+    finish(run)
     until(lambda: not monitor._sample_subscribers._subscribers)
     monitor.stop()
     assert monitor.errors == {}
@@ -336,7 +342,7 @@ def test_all_three_at_once_while_the_monitor_runs(store, run, monitor, folder):
         until(lambda: len(monitor.history) > 20)
     for exporter in exporters:
         exporter.close()
-    run.finish()
+    finish(run)
     assert monitor.errors == {}
     found = [each.value for each in store.get_metric_history(tracked.info.run_id, "system/cpu_percent")]
     written = [each.value for each in scalars(folder / "perfmon")["system/cpu_percent"]]

@@ -549,7 +549,7 @@ def test_hugging_face_slow_steps_logs_and_checkpoints_are_not_waiting(monitor):
 
     made = hugging_face(TransformersCallback(monitor), Slow(), save_strategy="steps", save_steps=2)
     save = made._save_checkpoint
-    made._save_checkpoint = lambda *arguments: (time.sleep(0.1), save(*arguments))
+    made._save_checkpoint = lambda *arguments, **more: (time.sleep(0.1), save(*arguments, **more))
     made.train()
     assert means(monitor)["waiting_percent"] < 30
 

@@ -196,6 +196,22 @@ def test_a_server_that_does_not_answer_holds_up_the_end_for_a_limited_time(
     assert other.rows == []
 
 
+def test_a_row_that_comes_while_the_exporter_is_closed_keeps_no_thread(export, other, monitor):
+    other.answers.clear()
+    one = export()
+    sample = monitor.sample()
+    assert other.asked.wait(10)
+    closing = threading.Thread(target=one.close)
+    closing.start()
+    until(lambda: one._queue.qsize())  # close() has asked the thread to end
+    one._put(sample)  # the sampling thread was about to
+    other.answers.set()
+    closing.join()
+    assert other.rows == [0, 0]
+    assert one.missing == 0
+    assert one._over.is_set()
+
+
 def test_after_close_nothing_is_handed_on(export, other, monitor):
     one = export()
     monitor.sample()
