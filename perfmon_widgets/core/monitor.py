@@ -18,7 +18,7 @@ from perfmon_widgets.core.pace import Pace
 from perfmon_widgets.core.registry import registry
 from perfmon_widgets.core.sampler import TIMEOUT, Sampler
 from perfmon_widgets.core.spans import SPAN, Span, watchers
-from perfmon_widgets.core.steps import Batch, Steps
+from perfmon_widgets.core.steps import Batch, Loop, Steps
 from perfmon_widgets.core.stores import Stores
 from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.metrics import Sample
@@ -264,6 +264,15 @@ class PerformanceMonitor(Stores):
         """
         self._recorded.follow(self._meter, self._measured)
         return Steps(loader, self._meter)
+
+    def begin_steps(self) -> Loop:
+        """Measure a loop as steps() does, for code that has no loader to wrap, such as callbacks.
+
+        Call ``take(samples)`` when a batch has come, ``wait()`` when the loop wants the next one, and
+        ``end()`` at its end. Raises ValueError as steps() does.
+        """
+        self._recorded.follow(self._meter, self._measured)
+        return self._meter.begin()
 
     # -- the sampling thread ---------------------------------------------------------------------------
 

@@ -15,6 +15,14 @@ def default_monitor() -> PerformanceMonitor:
     return existing_monitor() or shared_monitor()
 
 
+def started_monitor(monitor: PerformanceMonitor | None = None) -> PerformanceMonitor:
+    """Return the monitor that is given, as it is; where none is given, the default one, started."""
+    if monitor is None:
+        monitor = default_monitor()
+        monitor.start()
+    return monitor
+
+
 def existing_monitor() -> PerformanceMonitor | None:
     """Return what ``default_monitor`` would, without making a monitor: None if there is none to choose."""
     shared = registry.shared

@@ -69,18 +69,36 @@ class _Sums(NamedTuple):
         )
 
 
-class _Loop:
-    """One pass over a loader."""
+class Loop:
+    """One pass over a loader. It waits for its first batch from the beginning."""
 
-    __slots__ = ("counted", "started", "state")
+    __slots__ = ("counted", "meter", "started", "state")
 
-    def __init__(self, now: float) -> None:
-        self.started = now
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+        self.started = now = meter.clock()
         self.counted = _Sums()
         """What has been read of it already."""
         # Steps, samples, seconds waited, and since when it waits (NaN while it works). It is replaced as a
         # whole, so that the sampling thread never sees half of a change.
         self.state = (0, 0.0, 0.0, now)
+
+    def take(self, samples: float = math.nan) -> None:
+        """Note that the next batch is here, on which the loop works from now on, and its samples if known."""
+        steps, before, waited, since = self.state
+        now = self.meter.clock()
+        if since <= now:
+            waited += now - since
+        self.state = steps + 1, before + samples, waited, math.nan
+
+    def wait(self) -> None:
+        """Note that the loop waits for the next batch from now on."""
+        steps, samples, waited, _ = self.state
+        self.state = steps, samples, waited, self.meter.clock()
+
+    def end(self) -> None:
+        """Count what is left of it; does nothing the second time."""
+        self.meter.end(self)
 
     def rest(self, now: float) -> _Sums:
         """Return what it did since the last call."""
@@ -109,17 +127,17 @@ class Meter:
         """In a forked child: a new lock, and no loops, since those are the parent's."""
         # Reentrant: a loop may be dropped, and so be ended, while this thread reads the others.
         self._lock = threading.RLock()
-        self._loops: set[_Loop] = set()
+        self._loops: set[Loop] = set()
         self._ended = _Sums()  # what loops that have ended did since the last reading
 
-    def begin(self) -> _Loop:
+    def begin(self) -> Loop:
         """Return a new loop, which waits for its first batch."""
-        loop = _Loop(self.clock())
+        loop = Loop(self)
         with self._lock:
             self._loops.add(loop)
         return loop
 
-    def end(self, loop: _Loop) -> None:
+    def end(self, loop: Loop) -> None:
         """Count what is left of a loop, for the next reading."""
         with self._lock:
             if loop in self._loops:
@@ -183,6 +201,14 @@ class Steps(Generic[Batch]):
                 loop.state = steps, samples, waited, since
         finally:
             self._meter.end(loop)
+
+
+def samples_in(batch: object) -> float:
+    """Return the number of samples in a batch; NaN if it has no length."""
+    try:
+        return _counter(batch)(batch)
+    except Exception:  # noqa: BLE001 - code of the batch's class
+        return math.nan
 
 
 def _counter(batch: object) -> Callable[[Any], float]:

@@ -161,6 +161,7 @@ ROOMS = (
     "magic_actions",
     "magics",
     "cluster",
+    "integrations",
 )
 """From the ground up: each may import from itself and from those before it, but for the exceptions below."""
 
@@ -172,6 +173,7 @@ LAYERS = {
     "forks": set(),
     "interrupts": set(),
     "cluster": {*ROOMS[: ROOMS.index("core") + 1], "cluster"},
+    "integrations": {*ROOMS[: ROOMS.index("core") + 1], "integrations"},
     "analysis": {"views"},
     "command": set(),
     "__main__": {"metrics", "clocks", "collectors", "views", "core", "web", "command", "cluster"},
@@ -219,7 +221,13 @@ HOMES = {
     "prometheus_client": ["web/exposition.py", "jupyter/server_extension.py"],
     "distributed": ["cluster/dask*.py"],
     "cloudpickle": ["cluster/dask.py"],
-    "typing_extensions": ["core/monitor.py", "web/server.py"],
+    "lightning": ["integrations/lightning.py"],
+    "pytorch_lightning": ["integrations/lightning.py"],
+    **{
+        name: [f"integrations/{name}.py"]
+        for name in ("keras", "transformers", "mlflow", "tensorboard", "wandb")
+    },
+    "typing_extensions": ["core/monitor.py", "web/server.py", "integrations/exporter.py"],
 }
 MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
 

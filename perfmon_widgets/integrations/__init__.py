@@ -1,0 +1,1 @@
+"""Callbacks for training frameworks, and exporters to experiment trackers. Only their users import them."""
