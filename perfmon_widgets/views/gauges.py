@@ -198,13 +198,16 @@ def _members(row: _Row) -> dict[str, Reading]:
         mean = sum(known.values()) / len(known)
         memory = {where: row.number(f"{where}/ram_percent") for where in known}
         fullest = max(memory, key=lambda where: (math.isfinite(memory[where]), memory[where]))
-        count = f"{len(known)} of {len(names)}" if len(known) < len(names) else f"{len(known)}"
+        left = len(names) - len(known)
+        count = f"{len(known)} of {len(names)}" if left else f"{len(known)}"
         if math.isnan(memory[fullest]):
             shown[label] = Reading(mean, count)
         else:
-            percent = memory[fullest]
-            detail = f"{count}, fullest: {place_label(fullest)}, RAM {format_value(percent, 'percent')}"
-            bar = Bar(f"RAM of {place_label(fullest)}", percent, _level(percent, WARNING, CRITICAL))
+            place, percent = place_label(fullest), memory[fullest]
+            # Without the count if all are there: there is space for some twenty letters.
+            some = f"{count}, " if left else ""
+            detail = f"{some}fullest {place}: RAM {format_value(percent, 'percent')}"
+            bar = Bar(f"RAM of {place}", percent, _level(percent, WARNING, CRITICAL))
             shown[label] = Reading(mean, detail, bar=bar)
     return shown
 

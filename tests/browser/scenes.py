@@ -1,4 +1,4 @@
-"""Makes pictures of the panel in nine states: `python tests/browser/scenes.py FOLDER`, some four minutes.
+"""Makes pictures of the panel in eleven states: `python tests/browser/scenes.py FOLDER`, some five minutes.
 
 They are what README.md beside this file compares with other monitors. The machines in them are made up where
 this one has no GPU and few CPUs; drawing, cells and browser are real.
@@ -80,6 +80,41 @@ monitor.start()
 panel = PerformancePanel(monitor)
 panel
 """
+# A cluster of workers of which one lags behind, on hosts with eight each.
+WORKERS = """
+import math, random, time
+from perfmon_widgets import PerformanceMonitor, PerformancePanel, default_collectors
+from perfmon_widgets.cluster.members import Members
+from perfmon_widgets.cluster.rows import Row
+
+GIB = 2**30
+
+class Workers(Members):
+    time = 0
+
+    def collect(self):
+        self.time += 1
+        for n in range({workers}):
+            busy = 25 if n == 5 else 80 + 12 * math.sin(self.time / 5 + n / 3) + random.uniform(-4, 4)
+            used = (2 + 1.2 * (n % 4) + self.time / 400) * GIB
+            own = {{"cpu_percent": busy, "ram_used_bytes": used, "ram_limit_bytes": 8 * GIB,
+                   "ram_percent": 12.5 * used / GIB, "tasks_running": 1, "tasks_ready": n % 3}}
+            host = n // 8
+            self.put(Row(f"tcp://{{n}}", f"tcp://10.0.0.{{host}}:{{40000 + n}}", f"node-{{host}}", 1.0, own,
+                         {{"cpu_percent": min(100, busy + 5), "ram_percent": 60 + n / 8}}))
+        return super().collect()
+
+workers = Workers("worker", "a made-up cluster", "it was killed")
+workers.collect()
+monitor = PerformanceMonitor([*default_collectors(), workers], interval=1)
+for ago in range(600, 0, -1):
+    values = dict.fromkeys(monitor._columns, math.nan)
+    monitor._sources.read_into(values, with_timeout=True)
+    monitor._history.append(time.time() - ago, tuple(values.values()), False, time.monotonic() - ago)
+monitor.start()
+panel = PerformancePanel(monitor)
+panel
+"""
 OWN = """
 import time
 from perfmon_widgets import PerformanceMonitor, PerformancePanel
@@ -148,6 +183,8 @@ SCENES = {
     "stopped": Scene(machine(past=120), "GPU", ("monitor.stop()",)),
     "dark": Scene(machine(), "GPU", ("while True: time.sleep(1)",), theme="dark"),
     "640-pixels": Scene(machine(gpus=2), "GPU", width=640),
+    "32-workers": Scene(WORKERS.format(workers=32), "Workers", ("for _ in range(10**9): pass",)),
+    "128-workers": Scene(WORKERS.format(workers=128), "Workers"),
 }
 
 

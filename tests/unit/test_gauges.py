@@ -336,7 +336,7 @@ def test_the_gauge_of_workers_says_how_busy_all_are_and_which_is_fullest():
     )
     reading = shown["Workers"]
     assert (reading.percent, reading.level) == (75, "normal")
-    assert reading.detail == "2, fullest: worker 1, RAM 91%"
+    assert reading.detail == "fullest worker 1: RAM 91%"
     assert reading.bar == Bar("RAM of worker 1", 91, "critical")
     assert next(iter(shown)) == "Workers"
 
@@ -344,6 +344,8 @@ def test_the_gauge_of_workers_says_how_busy_all_are_and_which_is_fullest():
 def test_workers_that_have_left_do_not_count():
     reading = of_workers(worker0_cpu_percent=math.nan, worker1_cpu_percent=40)["Workers"]
     assert (reading.percent, reading.detail, reading.bar) == (40, "1 of 2", None)
+    shown = of_workers(worker0_cpu_percent=math.nan, worker1_cpu_percent=40, worker1_ram_percent=7)
+    assert shown["Workers"].detail == "1 of 2, fullest worker 1: RAM 7%"
     reading = of_workers(worker0_cpu_percent=math.nan)["Workers"]
     assert math.isnan(reading.percent)
     assert reading.detail == "it has left"
