@@ -219,6 +219,7 @@ HOMES = {
     "prometheus_client": ["web/exposition.py", "jupyter/server_extension.py"],
     "distributed": ["cluster/dask*.py"],
     "cloudpickle": ["cluster/dask.py"],
+    "ray": ["cluster/ray.py", "cluster/ray_actors.py"],
     "typing_extensions": ["core/monitor.py", "web/server.py"],
 }
 MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
