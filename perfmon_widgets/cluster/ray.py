@@ -51,7 +51,8 @@ class Nodes:
     def _begin(self) -> NodeActors:
         actors = NodeActors(self._members, self._interval)
         # Dropping this object ends the actors, too. At exit Ray does it.
-        weakref.finalize(self, actors.end).atexit = False
+        self._end = weakref.finalize(self, actors.end)
+        self._end.atexit = False
         return actors
 
     @property
@@ -75,5 +76,5 @@ class Nodes:
         """End the actors on the nodes; called when the monitor stops."""
         actors, self._actors = self._actors, None
         if actors is not None:
-            actors.end()
+            self._end()
             actors.join(_TIMEOUT)

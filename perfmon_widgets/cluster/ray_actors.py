@@ -126,11 +126,20 @@ class NodeActors:
             self._drop(node, f"has lost its monitor, and gets a new one: {text_of(error).splitlines()[0]}")
             self._look_at = 0.0  # perhaps the node has left
         else:
-            if message is not None:
-                self._members.put(Row.from_message(message))
             self._ask(node, actor)
+            if message is not None:
+                self._put(node, message)
         self._unheard.discard(node)
         self._tell_if_answered()
+
+    def _put(self, node: str, message: Mapping[str, Any]) -> None:
+        try:
+            row = Row.from_message(message)
+        except (KeyError, TypeError):
+            reason = "its rows lack a field; install the same version of perfmon_widgets on all nodes as here"
+            self._members.fail(self._names[node], reason)
+        else:
+            self._members.put(row)
 
     def _update(self, listed: Sequence[Mapping[str, Any]]) -> None:
         alive = {each["NodeID"]: each for each in listed if each["Alive"]}
@@ -139,6 +148,7 @@ class NodeActors:
             why = dead.get(node, {}).get("DeathReasonMessage", "")
             self._drop(node, f"has left the cluster{': ' if why else ''}{why}")
             self._refused.discard(node)
+            self._started.pop(node, None)
             del self._names[node]
         for node in sorted(alive.keys() - self._names.keys(), key=lambda node: _order(alive[node])):
             self._names[node] = _name(alive[node])
@@ -161,7 +171,7 @@ class NodeActors:
     def _ask(self, node: str, actor: Any) -> None:
         if ray.is_initialized():
             future = actor.next_row.remote(_WAIT).future()
-            future.add_done_callback(partial(_put, self._answers, node, actor))
+            future.add_done_callback(partial(_hand_over, self._answers, node, actor))
 
     def _refuse(self, node: str, reason: str) -> None:
         self._drop(node, reason)
@@ -191,7 +201,7 @@ class NodeActors:
             self.answered.set()
 
 
-def _put(answers: SimpleQueue[_Answer | None], node: str, actor: Any, answer: Future[Any]) -> None:
+def _hand_over(answers: SimpleQueue[_Answer | None], node: str, actor: Any, answer: Future[Any]) -> None:
     answers.put((node, actor, answer))
 
 

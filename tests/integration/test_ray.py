@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,18 @@ def test_a_collector_that_is_dropped_ends_its_actors(cluster):
     assert len(actors()) == 2
     del nodes
     until(lambda: not actors())
+
+
+def test_a_node_with_an_older_version_of_this_package_is_named(cluster):
+    nodes = Nodes(interval=60)  # no other row comes
+    node = by_address()[0]
+    answer: Future[object] = Future()
+    answer.set_result({"key": node, "name": "a name"})
+    nodes._actors.take(node, nodes._actors._actors[node], answer)
+    nodes.collect()
+    [name] = [name for name, text in nodes.errors.items() if "install the same version" in text]
+    assert name.endswith(f"{node[:8]}, head")
+    nodes.close()
 
 
 def test_an_actor_that_is_lost_is_replaced(cluster):
