@@ -23,6 +23,7 @@ import psutil
 import ray
 from ray.cluster_utils import Cluster
 
+from perfmon_widgets.cluster import ray as cluster_ray
 from perfmon_widgets.cluster import ray_actors
 from perfmon_widgets.cluster.ray import Nodes
 from perfmon_widgets.cluster.ray_actor import PerfmonNode
@@ -101,6 +102,7 @@ def measure(nodes: int, seconds: float) -> list[str]:
 
         without = used([])
         collector = Nodes(interval=INTERVAL)
+        assert collector._actors.answered.wait(120)
         time.sleep(5)
         actors = processes("ray::Timed")
         assert len(raylets) == len(actors) == nodes
@@ -131,14 +133,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     options = parser.parse_args(arguments)
     ray_actors._Actor = ray.remote(num_cpus=0)(Timed)
-    Nodes._begin = _begin
+    cluster_ray.NodeActors = Late
     print(f"| {' | '.join(FIELDS)} |\n|{'---|' * len(FIELDS)}")
     for nodes in options.nodes:
         print(f"| {' | '.join(measure(nodes, options.seconds))} |", flush=True)
-
-
-def _begin(self: Nodes) -> Late:
-    return Late(self._members, self._interval)
 
 
 if __name__ == "__main__":
