@@ -74,7 +74,7 @@ def watched(**more: Any) -> PerformanceMonitor:
     return PerformanceMonitor([Nodes(interval=INTERVAL, **more)], interval=INTERVAL)
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it has not happened"
@@ -116,6 +116,15 @@ def by_address() -> list[str]:
     """The ids of the nodes, that of the head first."""
     alive = [node for node in ray.nodes() if node["Alive"]]
     return [node["NodeID"] for node in sorted(alive, key=ray_actors._order)]
+
+
+def added(cluster: Cluster, **more: object) -> tuple[Any, str]:
+    """A new node, and its id."""
+    before = {node["NodeID"] for node in ray.nodes()}
+    node = cluster.add_node(**SMALL, **more)
+    until(lambda: set(by_address()) - before)
+    [new] = set(by_address()) - before
+    return node, new
 
 
 @ray.remote(num_cpus=0)
@@ -249,20 +258,20 @@ def test_a_node_that_is_suspended_is_missing_and_then_there_again(cluster):
 def test_a_node_that_cannot_import_the_package_is_named_until_it_leaves(cluster, tmp_path):
     """The others are seen as ever."""
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['perfmon_widgets'] = None")
-    third = cluster.add_node(**SMALL, env_vars={"PYTHONPATH": str(tmp_path)})
+    third, its_id = added(cluster, env_vars={"PYTHONPATH": str(tmp_path)})
     try:
         with watched() as monitor:
             until(lambda: len(places(monitor)) == 2)
             until(lambda: any("cannot be imported" in text for text in monitor.errors.values()))
             [(name, text)] = [item for item in monitor.errors.items() if "cannot be imported" in item[1]]
-            assert name == f"node {third.node_ip_address}, {third.node_id[:8]}"
+            assert name == f"node {third.node_ip_address}, {its_id[:8]}"
             assert text.startswith("perfmon_widgets cannot be imported there (")
             assert text.endswith(
                 "); install it on all nodes, or have Ray do it: "
                 "ray.init(runtime_env={'pip': ['perfmon_widgets']})"
             )
             assert len(actors()) == 2
-            assert ray.get(on(third.node_id, busy).remote(0.01)) > 0
+            assert ray.get(on(its_id, busy).remote(0.01)) > 0
             cluster.remove_node(third, allow_graceful=True)
             until(lambda: name not in monitor.errors)
     finally:
@@ -274,11 +283,11 @@ def test_a_node_that_joins_adds_columns_and_one_that_is_killed_is_missing(cluste
     with watched() as monitor:
         until(lambda: len(places(monitor)) == 2)
         columns = list(monitor.history.columns)
-        third = cluster.add_node(**SMALL)
+        third, its_id = added(cluster)
         try:
             until(lambda: len(places(monitor)) == 3)
             assert list(monitor.history.columns)[: len(columns)] == columns
-            column = f"{place(monitor, third.node_id)}/cpu_percent"
+            column = f"{place(monitor, its_id)}/cpu_percent"
             assert column in monitor.history
         finally:
             cluster.remove_node(third, allow_graceful=False)  # its raylet gets SIGKILL
