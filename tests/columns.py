@@ -72,14 +72,15 @@ NVIDIA GPUs have the same indices as in `nvidia-smi`. AMD GPUs follow, in the or
 `CUDA_VISIBLE_DEVICES`, `ROCR_VISIBLE_DEVICES` and `HIP_VISIBLE_DEVICES` hide GPUs here as they do for the
 frameworks.
 
-**Workers and ranks.** The columns of a process of a cluster have its place: `worker3/…` for a worker of Dask,
-`rank3/…` for a rank of a job. `cpu_percent`, `ram_used_bytes`, `read_bytes_per_second` are then about that
-process and its children; `ram_percent` is the share of its memory limit, or of its machine's. 100 % of a
-worker's `cpu_percent` are the CPUs that its threads can use. `tasks_running` and `tasks_ready` count Dask's
-tasks, `uptime_seconds` is the age of the process, and begins anew after a restart. Workers that are threads
-of one process are one here, with their threads, limits and tasks together. What is about a whole machine has
-the place of the host, once for all processes there: `host0/cpu_percent`. The tables below do not have these
-columns.
+**Workers, nodes and ranks.** The columns of a member of a cluster have its place: `worker3/…` for a worker of
+Dask, `node3/…` for a node of Ray, `rank3/…` for a rank of a job. `cpu_percent`, `ram_used_bytes`,
+`read_bytes_per_second` are then about that process and its children, or about all processes that Ray has
+started on the node: its workers, its object store and Ray's own. `ram_percent` is the share of its memory
+limit, or of its machine's. 100 % of a worker's `cpu_percent` are the CPUs that its threads can use, of a
+node's those that Ray may use there. `tasks_running` and `tasks_ready` count Dask's tasks, `uptime_seconds` is
+the age of the process, and begins anew after a restart. Workers that are threads of one process are one here,
+with their threads, limits and tasks together. What is about a whole machine has the place of the host, once
+for all members there: `host0/cpu_percent`. The tables below do not have these columns.
 
 **macOS and Windows.** psutil is read instead of /proc. It has no disk traffic for a single file system and
 none for a process, no memory of descendants and no pressure; its network counters count some bytes twice.

@@ -1,1 +1,1 @@
-"""Readings of other processes as columns of one monitor: the workers of a Dask cluster, ranks in a folder."""
+"""Readings of other processes as columns of one monitor: workers of Dask, nodes of Ray, ranks in a folder."""

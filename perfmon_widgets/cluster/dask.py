@@ -212,8 +212,7 @@ class Workers:
             elif "left" in message:
                 self._members.leave(message["key"], str(message["left"]), age)
             elif "clock" not in message:
-                # The scheduler has added a field, and later versions of this package may.
-                self._members.put(Row(*(message[field] for field in Row._fields)), age)
+                self._members.put(Row.from_message(message), age)
         except (TypeError, KeyError):
             self._members.fail("unknown", f"an event of the topic {TOPIC} is no row of this package")
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import socket
 from typing import Any
 
 from distributed import Worker
 
 from perfmon_widgets.clocks import time
 from perfmon_widgets.cluster.dask_plugin import TOPIC
-from perfmon_widgets.cluster.rows import own_name, split
+from perfmon_widgets.cluster.rows import row_of, share_of
 from perfmon_widgets.collectors import capacity
 from perfmon_widgets.core.monitor import PerformanceMonitor
 from perfmon_widgets.metrics import Sample
@@ -89,26 +88,16 @@ class Reporter:
 
     def _row(self, worker: Worker, sample: Sample) -> dict[str, Any]:
         workers = self.workers or [worker]
-        own, machine = split({**sample.values, **_limit(workers)})
-        # Of the CPUs that its threads can use: a worker with one thread on 32 CPUs is full at 100 %, too.
-        threads = min(sum(each.state.nthreads for each in workers), self._capacity)
-        own["cpu_percent"] = min(100.0, own.get("cpu_percent", math.nan) * self._capacity / threads)
-        own["uptime_seconds"] = time.monotonic() - self._started
-        own["tasks_running"] = float(sum(each.state.executing_count for each in workers))
-        own["tasks_ready"] = float(sum(len(each.state.ready) for each in workers))
-        metrics, errors = self._monitor.metrics, {}
-        if any(math.isnan(value) for value in (*own.values(), *machine.values())):
-            errors = {own_name(name): text for name, text in self._monitor.errors.items()}
-        return {
-            "key": _key(worker),
-            "name": str(worker.name),
-            "host": socket.gethostname(),
-            "interval": self.interval,
-            "own": own,
-            "machine": machine,
-            "devices": {metric.where: metric.device for metric in metrics if metric.device},
-            "reasons": errors,
+        row = row_of(self._monitor, sample, _key(worker), str(worker.name), _limit(workers))
+        threads = sum(each.state.nthreads for each in workers)
+        own = {
+            **row.own,
+            "cpu_percent": share_of(row.own.get("cpu_percent", math.nan), self._capacity, threads),
+            "uptime_seconds": time.monotonic() - self._started,
+            "tasks_running": float(sum(each.state.executing_count for each in workers)),
+            "tasks_ready": float(sum(len(each.state.ready) for each in workers)),
         }
+        return row._replace(own=own)._asdict()
 
 
 def _limit(workers: list[Worker]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import count
 
 from perfmon_widgets.clocks import time
+from perfmon_widgets.cluster.member_metrics import member_metric
 from perfmon_widgets.cluster.rows import Row
 from perfmon_widgets.collectors.plausible import checked
 from perfmon_widgets.metrics import Metric, place_label, unit_of
@@ -29,28 +30,6 @@ _OWN_NUMBERS, _MAX_UNUSED = 256, 8
 _MAX_COLUMNS = 200
 # The most members that are listed as failed.
 _MAX_FAILED = 100
-
-_HELP = {
-    "cpu_percent": "CPU time of the process and its children, of all that it can use.",
-    "ram_used_bytes": "Memory of the process and its children; pages that they share count once.",
-    "ram_limit_bytes": "Its memory limit; that of its machine if it has none of its own.",
-    "ram_percent": "Memory of the process and its children, as a share of its memory limit.",
-    "ram_peak_bytes": "The most memory since the sample before.",
-    "read_bytes_per_second": "Read from disks by the process and its children.",
-    "write_bytes_per_second": "Written to disks by the process and its children.",
-    "uptime_seconds": "How long the process has been running; it begins anew after a restart.",
-    "tasks_running": "Tasks that are being executed.",
-    "tasks_ready": "Tasks that wait for a free thread.",
-}
-_LABELS = {
-    "cpu_percent": "CPU",
-    "ram_used_bytes": "RAM in use",
-    "ram_limit_bytes": "RAM limit",
-    "ram_percent": "RAM",
-    "ram_peak_bytes": "peak RAM",
-    "read_bytes_per_second": "read",
-    "write_bytes_per_second": "written",
-}
 
 
 def _order(place: str) -> tuple[bool, int]:
@@ -132,6 +111,14 @@ class Members:
         else:
             self._failed.pop(row.name, None)
 
+    def expect(self, key: str, name: str) -> None:
+        """Give a member that has no row yet its number; while it has none, that is listed in ``errors``."""
+        if key not in self._members:
+            now = self._clock()
+            member = _Member(self._number_of(name, now), name)
+            member.arrived = now
+            self._add(key, member)
+
     def fail(self, name: str, reason: str) -> None:
         """List a member in the errors, until it has a row."""
         if name in self._failed or len(self._failed) < _MAX_FAILED:
@@ -145,6 +132,7 @@ class Members:
         member = self._members.get(key)
         if member is not None and member.arrived <= self._clock() - age:
             member.left = reason
+            self._failed.pop(member.name, None)
 
     def _put(self, row: Row, arrived: float, number: int | None) -> None:
         if len(row.own) + len(row.machine) > _MAX_COLUMNS:
@@ -159,8 +147,8 @@ class Members:
         host = self._number_of_host(row.host, arrived)
         place, of_host = f"{self._kind}{member.number}", f"host{host}"
         devices = {f"{place}/{where}": name for where, name in row.devices.items()}
-        declared = self._with_new(place, row.own, f"{self._kind}s", {place: row.name, **devices})
-        of_machine = self._with_new(of_host, row.machine, "hosts", {of_host: row.host})
+        declared = self._with_new(place, row.own, {place: row.name, **devices})
+        of_machine = self._with_new(of_host, row.machine, {of_host: row.host})
         values, missing = self._checked(declared, row.own, row.reasons)
         values_of_host, missing_of_host = self._checked(of_machine, row.machine, row.reasons)
         lasts = _FRESH * row.interval
@@ -176,9 +164,12 @@ class Members:
         member.lasts = lasts
         member.left, member.arrived, member.name = "", arrived, row.name
         if row.key not in self._members:
-            gone = [key for key, each in self._members.items() if each.number == member.number]
-            members = {key: each for key, each in self._members.items() if key not in gone}
-            self._members = {**members, row.key: member}
+            self._add(row.key, member)
+
+    def _add(self, key: str, member: _Member) -> None:
+        """Add a member in place of the one that has had its number."""
+        others = {other: each for other, each in self._members.items() if each.number != member.number}
+        self._members = {**others, key: member}
 
     def _number_of(self, name: str, now: float) -> int:
         """Return the number of a new member: its name, if that may be a number, else the lowest free one."""
@@ -206,7 +197,7 @@ class Members:
         ]
 
     def _with_new(
-        self, place: str, values: Mapping[str, float], group: str, devices: Mapping[str, str]
+        self, place: str, values: Mapping[str, float], devices: Mapping[str, str]
     ) -> dict[str, Metric]:
         """Return the metrics of a place with one for each of these columns, and the present devices."""
         known = self._declared.get(place, {})
@@ -218,38 +209,13 @@ class Members:
         }
         for column in values:
             if column not in declared:
-                declared[column] = self._metric(place, column, group, values, devices)
+                declared[column] = member_metric(place, column, values, devices, self._source)
         return declared
 
     def _declare(self, place: str, declared: dict[str, Metric]) -> None:
         if declared != self._declared.get(place):
             self._declared[place] = declared
             self._version += 1
-
-    def _metric(
-        self,
-        place: str,
-        column: str,
-        group: str,
-        values: Mapping[str, float],
-        devices: Mapping[str, str],
-    ) -> Metric:
-        name = f"{place}/{column}"
-        where, unit = name.rpartition("/")[0], unit_of(column)
-        limit_of = f"{column.removesuffix('used_bytes')}limit_bytes" if column.endswith("used_bytes") else ""
-        help_of_own = "" if group == "hosts" else _HELP.get(column, "")
-        label = f"{place_label(place)} {_LABELS[column]}" if column in _LABELS else ""
-        return Metric(
-            name,
-            unit,
-            group,
-            help_of_own or f"{column}, as the monitor on {place_label(place)} reads it.",
-            limit=100.0 if unit == "percent" else f"{place}/{limit_of}" if limit_of in values else None,
-            source=self._source,
-            device=devices.get(where, ""),
-            role="limit" if "limit_" in column else "",
-            label=label,
-        )
 
     def _checked(
         self, declared: Mapping[str, Metric], values: Mapping[str, float], reasons: Mapping[str, str]
@@ -282,7 +248,10 @@ class Members:
         for member in sorted(self._members.values(), key=lambda member: member.number):
             reason = self._why_missing(member, now)
             if reason:
-                reasons.update(self._each(f"{self._kind}{member.number}", reason))
+                columns = self._each(f"{self._kind}{member.number}", reason)
+                if not columns and not member.left:
+                    reasons.setdefault(f"{self._kind} {member.name}", reason)
+                reasons.update(columns)
                 continue
             values.update(member.values)
             reasons.update(member.missing)
@@ -304,6 +273,8 @@ class Members:
         known_as = "" if member.name == str(member.number) else f" ({member.name})"
         if member.left:
             return f"{label}{known_as} {member.left}"
+        if not member.lasts:
+            return f"no row from {label}{known_as} yet: {self.silence}"
         silent = now - member.arrived
         if silent > member.lasts:
             return f"no row from {label}{known_as} for {silent:.0f} s: {self.silence}"

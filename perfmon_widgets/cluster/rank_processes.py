@@ -10,7 +10,7 @@ from threading import Thread
 from perfmon_widgets.cluster.rank_files import make
 from perfmon_widgets.cluster.ranks import VARIABLES, log_to, rank_of
 from perfmon_widgets.collectors import default_collectors
-from perfmon_widgets.collectors.linux.processes import children, number_of
+from perfmon_widgets.collectors.linux.processes import children, environment_of, number_of
 from perfmon_widgets.core.errors import text_of
 from perfmon_widgets.core.log_files import parts
 from perfmon_widgets.core.monitor import PerformanceMonitor
@@ -147,10 +147,9 @@ class RankLogs:
 def _rank_of_process(number: int, names: Collection[str]) -> int | None:
     """Return the rank that one of these variables of a process says; None if none does or can be read."""
     try:
-        fields = (Path("/proc") / str(number) / "environ").read_bytes().split(b"\0")
+        environment = environment_of(number)
     except OSError:
         return None
-    environment = dict(os.fsdecode(field).partition("=")[::2] for field in fields)
     said = {name: environment[name] for name in names if name in environment}
     try:
         return rank_of(said) if said else None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from perfmon_widgets.core.monitor import PerformanceMonitor
+from perfmon_widgets.metrics import Sample
 from perfmon_widgets.views.columns import group_of
 
 # The columns of the default collectors that are about a whole machine, and those about the process. Not by
@@ -51,6 +54,38 @@ class Row(NamedTuple):
     reasons: Mapping[str, str] = {}
     """Why values are NaN, by column."""
 
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> Row:
+        """Return the row that was sent as ``row._asdict()``; what else is in the message is ignored.
+
+        A scheduler may have added a field, and later versions of this package may. Raises KeyError or
+        TypeError if it is no row.
+        """
+        return cls(*(message[field] for field in cls._fields))
+
+
+def row_of(
+    monitor: PerformanceMonitor, sample: Sample, key: str, name: str, more: Mapping[str, float] = {}
+) -> Row:
+    """Return the row of a sample that this machine's monitor has taken for a member.
+
+    ``key`` and ``name`` are those of the member, ``more`` has values that come before those of the sample.
+    """
+    own, machine = split({**sample.values, **more})
+    metrics, reasons = monitor.metrics, {}
+    if any(math.isnan(value) for value in (*own.values(), *machine.values())):
+        reasons = {own_name(column): text for column, text in monitor.errors.items()}
+    devices = {metric.where: metric.device for metric in metrics if metric.device}
+    return Row(key, name, socket.gethostname(), monitor.interval, own, machine, devices, reasons)
+
+
+def share_of(percent: float, capacity: float, cpus: float) -> float:
+    """Return a share of ``capacity`` CPUs as one of ``cpus``, in percent; NaN stays NaN.
+
+    A worker with one thread on 32 CPUs is full at 100 %, too.
+    """
+    return min(percent * capacity / min(cpus, capacity), 100.0)  # min(100.0, nan) would be 100
+
 
 def split(values: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
     """Return the values of a monitor's row that belong to its process, and those about the whole machine.
@@ -69,7 +104,7 @@ def split(values: Mapping[str, float]) -> tuple[dict[str, float], dict[str, floa
             own[own_name(column)] = value
     limit = own.setdefault("ram_limit_bytes", machine.get("ram_limit_bytes", math.nan))
     if limit > 0 and "ram_used_bytes" in own:
-        own["ram_percent"] = min(100.0, 100 * own["ram_used_bytes"] / limit)
+        own["ram_percent"] = min(100 * own["ram_used_bytes"] / limit, 100.0)  # min(100.0, nan) would be 100
     else:
         del own["ram_limit_bytes"]
     return own, machine

@@ -24,12 +24,13 @@ _TITLES = {
     "process": "This process",
     "workers": "Workers",
     "ranks": "Ranks",
+    "nodes": "Nodes",
     "hosts": "Hosts",
     RECORDED: "Recorded values",
 }
 # The group that a name belongs to: by what precedes the slash, or else by how the rest begins.
 _GROUPS_OF_PLACES = {
-    **{f"{kind}s": re.compile(rf"^{kind}\d+(/|$)") for kind in ("worker", "rank", "host")},
+    **{f"{kind}s": re.compile(rf"^{kind}\d+(/|$)") for kind in ("worker", "rank", "node", "host")},
     "gpu": re.compile(r"(^|/)gpu\d*$"),
     "cpu": re.compile(r"(^|/)core\d*$"),
 }

@@ -17,7 +17,7 @@ GPU_MEMORY_WARNING, GPU_MEMORY_CRITICAL = 90.0, 97.0
 
 _NO_GPU = "none found on this machine"
 # The gauge of a group of processes of one kind.
-_MEMBERS = {"workers": "Workers", "ranks": "Ranks"}
+_MEMBERS = {"workers": "Workers", "ranks": "Ranks", "nodes": "Nodes"}
 
 
 class Bar(NamedTuple):
@@ -178,7 +178,7 @@ def _gpus(row: _Row) -> dict[str, Reading]:
 
 
 def _members(row: _Row) -> dict[str, Reading]:
-    """Return a reading of all workers, and one of all ranks: how busy they are, and whose memory is fullest.
+    """Return a reading of all workers, ranks or nodes: how busy they are, and whose memory is fullest.
 
     That is the mean of their shares of CPU time. Those without a number, which have left, do not count.
     """

@@ -221,6 +221,7 @@ HOMES = {
     "prometheus_client": ["web/exposition.py", "jupyter/server_extension.py"],
     "distributed": ["cluster/dask*.py"],
     "cloudpickle": ["cluster/dask.py"],
+    "ray": ["cluster/ray.py", "cluster/ray_actors.py"],
     "lightning": ["integrations/lightning.py"],
     "pytorch_lightning": ["integrations/lightning.py"],
     **{

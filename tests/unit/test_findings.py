@@ -232,6 +232,11 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"rank1/cpu_percent": 61.0},
     ),
     (
+        "Node 2 has much more in memory than the rest: 80% of its limit, the others 30% at the median",
+        {"node0/ram_percent": 30.0, "node1/ram_percent": 30.0, "node2/ram_percent": 80.0},
+        {"node2/ram_percent": 59.0},
+    ),
+    (
         "3 of 5 workers have nothing to do while others are busy: worker 0 nearly always has a task, "
         "worker 1, worker 2, worker 3 have none",
         {

@@ -11,6 +11,7 @@ import pytest
 from perfmon_widgets import Metric, Sample
 from perfmon_widgets.collectors.linux.host import METRICS as HOST
 from perfmon_widgets.collectors.linux.host import OPTIONAL_METRICS as OPTIONAL
+from perfmon_widgets.views.columns import group_of
 from perfmon_widgets.views.gauges import Bar, Reading, in_lines, readings
 from perfmon_widgets.views.sent import in_json
 
@@ -349,3 +350,11 @@ def test_workers_that_have_left_do_not_count():
     reading = of_workers(worker0_cpu_percent=math.nan)["Workers"]
     assert math.isnan(reading.percent)
     assert reading.detail == "it has left"
+
+
+def test_each_kind_has_a_gauge_of_its_own():
+    names = {"node0/cpu_percent": 30.0, "node1/cpu_percent": 50.0, "rank0/cpu_percent": 90.0}
+    metrics = [Metric(name, "percent", group_of(name), "About it.") for name in names]
+    shown = readings(metrics, Sample(0.0, names), {})
+    assert {label: shown[label].percent for label in ("Nodes", "Ranks")} == {"Nodes": 40, "Ranks": 90}
+    assert "Workers" not in shown

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import socket
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
@@ -11,7 +13,7 @@ from fakes.collectors import FakeCollector
 
 from perfmon_widgets import PerformanceMonitor, read_csv
 from perfmon_widgets.cluster.members import Members
-from perfmon_widgets.cluster.rows import Row, own_name, split
+from perfmon_widgets.cluster.rows import Row, own_name, row_of, share_of, split
 from perfmon_widgets.metrics import Metric
 
 
@@ -95,6 +97,35 @@ def test_without_any_limit_there_is_no_share_of_it():
     assert own == {"ram_used_bytes": 100.0}
 
 
+def test_what_is_missing_is_not_a_hundred_percent():
+    assert math.isnan(share_of(math.nan, capacity=8, cpus=2))
+    own, _ = split({"ram_limit_bytes": 1000.0, "process_ram_bytes": math.nan})
+    assert math.isnan(own["ram_percent"])
+
+
+def test_a_share_of_all_cpus_becomes_one_of_those_that_a_member_may_use():
+    assert share_of(25.0, capacity=8, cpus=2) == 100.0
+    assert share_of(10.0, capacity=8, cpus=4) == 20.0
+    assert share_of(40.0, capacity=8, cpus=2) == 100.0
+    assert share_of(40.0, capacity=8, cpus=64) == 40.0
+
+
+def test_a_row_of_a_monitor_travels_as_a_message():
+    machine = FakeCollector("process_cpu_percent", "cpu_percent", read=lambda: {"cpu_percent": 3.0})
+    machine.metrics = [replace(each, device="a CPU") for each in machine.metrics]
+    machine.errors = {"process_cpu_percent": "needs two readings"}
+    monitor = PerformanceMonitor([machine], interval=2.0)
+    row = row_of(monitor, monitor.sample(), "k", "n", {"process_ram_bytes": 7.0})
+    assert math.isnan(row.own["cpu_percent"])
+    assert row.own["ram_used_bytes"] == 7.0
+    assert (row.machine, row.interval, row.host) == ({"cpu_percent": 3.0}, 2.0, socket.gethostname())
+    assert row.devices == {"": "a CPU"}
+    assert row.reasons == {"cpu_percent": "needs two readings"}
+    assert Row.from_message({**row._asdict(), "stamp": 1}) == row
+    with pytest.raises(KeyError):
+        Row.from_message({"key": "k"})
+
+
 def test_each_member_has_its_columns_and_a_host_has_its_own_once(members):
     members.put(row("1"))
     members.put(row("0"))
@@ -119,6 +150,15 @@ def test_the_metrics_say_what_they_are(members):
     assert metrics["worker0/ram_used_bytes"].limit == "worker0/ram_limit_bytes"
     assert metrics["host0/cpu_percent"].device == "node7"
     assert all(metric.help and metric.source == "a test" for metric in metrics.values())
+
+
+def test_the_help_of_a_node_is_about_all_that_runs_on_it(clock):
+    nodes = Members("node", "a test", "", clock.monotonic)
+    nodes.put(row("a"))
+    metrics = {metric.name: metric for metric in nodes.metrics}
+    assert "all processes that Ray has started on the node" in metrics["node0/cpu_percent"].help
+    assert metrics["node0/cpu_percent"].group == "nodes"
+    assert metrics["node0/cpu_percent"].label == "node 0 CPU"
 
 
 def test_a_row_is_repeated_for_two_intervals_and_then_missing_with_a_reason(members, clock):
@@ -168,6 +208,36 @@ def test_a_row_that_is_older_than_the_one_there_changes_nothing(members, clock):
     assert members.collect()["worker0/cpu_percent"] == 2.0
     members.put(row("1"), age=60.0)
     assert members.collect().keys() == {"worker0/cpu_percent", "host0/cpu_percent"}
+
+
+def test_one_that_is_expected_has_its_number_before_it_has_a_row(members, clock):
+    members.expect("a", "10.0.0.1")
+    members.expect("b", "10.0.0.2")
+    assert members.collect() == {}
+    assert members.errors["worker 10.0.0.1"] == "no row from worker 0 (10.0.0.1) yet: it was killed"
+    members.put(row("b"))
+    members.expect("b", "10.0.0.2")
+    assert members.collect()["worker1/cpu_percent"] == 50.0
+    assert members.errors.keys() == {"worker 10.0.0.1"}
+    members.leave("a", "has left the cluster")
+    members.collect()
+    assert members.errors == {}
+
+
+def test_one_that_takes_the_place_of_one_that_left_is_missing_until_it_has_a_row(members):
+    members.put(row("a"))
+    members.leave("a", "has left the cluster")
+    members.expect("b", "10.0.0.2")
+    assert members.collect() == {}
+    assert members.errors["worker0/cpu_percent"] == "no row from worker 0 (10.0.0.2) yet: it was killed"
+
+
+def test_one_that_could_not_be_used_and_left_is_no_longer_listed(members):
+    members.put(row("a"))
+    members.fail("a", "it cannot be used")
+    members.leave("a", "has left the cluster")
+    members.collect()
+    assert "worker a" not in members.errors
 
 
 def test_numbers_are_names_and_else_the_lowest_that_is_free(members, clock):

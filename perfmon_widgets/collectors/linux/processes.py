@@ -42,6 +42,12 @@ def number_of(process: int, proc: Path = PROC) -> int:
     )
 
 
+def environment_of(number: int, proc: Path = PROC) -> dict[str, str]:
+    """Return the environment that a process was started with; raises OSError if it may not be read."""
+    fields = (proc / str(number) / "environ").read_bytes().split(b"\0")
+    return dict(os.fsdecode(field).partition("=")[::2] for field in fields)
+
+
 def with_descendants(number: int, proc: Path = PROC) -> set[int]:
     """Return the numbers of a process and of all its descendants."""
     found = {number}

@@ -1,4 +1,4 @@
-"""Workers of a cluster, or ranks of a job, that differ from the rest: ``worker3/…`` and ``rank3/…``."""
+"""Workers or nodes of a cluster, or ranks of a job, that differ from the rest: ``worker3/…``, ``rank3/…``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from perfmon_widgets.views.evidence import Evidence, Rule
 from perfmon_widgets.views.stragglers import straggler
 from perfmon_widgets.views.text import format_duration, format_value
 
-_MEMBER = re.compile(r"((?:worker|rank)\d+)/(cpu_percent|ram_percent|uptime_seconds)")
+_MEMBER = re.compile(r"((?:worker|rank|node)\d+)/(cpu_percent|ram_percent|uptime_seconds)")
 # Below this share of its CPUs a member is idle. One with twice the memory of the others at the median is much
 # fuller. Nobody minds it of memory below 60 %, where Dask begins to move data to the disk
 # (distributed.worker.memory.target).
@@ -124,7 +124,8 @@ def _names(places: Sequence[str]) -> str:
 
 FULLER = Rule(
     "warning",
-    "split its data into smaller partitions, or spread them again (client.rebalance())",
+    "split its data into smaller partitions, or spread them again (in Dask: client.rebalance(), in Ray: "
+    'scheduling_strategy="SPREAD")',
     _fuller,
 )
 SLOWER = Rule(
