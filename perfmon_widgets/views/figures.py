@@ -150,12 +150,24 @@ class Rows(NamedTuple):
         """A copy of the values of some columns, of shape (rows, names)."""
         return self.values[:, [self.columns[name] for name in names]]
 
+    def only(self, names: Iterable[str]) -> Rows:
+        """The rows with some of the columns, in the order in which they are here."""
+        places = sorted(self.columns[name] for name in names)
+        if len(places) == len(self.columns):
+            return self
+        order = [*self.columns]
+        columns = {order[place]: at for at, place in enumerate(places)}
+        return self._replace(columns=columns, values=self.values[:, places])
+
     def between(self, start: float, end: float) -> Rows:
         """The rows from ``start`` to ``end`` (Unix seconds), both included.
 
         Rows later than ``end`` were taken before the computer's clock was set back.
         """
-        inside: NDArray[np.bool_] = (self.times >= start) & (self.times <= end)
+        found: NDArray[np.intp] = np.flatnonzero((self.times >= start) & (self.times <= end))
+        # Rows that follow one another need not be copied.
+        is_one = len(found) and found[-1] - found[0] == len(found) - 1
+        inside = slice(found[0], found[-1] + 1) if is_one else found
         return Rows(
             self.columns,
             self.times[inside],
@@ -280,17 +292,29 @@ def fill(
     ``seconds``: how long a time is shown, by default from the first row to the last. ``keep_axis``: leave an
     axis as it is that is at most twice as long as it need be, so that a live axis does not jump.
     """
-    values = rows.of(line.name for line in figure.lines)
-    values[~(np.abs(values) <= _LARGEST)] = np.nan
-    axis = _axis(figure.unit, values, figure.axis if keep_axis else None)
+    values = drawable(rows.of(line.name for line in figure.lines))
+    figure = scaled(figure, values, keep_axis=keep_axis)
     if seconds is None:
         seconds = float(np.ptp(rows.times)) if len(rows.times) else 0.0
     times, thinned = thin(rows.times, values, rows.gaps, points, seconds or 1.0)
-    drawn = (thinned / axis.divisor).T
+    drawn = (thinned / figure.axis.divisor).T
     lines = tuple(
         line._replace(times=times, values=series) for line, series in zip(figure.lines, drawn, strict=True)
     )
-    return replace(figure, lines=lines, axis=axis)
+    return replace(figure, lines=lines)
+
+
+def drawable(values: Floats) -> Floats:
+    """The values, with those missing that are too large to be drawn."""
+    ends = np.fmin.reduce(values, axis=None, initial=0.0), np.fmax.reduce(values, axis=None, initial=0.0)
+    if ends[0] >= -_LARGEST and ends[1] <= _LARGEST:
+        return values
+    return np.where(np.abs(values) <= _LARGEST, values, np.nan)
+
+
+def scaled(figure: Figure, values: Floats, *, keep_axis: bool = False) -> Figure:
+    """The figure with the axis for these values, which drawable() has returned."""
+    return replace(figure, axis=_axis(figure.unit, values, figure.axis if keep_axis else None))
 
 
 def _figure(name: str, members: Sequence[Metric], metrics: Sequence[Metric], *, faint: bool = True) -> Figure:

@@ -20,8 +20,9 @@ def means_of_map(figure: Figure, rows: Rows, start: float, end: float, count: in
     """
     inside = (rows.times > start) & (rows.times <= end)
     place = np.ceil((rows.times[inside] - start) / (end - start) * count).astype(int) - 1
-    values = rows.of([line.name for line in figure.lines])
-    means = means_by_place(values[inside], rows.seconds[inside], place, count)
+    columns = [rows.columns[line.name] for line in figure.lines]
+    # The rows first: a live page asks for the newest column only.
+    means = means_by_place(rows.values[inside][:, columns], rows.seconds[inside], place, count)
     # A column without a row is part of the time that the next row stands for; not where samples are missing,
     # nor before the first row, of which that time is not known.
     usual = 2 * float(np.median(rows.seconds)) if len(rows.seconds) else 0.0
@@ -32,6 +33,6 @@ def means_of_map(figure: Figure, rows: Rows, start: float, end: float, count: in
     known = (later > 0) & (later < len(order))
     row = order[later[known]]
     covers = rows.times[row] - np.minimum(rows.seconds[row], usual) < edges[known]
-    means[empty[known][covers]] = values[row[covers]]
+    means[empty[known][covers]] = rows.values[row[covers]][:, columns]
     drawn: NDArray[np.float32] = means.astype(np.float32).T
     return drawn

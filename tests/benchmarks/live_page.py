@@ -116,7 +116,7 @@ def refresh(monitor: PerformanceMonitor, opened: Sequence[str] | None = None) ->
     """What a refresh costs of a page with these sections open; without them, with the first two."""
     query = {"width": "460"} | ({} if opened is None else {"open": ",".join(opened)})
     first = json.loads(api.answer(monitor, Request("GET", VIEW, query)).body)
-    query |= {"since": first["newest"], "columns": str(first["columns"])}
+    query |= {"since": first["newest"], "have": first["have"]}
     spent = []
     for _ in range(_REFRESHES):
         monitor.sample()

@@ -87,7 +87,7 @@ def open_page(chromium: Browser, program: tuple[str, Path]) -> Iterator[Callable
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(url)
-        expect(page.locator(".figures img").first).to_be_visible()
+        expect(page.locator(".figures svg").first).to_be_visible()
         return page
 
     yield open_one
@@ -121,13 +121,13 @@ def test_it_is_live_while_the_program_computes_and_the_token_has_gone(open_page)
     meters = page.get_by_role("meter")
     expect(meters).to_have_count(10)  # 8 GPUs, CPU, RAM
     before = meters.first.get_attribute("aria-valuenow")
-    picture = page.locator(".figures img").first.get_attribute("src")
+    picture = page.locator(".figures").first.inner_html()
     wait_for_news(page)
     assert meters.first.get_attribute("aria-valuenow") != before
-    assert page.locator(".figures img").first.get_attribute("src") != picture
+    assert page.locator(".figures").first.inner_html() != picture
     expect(page.locator("#state")).to_have_text("Live: a sample every 0.25 s.")
     page.reload()  # without the token
-    expect(page.locator(".figures img").first).to_be_visible()
+    expect(page.locator(".figures svg").first).to_be_visible()
 
 
 def test_it_asks_for_what_is_new_once_a_second_and_not_while_it_is_hidden_or_paused(open_page):
@@ -190,10 +190,10 @@ def test_the_log_is_switched_and_the_history_downloaded(open_page, program):
 def test_sections_and_window_are_kept_by_the_browser(open_page):
     page = open_page()
     page.get_by_text("Memory", exact=True).click()
-    expect(page.locator("details[data-group=memory] img")).to_be_visible()
+    expect(page.locator("details[data-group=memory] figure > svg")).to_be_visible()
     page.locator("#window").select_option("60")
     page.reload()
-    expect(page.locator("details[data-group=memory] img")).to_be_visible()
+    expect(page.locator("details[data-group=memory] figure > svg")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -203,14 +203,14 @@ def test_nothing_keeps_anybody_out_whatever_the_screen(open_page, scheme, width)
     for closed in page.locator("details:not([open]) summary").all():
         closed.click()
     expect(page.locator("details:not([open])")).to_have_count(0)
-    expect(page.locator("details[data-group=cpu] img")).to_have_count(2)  # lines, and the map
+    expect(page.locator("details[data-group=cpu] figure > svg")).to_have_count(2)  # lines, and the map
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     # A figure is as wide as its place, so that its letters are not made smaller.
-    shown = page.locator(".figures img").first
+    shown = page.locator(".figures figure > svg").first
     wait_for_news(page)
-    natural = shown.evaluate("image => image.naturalWidth")
-    assert abs(natural - shown.evaluate("image => image.clientWidth")) <= 2
+    drawn = shown.evaluate("svg => svg.viewBox.baseVal.width")
+    assert abs(drawn - shown.evaluate("svg => svg.clientWidth")) <= 2
     dark = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     assert (dark == "rgb(22, 22, 22)") == (scheme == "dark")
 
@@ -224,14 +224,14 @@ def test_everything_can_be_done_with_the_keyboard(open_page):
     assert reached[:5] == ["window", "pause", "log", "download", "summary"]
     page.locator("details[data-group=memory] summary").focus()
     page.keyboard.press("Enter")
-    expect(page.locator("details[data-group=memory] img")).to_be_visible()
+    expect(page.locator("details[data-group=memory] figure > svg")).to_be_visible()
 
 
 def test_it_can_be_printed_with_its_figures_and_without_its_controls(open_page):
     page = open_page(color_scheme="dark")
     page.emulate_media(media="print", color_scheme="light")
     expect(page.locator("#controls")).to_be_hidden()
-    expect(page.locator(".figures img").first).to_be_visible()
+    expect(page.locator(".figures svg").first).to_be_visible()
     assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
 
 
@@ -279,7 +279,7 @@ def test_a_program_that_answers_without_new_samples_is_not_live(chromium, tmp_pa
 
 def test_the_end_of_the_program_is_told(chromium, tmp_path):
     with started(chromium, PROGRAM, tmp_path) as (process, page):
-        expect(page.locator(".figures img").first).to_be_visible()
+        expect(page.locator(".figures svg").first).to_be_visible()
         process.kill()
         process.wait()
         killed = time.monotonic()
@@ -289,4 +289,4 @@ def test_the_end_of_the_program_is_told(chromium, tmp_path):
         assert time.monotonic() - killed < 5
         expect(page.locator(".perfmon-stale").first).to_be_visible()
         expect(page.locator(".perfmon-gauge-detail").first).to_contain_text("no update for")
-        expect(page.locator(".figures img").first).to_be_visible()  # the last picture stays
+        expect(page.locator(".figures svg").first).to_be_visible()  # the last picture stays

@@ -42,7 +42,7 @@ def test_a_page_loaded_again_while_a_cell_runs_has_a_link_to_the_live_page(open_
     page = opened.value
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
-    expect(page.locator(".figures img").first).to_be_visible(timeout=10_000)
+    expect(page.locator(".figures svg").first).to_be_visible(timeout=10_000)
     print(f"first picture {time.monotonic() - clicked:.2f} s after the click")
     expect(page.locator("#state")).to_have_text("Live: a sample every 0.5 s.")
     before = page.locator("#newest").inner_text()
@@ -61,7 +61,7 @@ def test_a_page_loaded_again_while_a_cell_runs_has_a_link_to_the_live_page(open_
     os.kill(number, signal.SIGKILL)
     expect(page.locator("#state")).to_contain_text("The previous kernel died at", timeout=60_000)
     expect(page.locator(".perfmon-gauge-detail").first).to_have_text("kernel dead")
-    expect(page.locator(".figures img").first).to_be_visible()
+    expect(page.locator(".figures svg").first).to_be_visible()
     # A restarting kernel and one that is dead are refused for a while: the browser logs each such answer.
     assert [each for each in complaints if "Failed to load resource" not in each] == []
 
@@ -77,7 +77,7 @@ def test_a_kernel_is_chosen_by_its_notebook_and_its_silence_is_told(open_noteboo
     kernels = page.get_by_role("navigation", name="Kernels").get_by_role("link")
     expect(kernels).to_have_count(2)
     kernels.filter(has_text=first.path.relative_to(first.server.root).as_posix()).click()
-    expect(page.locator(".figures img").first).to_be_visible()
+    expect(page.locator(".figures svg").first).to_be_visible()
     expect(page.locator("#state")).to_have_text("Live: a sample every 0.5 s.")
     expect(kernels.and_(page.locator("[aria-current=page]"))).to_have_count(1)
     first.run_cell(1)  # holds the interpreter lock: no thread of the kernel runs
