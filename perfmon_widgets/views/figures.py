@@ -115,7 +115,11 @@ class Figure:
         """The name and the unit of the axis: ``Memory, GiB``; of a map how it is read."""
         if self.is_map:
             return f"{self.name}{'' if self.rows else ' by number'} (bright: 100 %)"
-        return f"{self.name}, {self.axis.label}" if self.axis.label else self.name
+        return self.title_with(self.axis)
+
+    def title_with(self, axis: Axis) -> str:
+        """The title of lines that have another axis."""
+        return f"{self.name}, {axis.label}" if axis.label else self.name
 
     def row_labels(self, most: int) -> list[tuple[int, str]]:
         """Labels of rows of a map, from below, at most ``most`` of them; each with the number of its row."""
@@ -293,15 +297,19 @@ def fill(
     axis as it is that is at most twice as long as it need be, so that a live axis does not jump.
     """
     values = drawable(rows.of(line.name for line in figure.lines))
-    figure = scaled(figure, values, keep_axis=keep_axis)
+    lowest, largest = (
+        np.fmin.reduce(values, axis=None, initial=0.0),
+        np.fmax.reduce(values, axis=None, initial=0.0),
+    )
+    axis = axis_of(figure, float(lowest), float(largest), keep_axis=keep_axis)
     if seconds is None:
         seconds = float(np.ptp(rows.times)) if len(rows.times) else 0.0
     times, thinned = thin(rows.times, values, rows.gaps, points, seconds or 1.0)
-    drawn = (thinned / figure.axis.divisor).T
+    drawn = (thinned / axis.divisor).T
     lines = tuple(
         line._replace(times=times, values=series) for line, series in zip(figure.lines, drawn, strict=True)
     )
-    return replace(figure, lines=lines)
+    return replace(figure, lines=lines, axis=axis)
 
 
 def drawable(values: Floats) -> Floats:
@@ -312,9 +320,12 @@ def drawable(values: Floats) -> Floats:
     return np.where(np.abs(values) <= _LARGEST, values, np.nan)
 
 
-def scaled(figure: Figure, values: Floats, *, keep_axis: bool = False) -> Figure:
-    """The figure with the axis for these values, which drawable() has returned."""
-    return replace(figure, axis=_axis(figure.unit, values, figure.axis if keep_axis else None))
+def axis_of(figure: Figure, lowest: float, largest: float, *, keep_axis: bool = False) -> Axis:
+    """The axis of a figure for values between these two, of which the first is at most 0 and the other at least.
+
+    ``keep_axis`` is as for fill().
+    """
+    return _axis(figure.unit, lowest, largest, figure.axis if keep_axis else None)
 
 
 def _figure(name: str, members: Sequence[Metric], metrics: Sequence[Metric], *, faint: bool = True) -> Figure:
@@ -330,17 +341,16 @@ def _figure(name: str, members: Sequence[Metric], metrics: Sequence[Metric], *, 
         )
         for metric, look in zip(members, looks(members, pale, without_limits(metrics)), strict=True)
     )
-    return Figure(name, members[0].unit, lines, _axis(members[0].unit, np.zeros(1), None))
+    return Figure(name, members[0].unit, lines, _axis(members[0].unit, 0.0, 0.0, None))
 
 
-def _axis(unit: str, values: Floats, current: Axis | None) -> Axis:
+def _axis(unit: str, lowest: float, largest: float, current: Axis | None) -> Axis:
     """The axis for these values: percent is 0–100, unless they exceed it; others end at a round number.
 
     Where there are negative values, the axis goes as far below 0 as above. ``current`` is kept if it fits and
     is less than twice as long.
     """
-    lowest = float(np.fmin.reduce(values, axis=None, initial=0.0))
-    largest = max(float(np.fmax.reduce(values, axis=None, initial=0.0)), -lowest)
+    largest = max(largest, -lowest)
     divisor, label = scale_for(unit, largest)
     top = 100.0 if unit == "percent" and largest <= 100 else _round_up(largest / divisor)
     axis = Axis(-top if lowest < 0 else 0.0, top, divisor, label)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from perfmon_widgets.views.figures import Figure, Rows, drawable, scaled, shown_seconds
-from perfmon_widgets.views.maps import means_of_map
+from perfmon_widgets.views.figures import Axis, Figure, Rows, axis_of, drawable, shown_seconds
+from perfmon_widgets.views.maps import means_of_columns
 from perfmon_widgets.views.palette import MAP_COLORS
 from perfmon_widgets.views.statistics import density, thin_to
 
@@ -68,8 +69,8 @@ class Points:
         self._rows = rows
         self._width = grid.column
         values = drawable(rows.values)
-        # An axis depends on the lowest and the largest value alone.
-        self._ends = np.array([np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)])
+        self._lowest: list[float] = np.fmin.reduce(values, axis=0, initial=0.0).tolist()
+        self._largest: list[float] = np.fmax.reduce(values, axis=0, initial=0.0).tolist()
         # Where the computer's clock was set back, nothing can be appended.
         since = since if (np.diff(rows.times) > 0).all() else -math.inf
         first = _first_row(rows.times, grid.per_second, since)
@@ -89,23 +90,32 @@ class Points:
         line = ",".join(["%.4g"] * len(points))
         return [line % tuple(series) for series in points.T.tolist()]
 
-    def of_map(self, figure: Figure) -> list[str]:
-        """Return the columns of a map, with a letter for each cell, from below.
+    def of_maps(self, figures: Sequence[Figure]) -> list[list[str]]:
+        """Return the columns of each map, with a letter for each cell, from below.
 
         That is the number of its colour in MAP_COLORS, or ``-`` if the value is missing.
         """
         start = self.column * self._width
         end = start + self._columns * self._width
-        means = means_of_map(figure, self._rows, start, end, self._columns).T
+        # All maps together, since most of the time is taken by the number of calls.
+        names = [line.name for figure in figures for line in figure.lines]
+        means = means_of_columns(names, self._rows, start, end, self._columns).T
         missing = ~np.isfinite(means)
         share = np.where(missing, 0.0, np.clip(means, 0.0, 100.0)) / 100
         letters = _LETTERS[np.rint(share * (len(_LETTERS) - 1)).astype(int)]
         letters[missing] = _MISSING
-        return [column.tobytes().decode() for column in letters]
+        columns = [column.tobytes().decode() for column in letters]
+        ends = [0, *accumulate(len(figure.lines) for figure in figures)]
+        return [[column[begin:until] for column in columns] for begin, until in pairwise(ends)]
 
-    def scaled(self, figure: Figure) -> Figure:
-        """Return the figure with the axis for all the values that are shown."""
-        return scaled(figure, self._ends[:, self._places(figure)])
+    def axis_of(self, figure: Figure) -> Axis:
+        """Return the axis for all the values that are shown."""
+        places = self._places(figure)
+        lowest, largest = (
+            min(map(self._lowest.__getitem__, places)),
+            max(map(self._largest.__getitem__, places)),
+        )
+        return axis_of(figure, lowest, largest)
 
     def _places(self, figure: Figure) -> list[int]:
         return [self._rows.columns[line.name] for line in figure.lines]
@@ -120,15 +130,20 @@ def _first_row(times: Floats, per_second: float, since: float) -> int:
     return int(np.searchsorted(np.floor(times * per_second), np.floor(since * per_second)))
 
 
-def in_json(figure: Figure, points: Points) -> dict[str, Any]:
-    """Return the title, the axis and the points of a figure as they are sent."""
-    if figure.is_map:
-        return {"title": figure.title, "columns": points.of_map(figure)}
-    shown = points.scaled(figure)
-    axis = shown.axis
+def in_json(figures: Sequence[Figure], points: Points) -> list[dict[str, Any]]:
+    """Return the title, the axis and the points of each figure as they are sent."""
+    maps = iter(points.of_maps([figure for figure in figures if figure.is_map]))
+    return [
+        {"title": figure.title, "columns": next(maps)} if figure.is_map else _lines_in_json(figure, points)
+        for figure in figures
+    ]
+
+
+def _lines_in_json(figure: Figure, points: Points) -> dict[str, Any]:
+    axis = points.axis_of(figure)
     texts = [f"{value:.4g}" if number % 2 == 0 else "" for number, value in enumerate(axis.ticks)]
     return {
-        "title": shown.title,
+        "title": figure.title_with(axis),
         "ends": axis.ends,
         "divisor": axis.divisor,
         "ticks": [*zip(axis.ticks, texts, strict=True)],

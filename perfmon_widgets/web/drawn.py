@@ -42,23 +42,24 @@ def sections(
     opened = [group for group in outline.groups if group in asked.open]
     rows = every.only(metric.name for metric in outline.of(opened))
     known = rows.known()
-    figures = {group: drawn(outline.figures[group], known) for group in opened}
-    grid = grid_of(rows, [figure for each in figures.values() for figure in each], asked.window)
+    figures = [(group, figure) for group in opened for figure in drawn(outline.figures[group], known)]
+    grid = grid_of(rows, [figure for _, figure in figures], asked.window)
     unknown = sorted(rows.columns.keys() - known)
     have = _digest(whose, outline.digest, opened, unknown, grid.per_second, grid.column)
     is_same = asked.since is not None and have == asked.have
     points = Points(rows, grid, asked.since if is_same and asked.since is not None else -math.inf)
+    sent: dict[str, list[dict[str, Any]]] = {group: [] for group in opened}
+    numbers = in_json([figure for _, figure in figures], points)
+    for (group, figure), each in zip(figures, numbers, strict=True):
+        sent[group].append(each if is_same else each | frame(figure))
     with_lags = not is_same or asked.is_time_for_findings(now)
     tables = _tables(outline, opened, rows, errors, with_lags=with_lags)
     shown = outline.titles
-    for each in shown:
-        group = each["group"]
-        if group in figures:
-            each["figures"] = [
-                in_json(figure, points) | ({} if is_same else frame(figure)) for figure in figures[group]
-            ]
-            each["table"] = tables[group]
-            each.update({} if is_same else outline.table(group))
+    for section in shown:
+        group = section["group"]
+        if group in sent:
+            section |= {"figures": sent[group], "table": tables[group]}
+            section |= {} if is_same else outline.table(group)
     return {
         "have": have,
         "sections": shown,

@@ -103,9 +103,9 @@ def test_new_points_complete_those_that_a_page_has(seconds: float, window: float
             page, since, anew = Page(), -math.inf, anew + 1
         has = kind
         new, whole = Points(rows, grid, since), Points(rows, grid, -math.inf)
-        page.take(new, [in_json(each, new) for each in FIGURES], grid.start, grid.column)
+        page.take(new, in_json(FIGURES, new), grid.start, grid.column)
         other = Page()
-        other.take(whole, [in_json(each, whole) for each in FIGURES], grid.start, grid.column)
+        other.take(whole, in_json(FIGURES, whole), grid.start, grid.column)
         # The rows of the first point leave the window one by one.
         first = float(rows.times[0]) + (1 / grid.per_second if grid.per_second else 0.0)
         assert page.shown(first, grid.column) == other.shown(first, grid.column)
@@ -124,7 +124,7 @@ def test_lines_are_those_of_every_other_face() -> None:
             continue
         count = round(grid.per_second * (grid.end - grid.start)) + 1
         filled = fill(figure, rows, points=count, seconds=grid.end - grid.start)
-        sent = in_json(figure, points)
+        [sent] = in_json([figure], points)
         assert sent["ends"] == filled.axis.ends
         assert sent["title"] == filled.title
         for line, text in zip(filled.lines, sent["values"], strict=True):
@@ -147,7 +147,8 @@ def test_a_map_has_the_colours_of_its_means() -> None:
     names = [line.name for line in figure.lines]
     brightest = str(len(MAP_COLORS) - 1)
     expected = {"core3/cpu_percent": "0", "core4/cpu_percent": "-"}
-    column = points.of_map(figure)[-2]
+    [columns] = points.of_maps([figure])
+    column = columns[-2]
     assert column == "".join(expected.get(name, brightest) for name in names)
 
 
@@ -169,6 +170,6 @@ def test_numbers_that_no_browser_can_draw_are_missing() -> None:
     values[:, -1] = [1.0, 2.0, np.inf, 1e300, 4.0]
     figure = section(RECORDED, METRICS)[0]
     rows = rows._replace(values=values, gaps=np.full(5, False))
-    sent = in_json(figure, Points(rows, grid_of(rows, [figure], 600.0), -math.inf))
+    [sent] = in_json([figure], Points(rows, grid_of(rows, [figure], 600.0), -math.inf))
     assert sent["values"] == ["1,2,nan,nan,4"]
     assert sent["ticks"][-1] == (4.0, "4")
