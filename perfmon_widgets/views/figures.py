@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from perfmon_widgets.metrics import RECORDED, Metric, place_label
+from perfmon_widgets.views.axis import Axis, axis_for, drawable, ends
 from perfmon_widgets.views.columns import alike, amounts, is_part, quantity_label, title_of, without_limits
 from perfmon_widgets.views.palette import looks
 from perfmon_widgets.views.statistics import row_seconds, thin
-from perfmon_widgets.views.text import scale_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,40 +32,11 @@ if TYPE_CHECKING:
 _MAX_PARTS = 8
 # Figures of one section. A user may record a hundred quantities; the rest stand in the table only.
 _MAX_FIGURES = 24
-# Numbers travel to the browser in four bytes. A larger one counts as missing, in every brush.
-_LARGEST = float(np.finfo(np.float32).max)
-# Round numbers for the end of an axis: each divides into four readable steps.
-_ROUND = (1, 2, 4, 6, 8, 10, 20)
 # The seconds that a live figure shows: each is long enough that the axis seldom changes, and at most half as
 # long again as the one before, so that at least two thirds of a figure are filled.
 _SHOWN = (30, 45, 60, 90, 120, 180, 240, 300, 420, 600, 900, 1200, 1800, 2700, 3600, 5400, 7200, 10800, 14400)
 
-# The share of an axis by which a figure is higher than its numbers.
-_BEYOND = 0.04
-
 _NONE: Floats = np.zeros(0)
-
-
-class Axis(NamedTuple):
-    """The vertical axis of a figure."""
-
-    bottom: float
-    top: float
-    divisor: float
-    """What values are divided by, to be in ``label``."""
-    label: str
-    """The unit of the numbers on the axis: ``GiB``, ``%``; empty for numbers without a unit."""
-
-    @property
-    def ticks(self) -> list[float]:
-        """The five numbers that stand at the axis, from bottom to top."""
-        return [self.bottom + (self.top - self.bottom) * part / 4 for part in range(5)]
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """Where the figure ends: a little beyond the numbers, so that a line at 100 % is not its frame."""
-        beyond = _BEYOND * (self.top - self.bottom)
-        return self.bottom - (beyond if self.bottom < 0 else 0.0), self.top + beyond
 
 
 class Line(NamedTuple):
@@ -297,11 +268,7 @@ def fill(
     axis as it is that is at most twice as long as it need be, so that a live axis does not jump.
     """
     values = drawable(rows.of(line.name for line in figure.lines))
-    lowest, largest = (
-        np.fmin.reduce(values, axis=None, initial=0.0),
-        np.fmax.reduce(values, axis=None, initial=0.0),
-    )
-    axis = axis_of(figure, float(lowest), float(largest), keep_axis=keep_axis)
+    axis = axis_for(figure.unit, *ends(values), current=figure.axis if keep_axis else None)
     if seconds is None:
         seconds = float(np.ptp(rows.times)) if len(rows.times) else 0.0
     times, thinned = thin(rows.times, values, rows.gaps, points, seconds or 1.0)
@@ -310,22 +277,6 @@ def fill(
         line._replace(times=times, values=series) for line, series in zip(figure.lines, drawn, strict=True)
     )
     return replace(figure, lines=lines, axis=axis)
-
-
-def drawable(values: Floats) -> Floats:
-    """The values, with those missing that are too large to be drawn."""
-    ends = np.fmin.reduce(values, axis=None, initial=0.0), np.fmax.reduce(values, axis=None, initial=0.0)
-    if ends[0] >= -_LARGEST and ends[1] <= _LARGEST:
-        return values
-    return np.where(np.abs(values) <= _LARGEST, values, np.nan)
-
-
-def axis_of(figure: Figure, lowest: float, largest: float, *, keep_axis: bool = False) -> Axis:
-    """The axis of a figure for values between these two, of which the first is at most 0 and the other at least.
-
-    ``keep_axis`` is as for fill().
-    """
-    return _axis(figure.unit, lowest, largest, figure.axis if keep_axis else None)
 
 
 def _figure(name: str, members: Sequence[Metric], metrics: Sequence[Metric], *, faint: bool = True) -> Figure:
@@ -341,27 +292,4 @@ def _figure(name: str, members: Sequence[Metric], metrics: Sequence[Metric], *, 
         )
         for metric, look in zip(members, looks(members, pale, without_limits(metrics)), strict=True)
     )
-    return Figure(name, members[0].unit, lines, _axis(members[0].unit, 0.0, 0.0, None))
-
-
-def _axis(unit: str, lowest: float, largest: float, current: Axis | None) -> Axis:
-    """The axis for these values: percent is 0–100, unless they exceed it; others end at a round number.
-
-    Where there are negative values, the axis goes as far below 0 as above. ``current`` is kept if it fits and
-    is less than twice as long.
-    """
-    largest = max(largest, -lowest)
-    divisor, label = scale_for(unit, largest)
-    top = 100.0 if unit == "percent" and largest <= 100 else _round_up(largest / divisor)
-    axis = Axis(-top if lowest < 0 else 0.0, top, divisor, label)
-    if current is None or current.label != label or (current.bottom < 0) != (lowest < 0):
-        return axis
-    return current if current.top / 2 < top <= current.top else axis
-
-
-def _round_up(value: float) -> float:
-    """The next of 1, 2, 4, 6, 8, 10 times a power of ten; 1 for nothing."""
-    if value <= 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in _ROUND if step * power >= value)
+    return Figure(name, members[0].unit, lines, axis_for(members[0].unit, 0.0, 0.0))

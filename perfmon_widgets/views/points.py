@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from perfmon_widgets.views.figures import Axis, Figure, Rows, axis_of, drawable, shown_seconds
+from perfmon_widgets.views.axis import Axis, axis_for, drawable
+from perfmon_widgets.views.figures import Figure, Rows, shown_seconds
 from perfmon_widgets.views.maps import means_of_columns
 from perfmon_widgets.views.palette import MAP_COLORS
 from perfmon_widgets.views.statistics import density, thin_to
@@ -108,14 +109,11 @@ class Points:
         ends = [0, *accumulate(len(figure.lines) for figure in figures)]
         return [[column[begin:until] for column in columns] for begin, until in pairwise(ends)]
 
-    def axis_of(self, figure: Figure) -> Axis:
+    def axis(self, figure: Figure) -> Axis:
         """Return the axis for all the values that are shown."""
         places = self._places(figure)
-        lowest, largest = (
-            min(map(self._lowest.__getitem__, places)),
-            max(map(self._largest.__getitem__, places)),
-        )
-        return axis_of(figure, lowest, largest)
+        lowest = min(self._lowest[place] for place in places)
+        return axis_for(figure.unit, lowest, max(self._largest[place] for place in places))
 
     def _places(self, figure: Figure) -> list[int]:
         return [self._rows.columns[line.name] for line in figure.lines]
@@ -140,7 +138,7 @@ def in_json(figures: Sequence[Figure], points: Points) -> list[dict[str, Any]]:
 
 
 def _lines_in_json(figure: Figure, points: Points) -> dict[str, Any]:
-    axis = points.axis_of(figure)
+    axis = points.axis(figure)
     texts = [f"{value:.4g}" if number % 2 == 0 else "" for number, value in enumerate(axis.ticks)]
     return {
         "title": figure.title_with(axis),

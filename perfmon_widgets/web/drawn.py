@@ -58,8 +58,8 @@ def sections(
     for section in shown:
         group = section["group"]
         if group in sent:
-            section |= {"figures": sent[group], "table": tables[group]}
-            section |= {} if is_same else outline.table(group)
+            section.update(figures=sent[group], table=tables[group])
+            section.update({} if is_same else outline.table(group))
     return {
         "have": have,
         "sections": shown,
