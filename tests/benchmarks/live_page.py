@@ -2,8 +2,8 @@
 
 For several machines: CPU time and bytes of a refresh with the two sections open that are open at first, and
 with all of them; it is that of the whole program, with all its threads. Then, for a program that computes in
-pure Python: how long the first picture takes, and how late samples are while the page is refreshed once a second,
-and while nobody looks, in turns.
+pure Python: how long the first picture takes, and how late samples are while the page is refreshed once a
+second, and while nobody looks, in turns.
 """
 
 from __future__ import annotations
