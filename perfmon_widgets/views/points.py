@@ -30,6 +30,8 @@ _POINTS, _LEAST_POINTS, _ALL_POINTS = 90, 24, 1500
 _COLUMNS, _LEAST_COLUMNS, _CELLS = 60, 24, 1500
 # What stands for a colour of a map, from 0 to 100 %, and for a missing value.
 _LETTERS, _MISSING = np.arange(ord("0"), ord("0") + len(MAP_COLORS), dtype=np.uint8), ord("-")
+# The shortest time that is shown, in seconds: times are known to a microsecond.
+_SHORTEST = 1e-3
 # Seconds by which a time in whole microseconds may differ from that of its sample.
 _ROUNDED = 1e-6
 
@@ -49,7 +51,7 @@ class Grid(NamedTuple):
 def grid_of(rows: Rows, figures: Sequence[Figure], window: float) -> Grid:
     """Return the grid of figures that show these rows, and at most ``window`` seconds."""
     end = float(rows.times[-1])
-    seconds = shown_seconds(end - float(rows.times.min()), window)
+    seconds = max(_SHORTEST, shown_seconds(end - float(rows.times.min()), window))
     lines = sum(len(figure.lines) for figure in figures if not figure.is_map)
     points = min(_POINTS, max(_LEAST_POINTS, _ALL_POINTS // max(lines, 1)))
     highest = max((len(figure.lines) for figure in figures if figure.is_map), default=1)

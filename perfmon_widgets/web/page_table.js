@@ -98,7 +98,8 @@ export function fillTable(place, rows, { cells, reasons, lags }) {
     } else {
       for (const [each, word] of words.entries()) put(slot.children[each + 1], word);
     }
-    const title = [shown + slot.dataset.about, reasons[name]].filter(Boolean).join(". ");
+    const reason = Object.hasOwn(reasons, name) ? reasons[name] : "";
+    const title = [shown + slot.dataset.about, reason].filter(Boolean).join(". ");
     if (slot.title !== title) slot.title = title;
   });
   if (lags !== undefined) showLagging(place, lags);

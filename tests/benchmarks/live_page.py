@@ -199,12 +199,12 @@ def lateness(seconds: float) -> tuple[float, list[float], list[float]]:
         begun = time.monotonic()
         shown, _, _ = program.view({})
         first = time.monotonic() - begun
-        end = begun + seconds - 4
+        end = begun + seconds - 4 - 2 * _TURN
         while time.monotonic() < end:
             turn = time.time()
             while time.time() < turn + _TURN:
-                shown, _, _ = program.view({"since": shown["newest"], "have": shown.get("have", "")})
                 time.sleep(1)
+                shown, _, _ = program.view({"since": shown["newest"], "have": shown["have"]})
             looks.append((turn, time.time()))
             time.sleep(_TURN)
         first_time, *times = [float(each) for each in program.output.readline().split()]

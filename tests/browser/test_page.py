@@ -7,44 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.base import AXE_SCRIPT
+from page_of_program import PROGRAM, started, violations, wait_for_news
 from playwright.sync_api import Browser, Page, expect
 
 from perfmon_widgets.web.page import VIEW
-
-PROGRAM = """
-import math
-from perfmon_widgets import Metric, PerformanceMonitor, serve
-
-class Machine:
-    metrics = [
-        *(Metric(f"gpu{gpu}/{what}", unit, "gpu", "") for gpu in range(8) for what, unit in (
-            ("utilization_percent", "percent"), ("memory_percent", "percent"),
-            ("memory_used_bytes", "bytes"), ("power_watts", "watts"))),
-        Metric("cpu_percent", "percent", "cpu", ""),
-        *(Metric(f"core{core}/cpu_percent", "percent", "cpu", "", role="part") for core in range(64)),
-        Metric("ram_percent", "percent", "memory", ""),
-    ]
-    row = 0
-
-    def collect(self):
-        self.row += 1
-        return {each.name: 50 + 40 * math.sin(self.row / 9 + at) for at, each in enumerate(self.metrics)}
-
-monitor = PerformanceMonitor([Machine()], interval=0.25)
-monitor.start()
-server = serve(monitor)
-print(server.page_url, flush=True)
-with monitor.span("<i>training</i>"):
-    while True:
-        sum(number * number for number in range(100_000))
-"""
-
 
 # Holds back the sampling while a file exists.
 HANG = """
@@ -96,24 +66,6 @@ def open_page(chromium: Browser, program: tuple[str, Path]) -> Iterator[Callable
     assert complaints == []
 
 
-def newest(page: Page) -> str:
-    return page.locator("#newest").inner_text()
-
-
-def wait_for_news(page: Page) -> None:
-    """Wait until a later second is shown than now."""
-    expect(page.locator("#newest")).not_to_have_text(newest(page), timeout=10_000)
-
-
-def violations(page: Page) -> list[str]:
-    """What axe-core finds wrong."""
-    # Not as a script of the page, which its policy forbids.
-    page.evaluate(AXE_SCRIPT)
-    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-    assert found["passes"]
-    return [f"{each['id']}: {node['html'][:120]}" for each in found["violations"] for node in each["nodes"]]
-
-
 def test_it_is_live_while_the_program_computes_and_the_token_has_gone(open_page):
     page = open_page()
     assert page.url.endswith("/perfmon")
@@ -149,6 +101,7 @@ def test_it_asks_for_what_is_new_once_a_second_and_not_while_it_is_hidden_or_pau
     wait_for_news(page)
     page.get_by_role("button", name="Pause").click()
     expect(page.locator("#state")).to_have_text("Paused.")
+    assert violations(page) == []
     asked.clear()
     page.wait_for_timeout(2500)
     assert asked == []
@@ -244,23 +197,6 @@ def test_no_other_page_can_show_it(open_page, program):
     assert frame.frames[1].url == "chrome-error://chromewebdata/"
 
 
-@contextmanager
-def started(chromium: Browser, program: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], Page]]:
-    """A program of its own, which is killed at the end, and its page in a browser."""
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=folder
-    ) as process:
-        context = chromium.new_context()
-        try:
-            assert process.stdout is not None
-            page = context.new_page()
-            page.goto(process.stdout.readline().strip())
-            yield process, page
-        finally:
-            process.kill()
-            context.close()
-
-
 def test_a_program_that_answers_without_new_samples_is_not_live(chromium, tmp_path):
     """Its sampling hangs; the thread that serves the page goes on."""
     hanging = PROGRAM.replace("with monitor.span", f"{HANG}\nwith monitor.span")
@@ -272,6 +208,7 @@ def test_a_program_that_answers_without_new_samples_is_not_live(chromium, tmp_pa
         page.wait_for_timeout(2500)  # two more answers, with the same sample
         expect(page.locator("#state")).to_contain_text("No new sample: ")
         expect(page.locator(".perfmon-gauge-detail").first).to_contain_text("no update for")
+        assert violations(page) == []
         (tmp_path / "hang").unlink()
         expect(page.locator("#state")).to_have_text("Live: a sample every 0.25 s.")
         expect(page.locator(".perfmon-stale")).to_have_count(0)
@@ -290,3 +227,4 @@ def test_the_end_of_the_program_is_told(chromium, tmp_path):
         expect(page.locator(".perfmon-stale").first).to_be_visible()
         expect(page.locator(".perfmon-gauge-detail").first).to_contain_text("no update for")
         expect(page.locator(".figures svg").first).to_be_visible()  # the last picture stays
+        assert violations(page) == []
