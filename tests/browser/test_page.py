@@ -182,10 +182,16 @@ def test_everything_can_be_done_with_the_keyboard(open_page):
 
 def test_it_can_be_printed_with_its_figures_and_without_its_controls(open_page):
     page = open_page(color_scheme="dark")
-    page.emulate_media(media="print", color_scheme="light")
+    page.emulate_media(media="print")
     expect(page.locator("#controls")).to_be_hidden()
     expect(page.locator(".figures svg").first).to_be_visible()
-    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
+    look = "each => [getComputedStyle(each).backgroundColor, getComputedStyle(each).color]"
+    assert page.locator("html").evaluate(look) == ["rgb(255, 255, 255)", "rgb(33, 33, 33)"]
+    text = page.locator(".figures svg text").first
+    assert text.evaluate("each => getComputedStyle(each).fill") == "rgb(89, 89, 89)"
+    # All rows of a table, not those only that a screen shows.
+    table = page.locator("details[data-group=cpu] .table")
+    assert table.evaluate("each => each.clientHeight >= each.scrollHeight")
 
 
 def test_no_other_page_can_show_it(open_page, program):
