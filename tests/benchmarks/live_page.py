@@ -33,7 +33,8 @@ MACHINES = {
 }
 """CPUs, GPUs and workers of each."""
 
-_ROWS, _REFRESHES = 600, 60
+_ROWS, _REFRESHES = 600, 24
+_IDLE = 0.4  # seconds before each refresh, after which less of it is in the CPU's caches
 _OF_A_GPU = {
     "utilization_percent": "percent",
     "memory_percent": "percent",
@@ -185,7 +186,9 @@ def cost(program: Program, opened: Sequence[str] | None = None) -> Cost:
     figures = sum(len(each.get("figures", ())) for each in shown["sections"])
     has = {"since": shown["newest"], "have": shown["have"]}
     for _ in range(_REFRESHES):
-        before = program.cpu_seconds("sample")
+        program.cpu_seconds("sample")
+        time.sleep(_IDLE)
+        before = program.cpu_seconds()
         shown, *size = program.view(query | has)
         spent.append(1e3 * (program.cpu_seconds() - before))
         sizes.append(size)

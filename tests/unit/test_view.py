@@ -408,3 +408,15 @@ def test_of_a_dead_kernel_the_last_minutes_are_shown() -> None:
     assert section_of(shown, "memory")["table"]["cells"] == [["98%", "74%", "98%"]]
     assert section_of(shown, "memory")["figures"]
     assert "log" not in shown
+
+
+def test_new_points_are_sent_at_once_and_all_of_them_by_a_thread_of_its_own(
+    monitor: PerformanceMonitor,
+) -> None:
+    first = Request("GET", VIEW)
+    again = Request("GET", VIEW, {"have": "x"})
+    assert api.may_take_long(monitor, first)
+    assert not api.may_take_long(monitor, again)
+    # With a history of which a copy takes long, it depends on how many rows there may be.
+    quick = PerformanceMonitor([FakeCollector(metrics=COLUMNS)], interval=0.01)
+    assert api.may_take_long(quick, again)
