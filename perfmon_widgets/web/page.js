@@ -9,7 +9,6 @@ import { openGroups, showSections, whenOpened, widthOfFigures } from "./page_sec
 const TIMEOUT = 15; // seconds to wait for an answer
 const LIST_EVERY = 5; // seconds between two looks for kernels while there is none to show
 
-const main = /** @type {HTMLElement} */ (document.querySelector("main"));
 const windows = /** @type {HTMLSelectElement} */ (part("window"));
 const log = /** @type {HTMLInputElement} */ (part("log"));
 const download = /** @type {HTMLAnchorElement} */ (part("download"));
@@ -52,7 +51,7 @@ function showMonitor() {
 
 /** @param {View} view */
 function showView(view) {
-  main.hidden = false;
+  part("shown").hidden = false;
   known.newest = view.newest ?? "";
   known.have = view.have ?? known.have;
   known.interval = view.interval;
