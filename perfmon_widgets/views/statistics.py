@@ -83,7 +83,7 @@ def means_by_place(
 
 def minimum(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The smallest value of each column."""
-    smallest = np.fmin.reduce(values, axis=0, initial=np.inf)
+    smallest = np.fmin.reduce(values, axis=0, initial=np.inf, dtype=float)
     if np.isneginf(smallest).any():
         smallest = np.min(np.where(np.isfinite(values), values, np.inf), axis=0, initial=np.inf)
     return np.where(np.isposinf(smallest), np.nan, smallest)
@@ -91,7 +91,7 @@ def minimum(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def maximum(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The largest value of each column."""
-    largest = np.fmax.reduce(values, axis=0, initial=-np.inf)
+    largest = np.fmax.reduce(values, axis=0, initial=-np.inf, dtype=float)
     if np.isposinf(largest).any():
         largest = np.max(np.where(np.isfinite(values), values, -np.inf), axis=0, initial=-np.inf)
     return np.where(np.isneginf(largest), np.nan, largest)

@@ -9,6 +9,7 @@ second, and while nobody looks, in turns.
 from __future__ import annotations
 
 import gzip
+import http.client
 import json
 import math
 import statistics
@@ -16,7 +17,6 @@ import subprocess
 import sys
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,7 +139,8 @@ def machine(cpus: int, gpus: int, workers: int) -> PerformanceMonitor:
 class Program(NamedTuple):
     """A program that serves its page."""
 
-    url: str
+    connection: http.client.HTTPConnection
+    """Kept open, as by a browser."""
     token: str
     input: IO[str]
     output: IO[str]
@@ -147,9 +148,8 @@ class Program(NamedTuple):
     def view(self, query: Mapping[str, object]) -> tuple[Any, int, int]:
         """What the page shows, and the bytes that were sent and that they are."""
         headers = {"Authorization": f"token {self.token}", "Accept-Encoding": "gzip"}
-        address = f"{self.url}{VIEW}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=20) as response:
-            sent = response.read()
+        self.connection.request("GET", f"{VIEW}?{urllib.parse.urlencode(query)}", headers=headers)
+        sent = self.connection.getresponse().read()
         body = gzip.decompress(sent)
         return json.loads(body), len(sent), len(body)
 
@@ -168,9 +168,11 @@ def running(code: str, *arguments: str) -> Iterator[Program]:
         assert process.stdin is not None
         assert process.stdout is not None
         url, token = process.stdout.readline().split()
+        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=20)
         try:
-            yield Program(url, token, process.stdin, process.stdout)
+            yield Program(connection, token, process.stdin, process.stdout)
         finally:
+            connection.close()
             process.kill()
 
 
