@@ -145,18 +145,18 @@ class _Requests:
             self._stream.io_loop.add_callback(post, "perfmon_part", response, part)
             return True
 
-        request = _request(message)
+        request, monitor = _request(message), _monitor()
         if request is None:
             reply(Refusal(400, _UNKNOWN_FORM).response)
-        elif not api.may_take_long(request):
-            reply(api.answer(_monitor(), request))
+        elif not api.may_take_long(monitor, request):
+            reply(api.answer(monitor, request))
         else:
             self._send("perfmon_heard", {}, identity, message)
             self._background = self._background or Background()
             if _takes_parts(message):
                 self._flows[identifier] = flow
             self._background.answer(
-                _monitor(),
+                monitor,
                 request,
                 lambda response: self._stream.io_loop.add_callback(reply, response),
                 send if _takes_parts(message) else None,

@@ -7,7 +7,7 @@ from typing import Any
 
 import bqplot
 
-from perfmon_widgets.views.figures import Axis
+from perfmon_widgets.views.axis import Axis
 
 _INK = {"fill": "var(--jp-content-font-color1, currentColor)"}
 

@@ -16,7 +16,7 @@ from perfmon_widgets.clocks import time
 from perfmon_widgets.core.protocol import Monitor
 from perfmon_widgets.core.spans import Span
 from perfmon_widgets.jupyter import kernel
-from perfmon_widgets.jupyter.page_address import address_of_page
+from perfmon_widgets.jupyter.page_address import address_of_page, whole_address_of_page
 from perfmon_widgets.metrics import Metric
 from perfmon_widgets.views.columns import groups, metrics_of, title_of
 from perfmon_widgets.views.figures import Rows, chosen, fill, rows_of, section
@@ -133,14 +133,19 @@ class Snapshot:
 def _link() -> str:
     """A link to the live page, where the Jupyter server of this kernel has one.
 
-    A page that is opened while a cell runs shows the snapshot until the cell has ended, but no widgets.
+    A page that is opened while a cell runs shows the snapshot until the cell has ended, but no widgets. The
+    first link leads to the server that shows the notebook, by whatever name; the second one is for VS Code.
     """
     address = address_of_page(kernel.connection_file())
     if address is None:
         return ""
-    return (
-        f'<p><a href="{html.escape(address)}" target="_blank" rel="noopener">Live page of this kernel</a></p>'
-    )
+    whole = whole_address_of_page(kernel.connection_file())
+    elsewhere = f" (in VS Code: {_anchor(whole, whole.partition('?')[0])})" if whole is not None else ""
+    return f"<p>{_anchor(address, 'Live page of this kernel')}{elsewhere}</p>"
+
+
+def _anchor(address: str, words: str) -> str:
+    return f'<a href="{html.escape(address)}" target="_blank" rel="noopener">{html.escape(words)}</a>'
 
 
 def charts(

@@ -11,15 +11,14 @@ import numpy as np
 import traitlets
 from numpy.typing import NDArray
 
-from perfmon_widgets.metrics import Metric, place_label
+from perfmon_widgets.metrics import Metric
 from perfmon_widgets.panel.link import Link, script
-from perfmon_widgets.views.columns import alike, quantity_label
-from perfmon_widgets.views.evidence import Evidence
+from perfmon_widgets.views.columns import alike
 from perfmon_widgets.views.figures import Figure
-from perfmon_widgets.views.findings import LEAST
+from perfmon_widgets.views.grid import grid, lagging
 from perfmon_widgets.views.legend import about, cells
 from perfmon_widgets.views.local_time import format_period
-from perfmon_widgets.views.stragglers import busy_columns, straggler
+from perfmon_widgets.views.stragglers import busy_columns
 
 
 class Brush(Protocol):
@@ -73,7 +72,7 @@ class Table(anywidget.AnyWidget):
         super().__init__(
             link=link,
             rows=rows,
-            grid=_grid(many, [metric.name for metric in metrics]),
+            grid=grid(many, [metric.name for metric in metrics]),
             layout={"max_height": "260px", "overflow": "auto"},
         )
 
@@ -118,27 +117,8 @@ class Table(anywidget.AnyWidget):
 
     def _lags(self, values: NDArray[np.float64], seconds: NDArray[np.float64]) -> dict[str, Any]:
         """Which place lags behind the others, as the findings have it; nothing if none does."""
-        if len(self._busy) < 2:
-            return {}
-        # Without the gaps: the seconds of a row after one leave them out.
-        times, no_gaps = np.cumsum(seconds), np.zeros(len(seconds), dtype=bool)
-        found = straggler(Evidence(self._metrics, times, no_gaps, values, least=LEAST), self._busy)
-        return {} if found is None else {"lags": {"column": self._busy[found.place], "why": found.words}}
+        found = lagging(self._metrics, values, seconds, self._busy)
+        return {} if found is None else {"lags": found}
 
     def __repr__(self) -> str:
         return "<Table>"
-
-
-def _grid(many: Mapping[str, Mapping[str, Metric]], names: Sequence[str]) -> dict[str, Any]:
-    """The labels of columns and places, and at which place in ``names`` the metric of each cell is."""
-    if not many:
-        return {}
-    columns = {what: quantity_label(metric) for each in many.values() for what, metric in each.items()}
-    places = [
-        {
-            "label": place_label(where),
-            "metrics": [names.index(found[what].name) if what in found else -1 for what in columns],
-        }
-        for where, found in many.items()
-    ]
-    return {"columns": list(columns.values()), "places": places}

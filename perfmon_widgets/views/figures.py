@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from perfmon_widgets.metrics import RECORDED, Metric, place_label
+from perfmon_widgets.views.axis import Axis, axis_for, drawable, ends
 from perfmon_widgets.views.columns import alike, amounts, is_part, quantity_label, title_of, without_limits
 from perfmon_widgets.views.palette import looks
 from perfmon_widgets.views.statistics import row_seconds, thin
-from perfmon_widgets.views.text import scale_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,40 +32,11 @@ if TYPE_CHECKING:
 _MAX_PARTS = 8
 # Figures of one section. A user may record a hundred quantities; the rest stand in the table only.
 _MAX_FIGURES = 24
-# Numbers travel to the browser in four bytes. A larger one counts as missing, in every brush.
-_LARGEST = float(np.finfo(np.float32).max)
-# Round numbers for the end of an axis: each divides into four readable steps.
-_ROUND = (1, 2, 4, 6, 8, 10, 20)
 # The seconds that a live figure shows: each is long enough that the axis seldom changes, and at most half as
 # long again as the one before, so that at least two thirds of a figure are filled.
 _SHOWN = (30, 45, 60, 90, 120, 180, 240, 300, 420, 600, 900, 1200, 1800, 2700, 3600, 5400, 7200, 10800, 14400)
 
-# The share of an axis by which a figure is higher than its numbers.
-_BEYOND = 0.04
-
 _NONE: Floats = np.zeros(0)
-
-
-class Axis(NamedTuple):
-    """The vertical axis of a figure."""
-
-    bottom: float
-    top: float
-    divisor: float
-    """What values are divided by, to be in ``label``."""
-    label: str
-    """The unit of the numbers on the axis: ``GiB``, ``%``; empty for numbers without a unit."""
-
-    @property
-    def ticks(self) -> list[float]:
-        """The five numbers that stand at the axis, from bottom to top."""
-        return [self.bottom + (self.top - self.bottom) * part / 4 for part in range(5)]
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """Where the figure ends: a little beyond the numbers, so that a line at 100 % is not its frame."""
-        beyond = _BEYOND * (self.top - self.bottom)
-        return self.bottom - (beyond if self.bottom < 0 else 0.0), self.top + beyond
 
 
 class Line(NamedTuple):
@@ -115,7 +86,11 @@ class Figure:
         """The name and the unit of the axis: ``Memory, GiB``; of a map how it is read."""
         if self.is_map:
             return f"{self.name}{'' if self.rows else ' by number'} (bright: 100 %)"
-        return f"{self.name}, {self.axis.label}" if self.axis.label else self.name
+        return self.title_with(self.axis)
+
+    def title_with(self, axis: Axis) -> str:
+        """The title of lines that have another axis."""
+        return f"{self.name}, {axis.label}" if axis.label else self.name
 
     def row_labels(self, most: int) -> list[tuple[int, str]]:
         """Labels of rows of a map, from below, at most ``most`` of them; each with the number of its row."""
@@ -150,12 +125,24 @@ class Rows(NamedTuple):
         """A copy of the values of some columns, of shape (rows, names)."""
         return self.values[:, [self.columns[name] for name in names]]
 
+    def only(self, names: Iterable[str]) -> Rows:
+        """The rows with some of the columns, in the order in which they are here."""
+        places = sorted(self.columns[name] for name in names)
+        if len(places) == len(self.columns):
+            return self
+        order = [*self.columns]
+        columns = {order[place]: at for at, place in enumerate(places)}
+        return self._replace(columns=columns, values=self.values[:, places])
+
     def between(self, start: float, end: float) -> Rows:
         """The rows from ``start`` to ``end`` (Unix seconds), both included.
 
         Rows later than ``end`` were taken before the computer's clock was set back.
         """
-        inside: NDArray[np.bool_] = (self.times >= start) & (self.times <= end)
+        found: NDArray[np.intp] = np.flatnonzero((self.times >= start) & (self.times <= end))
+        # Rows that follow one another need not be copied.
+        is_one = len(found) and found[-1] - found[0] == len(found) - 1
+        inside = slice(found[0], found[-1] + 1) if is_one else found
         return Rows(
             self.columns,
             self.times[inside],
@@ -280,9 +267,8 @@ def fill(
     ``seconds``: how long a time is shown, by default from the first row to the last. ``keep_axis``: leave an
     axis as it is that is at most twice as long as it need be, so that a live axis does not jump.
     """
-    values = rows.of(line.name for line in figure.lines)
-    values[~(np.abs(values) <= _LARGEST)] = np.nan
-    axis = _axis(figure.unit, values, figure.axis if keep_axis else None)
+    values = drawable(rows.of(line.name for line in figure.lines))
+    axis = axis_for(figure.unit, *ends(values), current=figure.axis if keep_axis else None)
     if seconds is None:
         seconds = float(np.ptp(rows.times)) if len(rows.times) else 0.0
     times, thinned = thin(rows.times, values, rows.gaps, points, seconds or 1.0)
@@ -306,28 +292,4 @@ def _figure(name: str, members: Sequence[Metric], metrics: Sequence[Metric], *, 
         )
         for metric, look in zip(members, looks(members, pale, without_limits(metrics)), strict=True)
     )
-    return Figure(name, members[0].unit, lines, _axis(members[0].unit, np.zeros(1), None))
-
-
-def _axis(unit: str, values: Floats, current: Axis | None) -> Axis:
-    """The axis for these values: percent is 0–100, unless they exceed it; others end at a round number.
-
-    Where there are negative values, the axis goes as far below 0 as above. ``current`` is kept if it fits and
-    is less than twice as long.
-    """
-    lowest = float(np.fmin.reduce(values, axis=None, initial=0.0))
-    largest = max(float(np.fmax.reduce(values, axis=None, initial=0.0)), -lowest)
-    divisor, label = scale_for(unit, largest)
-    top = 100.0 if unit == "percent" and largest <= 100 else _round_up(largest / divisor)
-    axis = Axis(-top if lowest < 0 else 0.0, top, divisor, label)
-    if current is None or current.label != label or (current.bottom < 0) != (lowest < 0):
-        return axis
-    return current if current.top / 2 < top <= current.top else axis
-
-
-def _round_up(value: float) -> float:
-    """The next of 1, 2, 4, 6, 8, 10 times a power of ten; 1 for nothing."""
-    if value <= 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in _ROUND if step * power >= value)
+    return Figure(name, members[0].unit, lines, axis_for(members[0].unit, 0.0, 0.0))

@@ -1,4 +1,4 @@
-"""The table below the figures of a group: for each column its value now, mean and peak, in words."""
+"""The legend of the figures of a group: names of lines, and of each column its value now, mean and peak."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from perfmon_widgets.metrics import Metric
 from perfmon_widgets.views import statistics
+from perfmon_widgets.views.figures import Line
 from perfmon_widgets.views.text import format_value
 
 if TYPE_CHECKING:
@@ -47,3 +48,12 @@ def last_values(values: NDArray[np.float64]) -> NDArray[np.float64]:
         if len(known):
             last[place] = known[-1]
     return last
+
+
+def names_of_lines(lines: Sequence[Line]) -> list[tuple[str, Line]]:
+    """Return the names of a figure's lines, each with its line; all faint lines share one name, the last."""
+    names = [(line.label, line) for line in lines if not line.faint]
+    faint = [line for line in lines if line.faint]
+    if faint:
+        names.append((" … ".join(dict.fromkeys([faint[0].label, faint[-1].label])), faint[0]))
+    return names

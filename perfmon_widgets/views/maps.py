@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,20 +19,43 @@ def means_of_map(figure: Figure, rows: Rows, start: float, end: float, count: in
 
     Of shape (lines, count); NaN where there is no value.
     """
+    return means_of_columns([line.name for line in figure.lines], rows, start, end, count)
+
+
+def means_of_columns(
+    names: Sequence[str], rows: Rows, start: float, end: float, count: int
+) -> NDArray[np.float32]:
+    """Return the same for columns, such as those of several maps together; of shape (names, count)."""
     inside = (rows.times > start) & (rows.times <= end)
     place = np.ceil((rows.times[inside] - start) / (end - start) * count).astype(int) - 1
-    values = rows.of([line.name for line in figure.lines])
-    means = means_by_place(values[inside], rows.seconds[inside], place, count)
-    # A column without a row is part of the time that the next row stands for; not where samples are missing,
-    # nor before the first row, of which that time is not known.
+    columns = [rows.columns[name] for name in names]
+    # The rows first: a live page asks for the newest times only.
+    means = means_by_place(rows.values[inside][:, columns], rows.seconds[inside], place, count)
+    is_empty = np.full(count, True)
+    is_empty[place] = False
+    if is_empty.any():
+        _fill(means, np.flatnonzero(is_empty), columns, rows, (start, end))
+    drawn: NDArray[np.float32] = means.astype(np.float32).T
+    return drawn
+
+
+def _fill(
+    means: NDArray[np.float64],
+    empty: NDArray[np.intp],
+    columns: Sequence[int],
+    rows: Rows,
+    ends: tuple[float, float],
+) -> None:
+    """Fill the times without a row that are part of the time that the next row stands for.
+
+    Not where samples are missing, nor before the first row, of which that time is not known.
+    """
+    start, end = ends
     usual = 2 * float(np.median(rows.seconds)) if len(rows.seconds) else 0.0
-    empty = np.setdiff1d(np.arange(count), place)
-    edges = start + (empty + 1) * (end - start) / count
+    edges = start + (empty + 1) * (end - start) / len(means)
     order = np.argsort(rows.times, kind="stable")
     later = np.searchsorted(rows.times[order], edges)
     known = (later > 0) & (later < len(order))
     row = order[later[known]]
     covers = rows.times[row] - np.minimum(rows.seconds[row], usual) < edges[known]
-    means[empty[known][covers]] = values[row[covers]]
-    drawn: NDArray[np.float32] = means.astype(np.float32).T
-    return drawn
+    means[empty[known][covers]] = rows.values[row[covers]][:, columns]

@@ -59,7 +59,11 @@ def mean(values: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[n
     # a user's series may have values near 1e308, and the sum must not overflow.
     shares = np.ldexp(seconds, -np.frexp(seconds.sum())[1])
     with np.errstate(all="ignore"):
-        means: NDArray[np.float64] = (shares @ np.where(known, values, 0.0)) / (shares @ known)
+        means: NDArray[np.float64] = (shares @ values) / shares.sum()
+        some = np.flatnonzero(~known.all(axis=0))
+        if len(some):  # the columns in which a value is missing
+            filled = np.where(known[:, some], values[:, some], 0.0)
+            means[some] = (shares @ filled) / (shares @ known[:, some])
     # Rounding may put a mean of equal values just outside them.
     return np.clip(means, minimum(values), maximum(values))
 
@@ -79,13 +83,17 @@ def means_by_place(
 
 def minimum(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The smallest value of each column."""
-    smallest = np.min(np.where(np.isfinite(values), values, np.inf), axis=0, initial=np.inf)
+    smallest = np.fmin.reduce(values, axis=0, initial=np.inf, dtype=float)
+    if np.isneginf(smallest).any():
+        smallest = np.min(np.where(np.isfinite(values), values, np.inf), axis=0, initial=np.inf)
     return np.where(np.isposinf(smallest), np.nan, smallest)
 
 
 def maximum(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The largest value of each column."""
-    largest = np.max(np.where(np.isfinite(values), values, -np.inf), axis=0, initial=-np.inf)
+    largest = np.fmax.reduce(values, axis=0, initial=-np.inf, dtype=float)
+    if np.isposinf(largest).any():
+        largest = np.max(np.where(np.isfinite(values), values, -np.inf), axis=0, initial=-np.inf)
     return np.where(np.isneginf(largest), np.nan, largest)
 
 
@@ -169,19 +177,32 @@ def span_statistics(
 def thin(
     times: NDArray[np.float64], y: NDArray[np.float64], gaps: NDArray[np.bool_], points: int, window: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Times and values of about ``points`` rows at most, for a figure that is ``window`` seconds wide.
+    """Times and values of about ``points`` rows at most, for a figure that is ``window`` seconds wide."""
+    return thin_to(times, y, gaps, density(times, points, window))
+
+
+def density(times: NDArray[np.float64], points: int, window: float) -> float:
+    """How many points per second thin() leaves; 0 if each row is a point."""
+    if len(times) <= points:
+        return 0.0
+    # While a window is being filled, its points lie closer by a power of two: at least half are used.
+    filled = np.ptp(times) / window
+    closer = 2.0 ** max(0, math.floor(-math.log2(filled))) if filled > 0 else 1.0
+    return closer * (points - 1) / window
+
+
+def thin_to(
+    times: NDArray[np.float64], y: NDArray[np.float64], gaps: NDArray[np.bool_], per_second: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Times and values with at most so many points per second; with 0, each row is a point.
 
     Of rows that fall together, the largest value of each column is kept, at the time of the last row, so
     that a peak of one row is seen. Which rows fall together depends on their times alone, so that a line
     keeps its shape while it moves. Before each row after a gap a row of NaN is inserted, which breaks the
     line.
     """
-    if len(times) > points:
-        # While a window is being filled, its points lie closer by a power of two: at least half are used.
-        filled = np.ptp(times) / window
-        closer = 2.0 ** max(0, math.floor(-math.log2(filled))) if filled > 0 else 1.0
-        places = np.floor(times * closer * (points - 1) / window)
-        ends = np.flatnonzero(np.diff(places, append=math.inf))
+    if per_second and len(times):
+        ends = np.flatnonzero(np.diff(np.floor(times * per_second), append=math.inf))
         starts = np.concatenate([[0], ends[:-1] + 1])
         times, y = times[ends], np.fmax.reduceat(y, starts, axis=0)
         gaps = np.logical_or.reduceat(gaps, starts)

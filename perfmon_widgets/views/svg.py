@@ -6,7 +6,6 @@ The colours are readable on white and on black, because a picture does not know 
 from __future__ import annotations
 
 import html
-import math
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from perfmon_widgets.views.figures import Figure, Line
+from perfmon_widgets.views.legend import names_of_lines
 from perfmon_widgets.views.local_time import ticks, zone_name
-from perfmon_widgets.views.palette import MAP_COLORS
 from perfmon_widgets.views.stretches import LOOKS, Look, Stretch, edges, names
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ _WIDTH, _HEIGHT = 720, 135  # pixels of the lines of one figure
 _LEFT, _RIGHT, _ABOVE, _ROW, _BELOW = 52, 16, 18, 15, 22  # pixels around them; _ROW is that of some names
 _SMALL_WIDTH, _SMALL_HEIGHT = 160, 28  # pixels of a sparkline
 _INK, _GRID = "#808080", "#80808055"
-_LETTERS_OF_A_ROW = 7  # the end of a label, which tells the rows of a map apart
 _LETTER = 6.2  # pixels that a letter takes, about
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -179,14 +177,10 @@ def _style(line: Line) -> str:
 
 
 def _legend_rows(lines: Sequence[Line], width: int) -> Iterator[list[_Entry]]:
-    """The names by row; all faint lines together are one entry, the last."""
-    entries = [(line.label, line) for line in lines if not line.faint]
-    faint = [line for line in lines if line.faint]
-    if faint:
-        entries.append((" … ".join(dict.fromkeys([faint[0].label, faint[-1].label])), faint[0]))
+    """The names by row."""
     row: list[_Entry] = []
     x = float(_LEFT)
-    for words, line in entries:
+    for words, line in names_of_lines(lines):
         taken = 30 + _LETTER * len(words)
         if row and x + taken > width:
             yield row
@@ -214,44 +208,3 @@ def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
 def _escaped(text: str) -> str:
     """The text as XML has it; a character that XML cannot have, such as a control character, is replaced."""
     return html.escape(_NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", text))
-
-
-def map_picture(
-    figure: Figure, means: NDArray[np.floating], start: float, end: float, width: int = _WIDTH
-) -> str:
-    """A map as an SVG document, from ``start`` to ``end`` (Unix seconds): brighter is more.
-
-    ``means``: percentages of shape (lines, times), NaN where there is none. Cells of one colour that stand
-    side by side are one stroke, and all strokes of a colour are one path. ``width``: of the document, in
-    pixels.
-    """
-    count, columns = means.shape
-    high, wide = max(_HEIGHT / count, 3.0), (width - _RIGHT - _LEFT) / columns
-    above = _ABOVE + _ROW
-    bottom, last = above + count * high, len(MAP_COLORS) - 1
-    levels = np.where(np.isfinite(means), np.rint(np.clip(means, 0, 100) * (last / 100)), -1).astype(int)
-    # Where a stroke begins: its row and column. It ends where the next one in its row begins, or at the edge.
-    row, begin = np.nonzero(np.diff(levels, prepend=-2))
-    until = np.where(np.diff(row, append=-1) == 0, np.append(begin[1:], columns), columns)
-    color = levels[row, begin]
-    strokes = np.column_stack([_LEFT + begin * wide, bottom - (row + 0.5) * high, _LEFT + until * wide])
-    paths = [
-        "M%.0f,%.1fH%.0f" * len(found) % tuple(found.ravel().tolist())
-        for found in (strokes[color == number] for number in range(len(MAP_COLORS)))
-    ]
-    drawn = [_text(_LEFT, _ROW, figure.title)]
-    drawn += [
-        f'<path d="{path}" stroke="{shade}" stroke-width="{high:.2f}"/>'
-        for shade, path in zip(MAP_COLORS, paths, strict=True)
-        if path
-    ]
-    drawn += [
-        _text(_LEFT - 5, bottom - (number + 0.5) * high + 4, label[-_LETTERS_OF_A_ROW:], "end")
-        for number, label in figure.row_labels(math.floor(_HEIGHT / _ROW))
-    ]
-    drawn += _times(start, end, bottom, width)
-    height = bottom + _BELOW
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" width="{width}" '
-        f'height="{height:.0f}" font-family="sans-serif" font-size="11" fill="{_INK}">{"".join(drawn)}</svg>'
-    )

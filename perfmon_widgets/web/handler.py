@@ -104,7 +104,7 @@ class _Handler(httputil.HTTPMessageDelegate):
             return
         request = self._request._replace(body=self._body)
         try:
-            if api.may_take_long(request):
+            if api.may_take_long(self._requests.monitor, request):
                 self._requests.background.answer(
                     self._requests.monitor, request, self._respond_from_thread, self._send_from_thread
                 )

@@ -2,105 +2,39 @@
 // (web/view.py); the gauges are drawn, and taken for stale, by the panel's gauge.js.
 
 import { hasKernels, kernel, link, SLOWEST, showGauges } from "./page_gauges.js";
-import { element, fillTable, makeTable, showFigures } from "./page_parts.js";
+import { address, chooseOnly, chosen, listKernels } from "./page_kernels.js";
+import { element, part, put } from "./page_parts.js";
+import { openGroups, showSections, whenOpened, widthOfFigures } from "./page_sections.js";
 
 const TIMEOUT = 15; // seconds to wait for an answer
 const LIST_EVERY = 5; // seconds between two looks for kernels while there is none to show
 
-const OPEN = "perfmon-open"; // the key under which the browser keeps which sections are open
-
-const part = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
-const main = /** @type {HTMLElement} */ (document.querySelector("main"));
 const windows = /** @type {HTMLSelectElement} */ (part("window"));
 const log = /** @type {HTMLInputElement} */ (part("log"));
 const download = /** @type {HTMLAnchorElement} */ (part("download"));
 
-let kernelId = new URLSearchParams(location.search).get("kernel_id") ?? "";
-
 /** What is known of the monitor: of the last answer. */
 const known = {
   newest: "", // the time of the newest sample that is shown
-  columns: "", // the digest of its columns
+  have: "", // stands for the figures that are shown
   interval: 1,
   stopped: false,
   death: "", // what the kernel died of
   xsrf: "", // to be sent with a POST
 };
-/** @type {Set<string> | undefined} the groups whose sections are open */
-let open = remembered();
 let paused = false;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let timer;
 /** @type {AbortController | undefined} */
 let asking;
 
-// -- the sections ----------------------------------------------------------------------------------------------
-
-/** @returns {Set<string> | undefined} the groups that were open when this browser last showed the page */
-function remembered() {
-  try {
-    const stored = localStorage.getItem(OPEN);
-    return stored === null ? undefined : new Set(JSON.parse(stored));
-  } catch {
-    return undefined; // the browser keeps nothing, or something else
-  }
-}
-
-function remember() {
-  try {
-    localStorage.setItem(OPEN, JSON.stringify([...(open ?? [])]));
-  } catch {
-    // The browser keeps nothing: the choice lasts as long as the page.
-  }
-}
-
-/** @param {Section} section */
-function makeSection({ group, title }) {
-  const table = element("div", { class: "table", tabindex: "0", role: "region", "aria-label": `${title}, numbers` });
-  const made = element(
-    "details",
-    { "data-group": group },
-    element("summary", {}, element("h2", {}, title)),
-    element("div", { class: "figures" }),
-    table,
-  );
-  made.open = open?.has(group) ?? false;
-  made.addEventListener("toggle", () => {
-    if (made.open === open?.has(group)) return;
-    if (made.open) open?.add(group);
-    else open?.delete(group);
-    remember();
-    if (made.open) refresh({ full: true });
-  });
-  return made;
-}
-
-/** @param {Section[]} sections */
-function showSections(sections) {
-  const place = part("sections");
-  const now = /** @type {HTMLDetailsElement[]} */ ([...place.children]);
-  const same = now.length === sections.length && now.every((each, at) => each.dataset.group === sections[at].group);
-  const parts = same ? now : sections.map(makeSection);
-  if (!same) place.replaceChildren(...parts);
-  sections.forEach((section, at) => {
-    if (section.figures) showFigures(parts[at].children[1], section);
-    if (section.rows) makeTable(parts[at].children[2], section);
-    if (section.table) fillTable(parts[at].children[2], section.table);
-  });
-}
-
-/** How many pixels wide a figure is: as a column of the grid that holds them. */
-function widthOfFigures() {
-  return Math.floor(Number.parseFloat(getComputedStyle(part("measure")).gridTemplateColumns));
-}
-
-// -- the rest --------------------------------------------------------------------------------------------------
+// -- showing ---------------------------------------------------------------------------------------------------
 
 /** @param {string} kind @param {string} words */
 function showState(kind, words) {
   const state = part("state");
   state.dataset.kind = kind;
-  if (state.textContent !== words) state.textContent = words; // a screen reader reads what changes
+  put(state, words); // a screen reader reads what changes
 }
 
 /** Say what the last answer says of the monitor; whether its newest sample is too old is decided by the gauges. */
@@ -117,9 +51,9 @@ function showMonitor() {
 
 /** @param {View} view */
 function showView(view) {
-  main.hidden = false;
+  part("shown").hidden = false;
   known.newest = view.newest ?? "";
-  known.columns = view.columns;
+  known.have = view.have ?? known.have;
   known.interval = view.interval;
   known.stopped = view.state === "stopped";
   known.death = view.death ?? "";
@@ -134,10 +68,7 @@ function showView(view) {
   if (view.verdict !== undefined || view.state === "stopped") showVerdict(view.verdict);
   part("logging").hidden = part("log-state").hidden = !view.log;
   if (view.log) showLog(view.log);
-  // Before the first sample there are no figures yet, and it is not known which sections are open.
-  const opened = (view.sections ?? []).filter(({ figures }) => figures).map(({ group }) => group);
-  if (opened.length) open ??= new Set(opened);
-  if (open && view.sections) showSections(view.sections);
+  showSections(view);
 }
 
 /** @param {View} view */
@@ -166,13 +97,6 @@ function showLog({ enabled, path, rows, error }) {
   line.textContent = error ?? words;
 }
 
-/** The address of a path of the API for the kernel that is shown. @param {string} path @param {Record<string, string>} query */
-function address(path, query = {}) {
-  const parameters = new URLSearchParams(query);
-  if (kernelId) parameters.set("kernel_id", kernelId);
-  return parameters.size ? `${path}?${parameters}` : path;
-}
-
 // -- asking ----------------------------------------------------------------------------------------------------
 
 /** Have the request that is on its way answered to nobody. */
@@ -189,7 +113,7 @@ function stopAsking() {
 async function refresh({ full = false } = {}) {
   clearTimeout(timer);
   stopAsking();
-  if ((paused && !full) || document.hidden || (hasKernels && !kernelId)) return;
+  if ((paused && !full) || document.hidden || (hasKernels && !chosen.id)) return;
   asking = new AbortController();
   const mine = asking;
   const late = setTimeout(() => mine.abort(), 1000 * TIMEOUT);
@@ -199,11 +123,12 @@ async function refresh({ full = false } = {}) {
     zone: Intl.DateTimeFormat().resolvedOptions().timeZone,
     minutes: String(-new Date().getTimezoneOffset()),
   };
-  if (open) query.open = [...open].map(encodeURIComponent).join(",");
+  const groups = openGroups();
+  if (groups !== undefined) query.open = groups;
   if (windows.value) query.window = windows.value;
   if (known.newest && !full) {
     query.since = known.newest;
-    query.columns = known.columns;
+    query.have = known.have;
   }
   try {
     const response = await fetch(address("perfmon/view", query), { signal: mine.signal, cache: "no-store" });
@@ -241,41 +166,13 @@ async function failed(message, status, state = "") {
   link.trigger("perfmon:state");
 }
 
-/** @returns {Promise<KernelEntry[]>} the kernels that have a monitor, which are shown as links if there are several */
-async function listKernels() {
-  try {
-    const response = await fetch("perfmon/kernels", { cache: "no-store" });
-    /** @type {{ kernels: KernelEntry[] }} */
-    const { kernels } = await response.json();
-    const links = kernels.map(({ id, name, state }) =>
-      element(
-        "a",
-        { href: `perfmon?kernel_id=${encodeURIComponent(id)}`, ...(id === kernelId ? { "aria-current": "page" } : {}) },
-        `${name} (${state})`,
-      ),
-    );
-    const place = part("kernels");
-    place.replaceChildren(...links);
-    place.hidden = kernels.length === 0 || (kernels.length === 1 && kernels[0].id === kernelId);
-    const shown = kernels.find(({ id }) => id === kernelId);
-    if (shown) document.title = `${shown.name} – Performance`;
-    return kernels;
-  } catch {
-    return [];
-  }
-}
-
 /** Show the only kernel with a monitor; wait until there is one, or until the person has chosen one. */
 async function chooseKernel() {
   clearTimeout(timer);
   if (document.hidden) return;
   const kernels = await listKernels();
-  if (kernels.length === 1 && !kernelId) {
-    kernelId = kernels[0].id;
-    part("kernels").hidden = true;
-    document.title = `${kernels[0].name} – Performance`;
-  }
-  if (kernelId) {
+  chooseOnly(kernels);
+  if (chosen.id) {
     start();
     return;
   }
@@ -318,6 +215,7 @@ dark.addEventListener("change", adopt);
 link.on("perfmon:doubt", () => {
   if (part("state").dataset.kind === "live") showMonitor();
 });
+whenOpened(() => refresh({ full: true }));
 log.addEventListener("change", () => switchLog(log.checked));
 windows.addEventListener("change", () => refresh({ full: true }));
 part("pause").addEventListener("click", () => {
@@ -332,7 +230,7 @@ part("pause").addEventListener("click", () => {
 });
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) clearTimeout(timer);
-  else if (hasKernels && !kernelId) chooseKernel();
+  else if (hasKernels && !chosen.id) chooseKernel();
   else refresh();
 });
 if (hasKernels) chooseKernel();

@@ -23,9 +23,18 @@ _PANEL = _WEB.parent / "panel"
 
 FILES = {
     PAGE: ("text/html; charset=utf-8", [_WEB / "page.html"]),
-    "/perfmon/page.js": ("text/javascript; charset=utf-8", [_WEB / "page.js"]),
-    "/perfmon/page_gauges.js": ("text/javascript; charset=utf-8", [_WEB / "page_gauges.js"]),
-    "/perfmon/page_parts.js": ("text/javascript; charset=utf-8", [_WEB / "page_parts.js"]),
+    **{
+        f"/perfmon/{name}.js": ("text/javascript; charset=utf-8", [_WEB / f"{name}.js"])
+        for name in (
+            "page",
+            "page_figures",
+            "page_gauges",
+            "page_kernels",
+            "page_parts",
+            "page_sections",
+            "page_table",
+        )
+    },
     "/perfmon/gauge.js": ("text/javascript; charset=utf-8", [_PANEL / "shared.js", _PANEL / "gauge.js"]),
     "/perfmon/page.css": (
         "text/css; charset=utf-8",
@@ -34,10 +43,9 @@ FILES = {
 }
 """For each path the type, and the files that are put together."""
 
-# Figures are images (blob:), in which no script runs, whatever the names in them are. No attribute and no
-# element of the page can hold a script or a style.
+# No attribute and no element of the page can hold a script or a style, whatever the names in it are.
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors "
 )
 

@@ -1,29 +1,29 @@
 """What an open live page costs: ``python tests/benchmarks/live_page.py`` prints it.
 
 For several machines: CPU time and bytes of a refresh with the two sections open that are open at first, and
-with all of them. Then, for a program that computes in pure Python: how long the first picture takes, and how
-late samples are while the page is refreshed once a second, and while nobody looks.
+with all of them; it is that of the whole program, with all its threads. Then, for a program that computes in
+pure Python: how long the first picture takes, and how late samples are while the page is refreshed once a
+second, and while nobody looks, in turns.
 """
 
 from __future__ import annotations
 
 import gzip
+import http.client
 import json
 import math
 import statistics
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import NamedTuple
+import urllib.parse
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
 
 from perfmon_widgets import Metric, PerformanceMonitor
-from perfmon_widgets.views.columns import groups
-from perfmon_widgets.web import api
 from perfmon_widgets.web.page import VIEW
-from perfmon_widgets.web.request import Request
 
 MACHINES = {
     "2 CPUs": (2, 0, 0),
@@ -33,7 +33,8 @@ MACHINES = {
 }
 """CPUs, GPUs and workers of each."""
 
-_ROWS, _REFRESHES = 600, 30
+_ROWS, _REFRESHES = 600, 24
+_IDLE = 0.4  # seconds before each refresh, after which less of it is in the CPU's caches
 _OF_A_GPU = {
     "utilization_percent": "percent",
     "memory_percent": "percent",
@@ -43,14 +44,28 @@ _OF_A_GPU = {
     "sm_clock_hertz": "hertz",
     "pcie_sent_bytes_per_second": "bytes_per_second",
 }
-_PROGRAM = """
+# Has the history of a machine and nothing to do; answers each line with its CPU time so far.
+_SERVED = """
 import sys, time
-from perfmon_widgets import PerformanceMonitor, serve
-late, due = [], None
-monitor = PerformanceMonitor(interval=0.2)
-def note(sample):
-    late.append(sample.time)
-monitor.on_sample(note)
+from live_page import MACHINES, machine
+from perfmon_widgets import serve
+monitor = machine(*MACHINES[sys.argv[1]])
+server = serve(monitor)
+print(server.url, server.token, flush=True)
+for line in sys.stdin:
+    if line == "sample\\n":
+        monitor.sample()
+    print(time.process_time(), flush=True)
+"""
+# Computes, and prints the times of its samples in the end.
+_BUSY = """
+import sys, time
+from live_page import MACHINES, machine
+from perfmon_widgets import serve
+times = []
+monitor = machine(*MACHINES[sys.argv[2]])
+monitor.interval = 0.2
+monitor.on_sample(lambda sample: times.append(sample.time))
 monitor.start()
 server = serve(monitor)
 print(server.url, server.token, flush=True)
@@ -58,8 +73,10 @@ end = time.monotonic() + float(sys.argv[1])
 while time.monotonic() < end:
     sum(number * number for number in range(10_000))
 monitor.stop()
-print(*late)
+print(*times)
 """
+_INTERVAL = 0.2  # seconds between two of its samples
+_TURN = 6.0  # seconds of looking, then as many of not looking
 
 
 class Cost(NamedTuple):
@@ -67,10 +84,13 @@ class Cost(NamedTuple):
 
     figures: int
     milliseconds: float
-    """CPU time of the thread that answers."""
-    bytes: int
+    """CPU time of the program that answers."""
+    at_first: float
+    """The same for a page that has nothing yet."""
     sent: int
     """Bytes that are sent to a browser, which takes them compressed."""
+    bytes: int
+    """The same before they are compressed."""
 
 
 class _Waves:
@@ -82,7 +102,11 @@ class _Waves:
 
     def collect(self) -> dict[str, float]:
         self._row += 1
-        return {each.name: 50 + 40 * math.sin(self._row / 9 + at) for at, each in enumerate(self.metrics)}
+        # Samples are taken sooner where memory fills up.
+        return {
+            each.name: 40.0 if each.group == "memory" else 50 + 40 * math.sin(self._row / 9 + at)
+            for at, each in enumerate(self.metrics)
+        }
 
 
 def machine(cpus: int, gpus: int, workers: int) -> PerformanceMonitor:
@@ -112,64 +136,121 @@ def machine(cpus: int, gpus: int, workers: int) -> PerformanceMonitor:
     return monitor
 
 
-def refresh(monitor: PerformanceMonitor, opened: Sequence[str] | None = None) -> Cost:
+class Program(NamedTuple):
+    """A program that serves its page."""
+
+    connection: http.client.HTTPConnection
+    """Kept open, as by a browser."""
+    token: str
+    input: IO[str]
+    output: IO[str]
+
+    def view(self, query: Mapping[str, object]) -> tuple[Any, int, int]:
+        """What the page shows, and the bytes that were sent and that they are."""
+        headers = {"Authorization": f"token {self.token}", "Accept-Encoding": "gzip"}
+        self.connection.request("GET", f"{VIEW}?{urllib.parse.urlencode(query)}", headers=headers)
+        sent = self.connection.getresponse().read()
+        body = gzip.decompress(sent)
+        return json.loads(body), len(sent), len(body)
+
+    def cpu_seconds(self, line: str = "time") -> float:
+        """The CPU time that the program has used; with ``sample``, after another sample."""
+        print(line, file=self.input, flush=True)
+        return float(self.output.readline())
+
+
+@contextmanager
+def running(code: str, *arguments: str) -> Iterator[Program]:
+    """Run this code until the end of the block."""
+    command = [sys.executable, "-c", code, *arguments]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, cwd=Path(__file__).parent) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        url, token = process.stdout.readline().split()
+        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=20)
+        try:
+            yield Program(connection, token, process.stdin, process.stdout)
+        finally:
+            connection.close()
+            process.kill()
+
+
+def cost(program: Program, opened: Sequence[str] | None = None) -> Cost:
     """What a refresh costs of a page with these sections open; without them, with the first two."""
-    query = {"width": "460"} | ({} if opened is None else {"open": ",".join(opened)})
-    first = json.loads(api.answer(monitor, Request("GET", VIEW, query)).body)
-    query |= {"since": first["newest"], "columns": str(first["columns"])}
-    spent = []
+    query: dict[str, object] = {"width": 460, "zone": "Europe/Berlin", "minutes": 60}
+    query |= {} if opened is None else {"open": ",".join(opened)}
+    spent, firsts, sizes = [], [], []
+    for _ in range(_REFRESHES // 4):
+        before = program.cpu_seconds()
+        shown, _, _ = program.view(query)
+        firsts.append(1e3 * (program.cpu_seconds() - before))
+    figures = sum(len(each.get("figures", ())) for each in shown["sections"])
+    has = {"since": shown["newest"], "have": shown["have"]}
     for _ in range(_REFRESHES):
-        monitor.sample()
-        begun = time.thread_time()
-        body = api.answer(monitor, Request("GET", VIEW, query)).body
-        spent.append(1e3 * (time.thread_time() - begun))
-    figures = sum(len(each.get("figures", ())) for each in first["sections"])
-    return Cost(figures, statistics.median(spent), len(body), len(gzip.compress(body, compresslevel=1)))
+        program.cpu_seconds("sample")
+        time.sleep(_IDLE)
+        before = program.cpu_seconds()
+        shown, *size = program.view(query | has)
+        spent.append(1e3 * (program.cpu_seconds() - before))
+        sizes.append(size)
+        has = {"since": shown["newest"], "have": shown["have"]}
+    sent, size_of_all = (round(statistics.median(each)) for each in zip(*sizes, strict=True))
+    return Cost(figures, statistics.median(spent), statistics.median(firsts), sent, size_of_all)
 
 
-def _seen(seconds: float, *, looked_at: bool) -> tuple[float, list[float]]:
-    """The seconds until the first picture of a program that computes; how far samples are from their time."""
-    command = [sys.executable, "-c", _PROGRAM, str(seconds)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
-        assert program.stdout is not None
-        url, token = program.stdout.readline().split()
+def lateness(seconds: float, name: str) -> tuple[float, list[float], list[float]]:
+    """How long the first picture of a program takes that computes, in seconds, and how late its samples are.
+
+    In milliseconds: while the page is refreshed once a second with all sections open, and while nobody looks.
+    """
+    looks: list[tuple[float, float]] = []
+    with running(_BUSY, str(seconds), name) as program:
         time.sleep(2)
-        first = math.nan
-        end = time.monotonic() + seconds - 4
-        query = ""
+        begun = time.monotonic()
+        shown, _, _ = program.view({})
+        first = time.monotonic() - begun
+        query = {"open": ",".join(each["group"] for each in shown["sections"])}
+        shown, _, _ = program.view(query)
+        end = begun + seconds - 4 - 2 * _TURN
         while time.monotonic() < end:
-            if looked_at:
-                begun = time.monotonic()
-                request = urllib.request.Request(
-                    f"{url}{VIEW}{query}", headers={"Authorization": f"token {token}"}
-                )
-                with urllib.request.urlopen(request, timeout=20) as response:
-                    shown = json.load(response)
-                first = time.monotonic() - begun if math.isnan(first) else first
-                query = f"?since={shown['newest']}&columns={shown['columns']}"
-            time.sleep(1)
-        times = [float(each) for each in program.stdout.readline().split()]
-    steps = [later - former - 0.2 for former, later in pairwise(times[10:])]
-    return first, [1e3 * abs(step) for step in steps]
+            turn = time.time()
+            while time.time() < turn + _TURN:
+                time.sleep(1)
+                has = {"since": shown["newest"], "have": shown["have"]}
+                shown, _, _ = program.view(query | has)
+            looks.append((turn, time.time()))
+            time.sleep(_TURN)
+        first_time, *times = [float(each) for each in program.output.readline().split()]
+    # The first sample is taken before the program computes. The others are due at whole intervals after it.
+    early = _INTERVAL / 5
+    late = [1e3 * ((at - first_time + early) % _INTERVAL - early) for at in times]
+    is_seen = [any(start <= at <= until for start, until in looks) for at in times]
+    return (
+        first,
+        [each for each, seen in zip(late, is_seen, strict=True) if seen],
+        [each for each, seen in zip(late, is_seen, strict=True) if not seen],
+    )
 
 
 def main() -> None:
     """Print the figures."""
-    for name, counts in MACHINES.items():
-        monitor = machine(*counts)
-        for which, opened in (("first two", None), ("all", [*groups(monitor.metrics)])):
-            cost = refresh(monitor, opened)
+    for name in MACHINES:
+        with running(_SERVED, name) as program:
+            every = [each["group"] for each in program.view({})[0]["sections"]]
+            for which, opened in (("first two", None), ("all", every)):
+                print(f"{name}, {which} open: {cost(program, opened)}", flush=True)
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 120
+    for name in ("2 CPUs", "64 CPUs, 8 GPUs"):
+        first, looked_at, alone = lateness(seconds, name)
+        print(f"{name}: first picture {first:.2f} s")
+        for who, late in (("a page is open", looked_at), ("nobody looks", alone)):
+            quantiles = statistics.quantiles(late, n=100)
             print(
-                f"{name}, {which} open: {cost.figures} figures, {cost.milliseconds:.1f} ms, "
-                f"{cost.bytes / 1e3:.0f} kB, {cost.sent / 1e3:.0f} kB sent"
+                f"{who}: {len(late)} samples, late by {statistics.median(late):.1f} ms at the median, "
+                f"{quantiles[94]:.1f} in 95 %, {quantiles[98]:.1f} in 99 %, {max(late):.1f} at most",
+                flush=True,
             )
-    for looked_at in (False, True):
-        first, late = _seen(24, looked_at=looked_at)
-        rare = statistics.quantiles(late, n=20)[-1]
-        print(
-            f"{'a page' if looked_at else 'nobody'} looks: first picture {first:.2f} s, samples away from "
-            f"their time {statistics.median(late):.1f} ms at the median, {rare:.1f} ms in 95 % of all"
-        )
 
 
 if __name__ == "__main__":

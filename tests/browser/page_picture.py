@@ -41,7 +41,7 @@ def take(path: Path, seconds: float) -> None:
                 )
                 page = context.new_page()
                 page.goto(program.stdout.readline().strip())
-                expect(page.locator(".figures img").first).to_be_visible()
+                expect(page.locator(".figures svg").first).to_be_visible()
                 page.get_by_role("checkbox", name="Log to CSV").check()
                 page.wait_for_timeout(1000 * seconds)
                 body = page.locator("body").bounding_box()

@@ -7,44 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.base import AXE_SCRIPT
+from page_of_program import PROGRAM, started, violations, wait_for_news
 from playwright.sync_api import Browser, Page, expect
 
 from perfmon_widgets.web.page import VIEW
-
-PROGRAM = """
-import math
-from perfmon_widgets import Metric, PerformanceMonitor, serve
-
-class Machine:
-    metrics = [
-        *(Metric(f"gpu{gpu}/{what}", unit, "gpu", "") for gpu in range(8) for what, unit in (
-            ("utilization_percent", "percent"), ("memory_percent", "percent"),
-            ("memory_used_bytes", "bytes"), ("power_watts", "watts"))),
-        Metric("cpu_percent", "percent", "cpu", ""),
-        *(Metric(f"core{core}/cpu_percent", "percent", "cpu", "", role="part") for core in range(64)),
-        Metric("ram_percent", "percent", "memory", ""),
-    ]
-    row = 0
-
-    def collect(self):
-        self.row += 1
-        return {each.name: 50 + 40 * math.sin(self.row / 9 + at) for at, each in enumerate(self.metrics)}
-
-monitor = PerformanceMonitor([Machine()], interval=0.25)
-monitor.start()
-server = serve(monitor)
-print(server.page_url, flush=True)
-with monitor.span("<i>training</i>"):
-    while True:
-        sum(number * number for number in range(100_000))
-"""
-
 
 # Holds back the sampling while a file exists.
 HANG = """
@@ -87,31 +57,13 @@ def open_page(chromium: Browser, program: tuple[str, Path]) -> Iterator[Callable
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(url)
-        expect(page.locator(".figures img").first).to_be_visible()
+        expect(page.locator(".figures svg").first).to_be_visible()
         return page
 
     yield open_one
     for context in contexts:
         context.close()
     assert complaints == []
-
-
-def newest(page: Page) -> str:
-    return page.locator("#newest").inner_text()
-
-
-def wait_for_news(page: Page) -> None:
-    """Wait until a later second is shown than now."""
-    expect(page.locator("#newest")).not_to_have_text(newest(page), timeout=10_000)
-
-
-def violations(page: Page) -> list[str]:
-    """What axe-core finds wrong."""
-    # Not as a script of the page, which its policy forbids.
-    page.evaluate(AXE_SCRIPT)
-    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-    assert found["passes"]
-    return [f"{each['id']}: {node['html'][:120]}" for each in found["violations"] for node in each["nodes"]]
 
 
 def test_it_is_live_while_the_program_computes_and_the_token_has_gone(open_page):
@@ -121,13 +73,13 @@ def test_it_is_live_while_the_program_computes_and_the_token_has_gone(open_page)
     meters = page.get_by_role("meter")
     expect(meters).to_have_count(10)  # 8 GPUs, CPU, RAM
     before = meters.first.get_attribute("aria-valuenow")
-    picture = page.locator(".figures img").first.get_attribute("src")
+    picture = page.locator(".figures").first.inner_html()
     wait_for_news(page)
     assert meters.first.get_attribute("aria-valuenow") != before
-    assert page.locator(".figures img").first.get_attribute("src") != picture
+    assert page.locator(".figures").first.inner_html() != picture
     expect(page.locator("#state")).to_have_text("Live: a sample every 0.25 s.")
     page.reload()  # without the token
-    expect(page.locator(".figures img").first).to_be_visible()
+    expect(page.locator(".figures svg").first).to_be_visible()
 
 
 def test_it_asks_for_what_is_new_once_a_second_and_not_while_it_is_hidden_or_paused(open_page):
@@ -149,6 +101,7 @@ def test_it_asks_for_what_is_new_once_a_second_and_not_while_it_is_hidden_or_pau
     wait_for_news(page)
     page.get_by_role("button", name="Pause").click()
     expect(page.locator("#state")).to_have_text("Paused.")
+    assert violations(page) == []
     asked.clear()
     page.wait_for_timeout(2500)
     assert asked == []
@@ -190,10 +143,10 @@ def test_the_log_is_switched_and_the_history_downloaded(open_page, program):
 def test_sections_and_window_are_kept_by_the_browser(open_page):
     page = open_page()
     page.get_by_text("Memory", exact=True).click()
-    expect(page.locator("details[data-group=memory] img")).to_be_visible()
+    expect(page.locator("details[data-group=memory] figure > svg")).to_be_visible()
     page.locator("#window").select_option("60")
     page.reload()
-    expect(page.locator("details[data-group=memory] img")).to_be_visible()
+    expect(page.locator("details[data-group=memory] figure > svg")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -203,14 +156,14 @@ def test_nothing_keeps_anybody_out_whatever_the_screen(open_page, scheme, width)
     for closed in page.locator("details:not([open]) summary").all():
         closed.click()
     expect(page.locator("details:not([open])")).to_have_count(0)
-    expect(page.locator("details[data-group=cpu] img")).to_have_count(2)  # lines, and the map
+    expect(page.locator("details[data-group=cpu] figure > svg")).to_have_count(2)  # lines, and the map
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     # A figure is as wide as its place, so that its letters are not made smaller.
-    shown = page.locator(".figures img").first
+    shown = page.locator(".figures figure > svg").first
     wait_for_news(page)
-    natural = shown.evaluate("image => image.naturalWidth")
-    assert abs(natural - shown.evaluate("image => image.clientWidth")) <= 2
+    drawn = shown.evaluate("svg => svg.viewBox.baseVal.width")
+    assert abs(drawn - shown.evaluate("svg => svg.clientWidth")) <= 2
     dark = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     assert (dark == "rgb(22, 22, 22)") == (scheme == "dark")
 
@@ -224,15 +177,21 @@ def test_everything_can_be_done_with_the_keyboard(open_page):
     assert reached[:5] == ["window", "pause", "log", "download", "summary"]
     page.locator("details[data-group=memory] summary").focus()
     page.keyboard.press("Enter")
-    expect(page.locator("details[data-group=memory] img")).to_be_visible()
+    expect(page.locator("details[data-group=memory] figure > svg")).to_be_visible()
 
 
 def test_it_can_be_printed_with_its_figures_and_without_its_controls(open_page):
     page = open_page(color_scheme="dark")
-    page.emulate_media(media="print", color_scheme="light")
+    page.emulate_media(media="print")
     expect(page.locator("#controls")).to_be_hidden()
-    expect(page.locator(".figures img").first).to_be_visible()
-    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
+    expect(page.locator(".figures svg").first).to_be_visible()
+    look = "each => [getComputedStyle(each).backgroundColor, getComputedStyle(each).color]"
+    assert page.locator("html").evaluate(look) == ["rgb(255, 255, 255)", "rgb(33, 33, 33)"]
+    text = page.locator(".figures svg text").first
+    assert text.evaluate("each => getComputedStyle(each).fill") == "rgb(89, 89, 89)"
+    # All rows of a table, not those only that a screen shows.
+    table = page.locator("details[data-group=cpu] .table")
+    assert table.evaluate("each => each.clientHeight >= each.scrollHeight")
 
 
 def test_no_other_page_can_show_it(open_page, program):
@@ -242,23 +201,6 @@ def test_no_other_page_can_show_it(open_page, program):
     frame.wait_for_function("() => document.querySelector('iframe').contentDocument === null")
     frame.wait_for_timeout(500)
     assert frame.frames[1].url == "chrome-error://chromewebdata/"
-
-
-@contextmanager
-def started(chromium: Browser, program: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], Page]]:
-    """A program of its own, which is killed at the end, and its page in a browser."""
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=folder
-    ) as process:
-        context = chromium.new_context()
-        try:
-            assert process.stdout is not None
-            page = context.new_page()
-            page.goto(process.stdout.readline().strip())
-            yield process, page
-        finally:
-            process.kill()
-            context.close()
 
 
 def test_a_program_that_answers_without_new_samples_is_not_live(chromium, tmp_path):
@@ -272,6 +214,7 @@ def test_a_program_that_answers_without_new_samples_is_not_live(chromium, tmp_pa
         page.wait_for_timeout(2500)  # two more answers, with the same sample
         expect(page.locator("#state")).to_contain_text("No new sample: ")
         expect(page.locator(".perfmon-gauge-detail").first).to_contain_text("no update for")
+        assert violations(page) == []
         (tmp_path / "hang").unlink()
         expect(page.locator("#state")).to_have_text("Live: a sample every 0.25 s.")
         expect(page.locator(".perfmon-stale")).to_have_count(0)
@@ -279,7 +222,7 @@ def test_a_program_that_answers_without_new_samples_is_not_live(chromium, tmp_pa
 
 def test_the_end_of_the_program_is_told(chromium, tmp_path):
     with started(chromium, PROGRAM, tmp_path) as (process, page):
-        expect(page.locator(".figures img").first).to_be_visible()
+        expect(page.locator(".figures svg").first).to_be_visible()
         process.kill()
         process.wait()
         killed = time.monotonic()
@@ -289,4 +232,5 @@ def test_the_end_of_the_program_is_told(chromium, tmp_path):
         assert time.monotonic() - killed < 5
         expect(page.locator(".perfmon-stale").first).to_be_visible()
         expect(page.locator(".perfmon-gauge-detail").first).to_contain_text("no update for")
-        expect(page.locator(".figures img").first).to_be_visible()  # the last picture stays
+        expect(page.locator(".figures svg").first).to_be_visible()  # the last picture stays
+        assert violations(page) == []

@@ -105,14 +105,39 @@ interface View extends Readings {
   newest: string | null;
   window: number;
   windows: { seconds: number; words: string }[];
-  columns: string; // a digest of them
   /** A kernel that has died has no log. */
   log?: LogState;
   /** What a kernel died of. */
   death?: string;
   /** Left out if it is as before. */
   verdict?: Finding | null;
+  /** Stands for the figures that this view is about; what follows is left out if there is no new sample. */
+  have?: string;
+  axis?: Axis;
+  behind?: Behind;
   sections?: Section[];
+}
+
+/** The time axis of all figures, and where new points lie. All times are in Unix seconds. */
+interface Axis {
+  start: number;
+  end: number;
+  ticks: [time: number, label: string][];
+  zone: string;
+  /** Points from this time on are replaced by those at `times`. */
+  from: number;
+  times: number[];
+  /** The number of the first new column of a map, and how many seconds a column is. */
+  column: number;
+  seconds: number;
+  /** The colours of maps; only with a view that has everything. */
+  colors?: string[];
+}
+
+/** What lies behind the lines: cells, spans and marks. Heights are shares of that of a figure. */
+interface Behind {
+  layers: { color: string; edge: number; inside: number; bottom: number; top: number; at: [number, number][] }[];
+  names: [time: number, height: number, words: string][];
 }
 
 interface LogState {
@@ -133,14 +158,62 @@ interface Finding {
 interface Section {
   group: string;
   title: string;
-  figures?: { svg: string; words: string }[];
-  rows?: { name: string; label: string; about: string; color?: string; dash?: string }[];
+  figures?: Figure[];
   table?: Numbers;
+  /** With a view that has everything: the rows of the table, and which of them stand in a row of many GPUs. */
+  rows?: Row[];
+  grid?: { columns?: string[]; places?: { label: string; metrics: number[] }[] };
+}
+
+/** What is sent of a figure each time. A figure of lines has values, a map has columns. */
+interface Figure extends Partial<Frame> {
+  title: string;
+  /** The lower and upper end of the axis, in its unit. */
+  ends?: [number, number];
+  /** What values are divided by to be in the unit of the axis. */
+  divisor?: number;
+  ticks?: [value: number, words: string][];
+  /** For each line its new values, with commas in between. */
+  values?: string[];
+  /** Each has a letter for each row, from below: the number of its colour, or "-". */
+  columns?: string[];
+}
+
+/** What is sent of a figure once. */
+interface Frame {
+  words: string;
+  lines?: (LineLook & { joined: boolean })[];
+  /** The names of lines, each with the number of a line that looks so. */
+  names?: [words: string, line: number][];
+  /** Labels of the rows of a map. */
+  labels?: [row: number, label: string][];
+}
+
+interface LineLook {
+  color: string;
+  dash?: string;
+  faint?: boolean;
+}
+
+interface Row {
+  name: string;
+  label: string;
+  about: string;
+  color?: string;
+  dash?: string;
 }
 
 interface Numbers {
   cells: string[][];
   reasons: Record<string, string>;
+  /** Left out if it is as before. */
+  lags?: Lags | null;
+}
+
+/** Which of many GPUs, or the like, lags behind the others: a column of it, and why. */
+interface Lags {
+  column: string;
+  why: string;
 }
 
 /** A kernel that has a monitor. */

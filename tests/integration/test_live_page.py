@@ -163,7 +163,6 @@ def test_the_page_holds_no_script_and_no_style_and_loads_nothing_from_elsewhere(
         "default-src": "'none'",
         "script-src": "'self'",
         "style-src": "'self'",
-        "img-src": "blob:",
         "connect-src": "'self'",
         "base-uri": "'none'",
         "form-action": "'none'",
@@ -174,6 +173,55 @@ def test_the_page_holds_no_script_and_no_style_and_loads_nothing_from_elsewhere(
     for path in page.FILES:
         assert "//cdn" not in page.file(path).body.decode()
         assert not re.search(r"https?://(?!www\.w3\.org)", page.file(path).body.decode())
+
+
+@pytest.mark.parametrize("path", api.ROUTES)
+def test_no_answer_can_be_framed_guessed_kept_or_read_by_another_page(
+    server: PerformanceServer, path: str
+) -> None:
+    for headers in ({"Cookie": cookie_of(server)}, {"Authorization": f"token {TOKEN}"}, {}):
+        answered = ask(server, path, Origin="http://evil.example", **headers)
+        assert answered.headers["Content-Security-Policy"].startswith("default-src 'none'; ")
+        assert answered.headers["Content-Security-Policy"].endswith("frame-ancestors 'none'")
+        assert "unsafe" not in answered.headers["Content-Security-Policy"]
+        assert answered.headers["X-Content-Type-Options"] == "nosniff"
+        assert answered.headers["Referrer-Policy"] == "no-referrer"
+        assert answered.headers["Cache-Control"] == "no-store"
+        assert answered.headers["Access-Control-Allow-Origin"] is None
+
+
+@pytest.mark.parametrize("path", [*page.FILES, page.VIEW])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_the_page_is_only_read(server: PerformanceServer, path: str, method: str) -> None:
+    """Not with the token, nor with the cookie and what the page sends, nor without any of them."""
+    cookie = cookie_of(server)
+    secret = ask(server, page.VIEW, Cookie=cookie).headers["X-XSRFToken"]
+    for headers, status in (
+        ({"Authorization": f"token {TOKEN}"}, 405),
+        ({"Cookie": cookie, "X_XSRFToken": secret}, 405),
+        ({"Cookie": cookie}, 403),
+        ({}, 401),
+    ):
+        refused = ask(server, path, method, "{}", **JSON, **headers)
+        assert refused.status == status
+        assert list(json.loads(refused.body)) == ["message"]
+        assert refused.headers["Set-Cookie"] is None
+
+
+def test_the_address_with_the_token_is_kept_by_no_cache_and_sent_to_no_other_page(
+    server: PerformanceServer,
+) -> None:
+    entered = ask(server, server.page_url.removeprefix(server.url))
+    assert entered.headers["Cache-Control"] == "no-store"
+    assert entered.headers["Referrer-Policy"] == "no-referrer"
+    assert "script" not in entered.body
+    # Whoever puts something behind the token gets nowhere.
+    for path in (
+        f"{page.PAGE}?token={TOKEN}&token=wrong",
+        f"{page.PAGE}?token={TOKEN}x",
+        f"{page.PAGE}//?token={TOKEN}",
+    ):
+        assert ask(server, path).headers["Set-Cookie"] is None
 
 
 def test_everything_that_the_page_loads_is_there(server: PerformanceServer) -> None:
@@ -225,7 +273,7 @@ def test_a_program_does_not_load_pandas_for_its_page(run_python: Callable[..., A
         "from perfmon_widgets.web import api, request\n"
         "monitor = p.PerformanceMonitor(interval=3600); monitor.sample(); monitor.sample()\n"
         "answered = api.answer(monitor, request.Request('GET', '/perfmon/view'))\n"
-        "print(answered.status, b'<svg' in answered.body, 'pandas' in sys.modules)"
+        "print(answered.status, b'values' in answered.body, 'pandas' in sys.modules)"
     )
     done = run_python(code)
     assert done.stdout.split() == ["200", "True", "False"], done.stderr

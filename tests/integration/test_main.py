@@ -386,7 +386,7 @@ def test_the_last_picture_stays_for_a_while_and_until_ctrl_c():
         assert url == first
         shown = shown_at(url)
         assert shown["state"] == "stopped"
-        assert "<svg" in shown["sections"][0]["figures"][0]["svg"]
+        assert shown["sections"][0]["figures"][0]["values"]
         runner.send_signal(signal.SIGINT)
         assert runner.wait(60) == 7
     assert time.monotonic() - begun < 60

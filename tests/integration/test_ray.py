@@ -25,6 +25,7 @@ from ray.cluster_utils import Cluster  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 from perfmon_widgets import PerformanceMonitor  # noqa: E402
+from perfmon_widgets.cluster import ray as collector  # noqa: E402
 from perfmon_widgets.cluster import ray_actors  # noqa: E402
 from perfmon_widgets.cluster.ray import Nodes  # noqa: E402
 
@@ -66,6 +67,7 @@ def cluster(two_nodes: Cluster) -> Cluster:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that comes or goes is seen soon."""
+    monkeypatch.setattr(collector, "_FIRST_ROWS", 60.0)  # however busy this machine is
     monkeypatch.setattr(ray_actors, "_LOOK_EVERY", 0.2)
     monkeypatch.setattr(ray_actors, "_START_EVERY", 0.5)
 

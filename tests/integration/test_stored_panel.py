@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -75,6 +76,11 @@ def test_it_has_a_link_to_the_live_page_where_the_server_has_one(
     # What the extension of a Jupyter server does in the process that starts the kernels.
     monkeypatch.setenv("PERFMON_WIDGETS_PAGE", f"{os.getpid()} /user/me/perfmon")
     assert links() == ["/user/me/perfmon?kernel_id=0a-1b"]
+    # What such a server writes, where it is not one of JupyterHub.
+    known = {"url": "http://localhost:8888/user/me/", "base_url": "/user/me/"}
+    (tmp_path / f"jpserver-{os.getpid()}.json").write_text(json.dumps(known))
+    whole = "http://localhost:8888/user/me/perfmon?kernel_id=0a-1b"
+    assert links() == ["/user/me/perfmon?kernel_id=0a-1b", whole]
 
 
 def test_formatting_a_panel_adds_no_output():

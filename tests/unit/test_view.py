@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 from fakes.collectors import FakeCollector
@@ -20,6 +21,7 @@ from perfmon_widgets.views.evidence import Finding
 from perfmon_widgets.views.figures import section
 from perfmon_widgets.views.gauges import readings
 from perfmon_widgets.views.local_time import set_zone, zone_name
+from perfmon_widgets.views.stretches import LOOKS
 from perfmon_widgets.web import api, death
 from perfmon_widgets.web.page import VIEW
 from perfmon_widgets.web.request import Request
@@ -53,9 +55,14 @@ def section_of(shown: Any, group: str) -> Any:
     return found
 
 
-def words_in(svg: str) -> list[str]:
-    """The texts of a picture; fails if it is no XML."""
-    return [each.text or "" for each in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+def names_behind(shown: Any) -> list[str]:
+    """The names of cells, spans and marks that are shown."""
+    return [words for _, _, words in shown["behind"]["names"]]
+
+
+def has(shown: Any) -> dict[str, str]:
+    """What a page sends with its next request."""
+    return {"since": shown["newest"], "have": shown["have"]}
 
 
 def test_the_gauges_are_those_of_the_panel(monitor: PerformanceMonitor) -> None:
@@ -76,8 +83,11 @@ def test_the_first_two_sections_are_open_and_the_rest_only_named(monitor: Perfor
     ]
     memory = section_of(shown, "memory")
     drawn = section("memory", monitor.metrics)
-    assert [words_in(each["svg"])[1] for each in memory["figures"]] == [each.lines[0].label for each in drawn]
-    assert memory["figures"][0]["words"].startswith("Memory, % over time: ")
+    assert [each["names"] for each in memory["figures"]] == [
+        [[line.label, place] for place, line in enumerate(each.lines)] for each in drawn
+    ]
+    assert memory["figures"][0]["title"] == "Memory, %"
+    assert memory["figures"][0]["ticks"][-1] == [100.0, "100"]
     lines = {line.name: line.color for figure in section("memory", monitor.metrics) for line in figure.lines}
     assert [(row["name"], row.get("color")) for row in memory["rows"]] == [
         ("ram_percent", lines["ram_percent"]),
@@ -93,7 +103,8 @@ def test_the_first_two_sections_are_open_and_the_rest_only_named(monitor: Perfor
 
 def test_figures_have_the_times_of_the_reader(monitor: PerformanceMonitor) -> None:
     shown = ask(monitor, zone="Asia/Kolkata", minutes="330")
-    assert words_in(section_of(shown, "cpu")["figures"][0]["svg"])[-1] == "IST"
+    assert shown["axis"]["zone"] == "IST"
+    assert all(re.fullmatch(r"\d\d:\d\d:\d\d", label) for _, label in shown["axis"]["ticks"])
     wrong = api.answer(monitor, Request("GET", VIEW, {"zone": "Asia/Kolkata", "minutes": "late"}))
     assert (wrong.status, json.loads(wrong.body)) == (400, {"message": "minutes: must be a number"})
 
@@ -105,8 +116,8 @@ def test_the_times_of_one_reader_are_not_those_of_another(monitor: PerformanceMo
 
     def draw(zone: str, name: str) -> None:
         for _ in range(20):
-            words = words_in(section_of(ask(monitor, zone=zone, open="cpu"), "cpu")["figures"][0]["svg"])
-            wrong.extend(word for word in words[-1:] if word != name)
+            found = ask(monitor, zone=zone, open="cpu")["axis"]["zone"]
+            wrong.extend({found} - {name})
 
     zones = {"Asia/Kolkata": "IST", "Asia/Tokyo": "JST"}
     threads = [threading.Thread(target=draw, args=each) for each in zones.items()]
@@ -134,26 +145,57 @@ def test_a_group_with_any_name_can_be_open(folder: Path) -> None:
 
 def test_only_what_is_new_is_sent(monitor: PerformanceMonitor) -> None:
     first = ask(monitor)
-    later = {"since": first["newest"], "columns": first["columns"]}
-    again = ask(monitor, **later)
+    again = ask(monitor, **has(first))
     assert again["gauges"] == first["gauges"]
     assert "sections" not in again
     monitor.sample()
-    new = section_of(ask(monitor, **later), "cpu")
+    shown = ask(monitor, **has(first))
+    new = section_of(shown, "cpu")
     assert [new["table"]["cells"][0][at] for at in (0, 2)] == ["2%", "2%"]
-    assert new["figures"]
-    assert "rows" not in new
+    assert new["figures"][0]["values"] == ["2"]
+    assert len(shown["axis"]["times"]) == 1
+    assert not {"rows", "grid"} & set(new)
+    assert not {"lines", "names"} & set(new["figures"][0])
+    assert "colors" not in shown["axis"]
+
+
+@pytest.mark.parametrize("change", [{"open": "disk"}, {"have": "other"}, {"since": "1970-01-01"}])
+def test_a_page_that_asks_for_something_else_is_sent_all_of_it(
+    monitor: PerformanceMonitor, change: dict[str, object]
+) -> None:
+    first = ask(monitor)
+    monitor.sample()
+    shown = ask(monitor, **(has(first) | change))
+    figures = [figure for each in shown["sections"] for figure in each.get("figures", ())]
+    assert [len(figure["values"][0].split(",")) for figure in figures] == [3] * len(figures)
+    if "since" not in change:
+        assert "colors" in shown["axis"]
+        assert all("lines" in figure for figure in figures)
 
 
 def test_a_series_that_was_added_brings_the_names_again(monitor: PerformanceMonitor) -> None:
-    first = ask(monitor)
+    first = ask(monitor, open="recorded")
     monitor.record(loss=0.5)
     monitor.sample()
-    shown = ask(monitor, since=first["newest"], columns=first["columns"], open="recorded")
+    shown = ask(monitor, open="recorded", **has(first))
     assert section_of(shown, "recorded")["rows"][0]["name"] == "loss"
 
 
-def test_another_monitor_with_as_many_columns_brings_its_names(folder: Path) -> None:
+def test_a_line_that_has_its_first_value_is_sent_with_its_name(folder: Path) -> None:
+    """As the power of a GPU that is used from now on."""
+    values = {"cpu_percent": 1.0}
+    monitor = PerformanceMonitor([FakeCollector(metrics=COLUMNS, read=lambda: values)], interval=3600)
+    monitor.sample()
+    first = ask(monitor, open="cpu,disk")
+    assert section_of(first, "disk")["figures"] == []
+    values["disk_percent"] = 50.0
+    monitor.sample()
+    shown = section_of(ask(monitor, open="cpu,disk", **has(first)), "disk")
+    assert shown["figures"][0]["names"] == [["disk", 0]]
+    assert shown["figures"][0]["values"] == ["nan,50"]
+
+
+def test_another_monitor_brings_its_names_and_points(folder: Path) -> None:
     """As after a restart of the program at the same address."""
 
     def monitor_of(*names: str) -> PerformanceMonitor:
@@ -162,12 +204,19 @@ def test_another_monitor_with_as_many_columns_brings_its_names(folder: Path) -> 
         monitor.sample()
         return monitor
 
-    first = ask(monitor_of("a_percent", "b_percent"))
-    later = {"since": first["newest"], "columns": first["columns"]}
-    same = section_of(ask(monitor_of("a_percent", "b_percent"), **later), "cpu")
-    assert "rows" not in same
-    other = section_of(ask(monitor_of("a_percent", "c_percent"), **later), "cpu")
-    assert [row["name"] for row in other["rows"]] == ["a_percent", "c_percent"]
+    monitor = monitor_of("a_percent", "b_percent")
+    first = ask(monitor)
+    monitor.sample()
+    assert "rows" not in section_of(ask(monitor, **has(first)), "cpu")
+    same, other = monitor_of("a_percent", "b_percent"), monitor_of("a_percent", "c_percent")
+    assert [row["name"] for row in section_of(ask(same, **has(first)), "cpu")["rows"]] == [
+        "a_percent",
+        "b_percent",
+    ]
+    assert [row["name"] for row in section_of(ask(other, **has(first)), "cpu")["rows"]] == [
+        "a_percent",
+        "c_percent",
+    ]
 
 
 def test_of_a_long_history_only_what_is_shown_is_read(monitor: PerformanceMonitor, monkeypatch: Any) -> None:
@@ -222,26 +271,22 @@ def test_what_is_wrong_is_named(monitor: PerformanceMonitor, field: str, value: 
     assert json.loads(refused.body)["message"].startswith(f"{field}: ")
 
 
-@pytest.mark.parametrize(("asked", "made"), [("328", 328), ("1", 280), ("1e300", 1000), ("inf", 1000)])
-def test_a_figure_is_as_wide_as_its_place(monitor: PerformanceMonitor, asked: str, made: int) -> None:
-    figure = ElementTree.fromstring(section_of(ask(monitor, width=asked), "cpu")["figures"][0]["svg"])
-    assert figure.get("width") == str(made)
+def test_a_wide_figure_has_more_times(monitor: PerformanceMonitor) -> None:
+    count = {asked: len(ask(monitor, width=asked)["axis"]["ticks"]) for asked in ("1", "280", "1000", "inf")}
+    assert count["1"] == count["280"] < count["1000"] == count["inf"]
 
 
-def test_names_cannot_leave_the_picture(folder: Path) -> None:
-    metrics = [Metric("<b>&/x_percent", "percent", "cpu", "")]
-    monitor = PerformanceMonitor([FakeCollector(metrics=metrics)], interval=3600)
-    monitor.sample()
-    monitor.mark("</text><script>1")
-    monitor.sample()
-    words = words_in(section_of(ask(monitor), "cpu")["figures"][0]["svg"])
-    assert {"</text><script>1", "<b>& x"} <= set(words)
-
-
-def test_marks_are_drawn(monitor: PerformanceMonitor) -> None:
-    monitor.mark("here")
-    monitor.sample()
-    assert "here" in words_in(section_of(ask(monitor), "cpu")["figures"][0]["svg"])
+def test_cells_spans_and_marks_are_sent_with_their_names(monitor: PerformanceMonitor) -> None:
+    with monitor.span("</text><script>1"):
+        monitor.mark("here")
+        monitor.sample()
+        shown = ask(monitor)
+    assert set(names_behind(shown)) == {"here", "</text><script>1"}
+    layers = {each["color"]: each for each in shown["behind"]["layers"]}
+    span, mark = layers[LOOKS["span 0"].color], layers[LOOKS["mark"].color]
+    assert span["at"][0][1] == shown["axis"]["end"]
+    assert shown["axis"]["start"] < mark["at"][0][0] <= shown["axis"]["end"]
+    assert (mark["bottom"], mark["top"]) == (0.0, 1.0)
 
 
 def test_a_missing_number_has_its_reason(folder: Path) -> None:
@@ -286,26 +331,52 @@ def test_many_cpus_are_a_map_and_a_refresh_stays_small(folder: Path) -> None:
             ("power_watts", "watts"),
         )
     ]
-    rows = iter(range(10_000))
 
-    def read() -> dict[str, float]:
-        row = next(rows)
-        return {each.name: 50 + 50 * math.sin(row * 0.3 + at) for at, each in enumerate(metrics)}
+    def wave(row: int) -> list[float]:
+        return [50 + 50 * math.sin(row * 0.3 + at) for at in range(len(metrics))]
 
     metrics = [*gpus, *COLUMNS, *cores]
+    names = [metric.name for metric in metrics]
+    read = lambda: dict(zip(names, wave(300), strict=True))  # noqa: E731
     monitor = PerformanceMonitor([FakeCollector(metrics=metrics, read=read)], interval=3600)
-    for _ in range(200):
-        monitor.sample()
-    shown = section_of(ask(monitor, open="cpu"), "cpu")
-    assert "CPUs by number" in words_in(shown["figures"][1]["svg"])[0]
-    assert shown["figures"][1]["words"].endswith(" and 56 more")
-    first = ask(monitor, width=460)
+    for row in range(300):
+        monitor._history.append(time.time() - 300 + row, wave(row))
     monitor.sample()
-    refreshed = api.answer(
-        monitor,
-        Request("GET", VIEW, {"since": first["newest"], "columns": str(first["columns"]), "width": "460"}),
-    )
-    assert len(refreshed.body) <= 30_000
+    shown = section_of(ask(monitor, open="cpu"), "cpu")
+    drawn = shown["figures"][1]
+    assert "CPUs by number" in drawn["title"]
+    assert drawn["words"].endswith(" and 56 more")
+    assert drawn["labels"] == [[0, "0"], [16, "16"], [32, "32"], [48, "48"], [63, "63"]]
+    assert {len(column) for column in drawn["columns"]} == {64}
+    everything = ",".join(each["group"] for each in ask(monitor)["sections"])
+    first = ask(monitor, width=460, open=everything)
+    monitor.sample()
+    refreshed = ask(monitor, width=460, open=everything, **has(first))
+    assert len(json.dumps(first)) <= 30_000
+    assert len(json.dumps(refreshed)) <= 10_000
+    gpu = section_of(first, "gpu")
+    assert [place["label"] for place in gpu["grid"]["places"]] == [f"GPU {number}" for number in range(8)]
+    assert gpu["grid"]["columns"] == ["utilization", "memory used", "power"]
+    maps = [figure["labels"] for figure in gpu["figures"] if "labels" in figure]
+    assert [[label for _, label in labels] for labels in maps] == [[f"GPU {7 - at}" for at in range(8)]]
+
+
+def test_the_one_that_lags_is_marked(folder: Path) -> None:
+    metrics = [Metric(f"gpu{gpu}/utilization_percent", "percent", "gpu", "") for gpu in range(4)]
+    busy = {"gpu0/utilization_percent": 90.0, "gpu1/utilization_percent": 20.0}
+    busy |= {"gpu2/utilization_percent": 91.0, "gpu3/utilization_percent": 89.0}
+    monitor = PerformanceMonitor([FakeCollector(metrics=metrics, read=lambda: busy)], interval=3600)
+    for ago in range(40, 0, -1):
+        monitor._history.append(time.time() - ago, [*busy.values()])
+    monitor.sample()
+    first = ask(monitor)
+    lags = section_of(first, "gpu")["table"]["lags"]
+    assert lags["column"] == "gpu1/utilization_percent"
+    assert lags["why"] == "busy 20% of the time, the other 3 are 90%"
+    # To look for it takes time: that is not done for every sample, but whenever the table is made anew.
+    monitor.sample()
+    again = ask(monitor, **(has(first) | {"have": "other"}))
+    assert section_of(again, "gpu")["table"]["lags"] == lags
 
 
 def test_a_monitor_of_another_kind_is_shown_without_gaps(monitor: PerformanceMonitor) -> None:
@@ -337,3 +408,15 @@ def test_of_a_dead_kernel_the_last_minutes_are_shown() -> None:
     assert section_of(shown, "memory")["table"]["cells"] == [["98%", "74%", "98%"]]
     assert section_of(shown, "memory")["figures"]
     assert "log" not in shown
+
+
+def test_new_points_are_sent_at_once_and_all_of_them_by_a_thread_of_its_own(
+    monitor: PerformanceMonitor,
+) -> None:
+    first = Request("GET", VIEW)
+    again = Request("GET", VIEW, {"have": "x"})
+    assert api.may_take_long(monitor, first)
+    assert not api.may_take_long(monitor, again)
+    # With a history of which a copy takes long, it depends on how many rows there may be.
+    quick = PerformanceMonitor([FakeCollector(metrics=COLUMNS)], interval=0.01)
+    assert api.may_take_long(quick, again)

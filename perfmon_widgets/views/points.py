@@ -1,0 +1,151 @@
+"""Figures in numbers for a page that draws them itself: all points, or those since what the page has.
+
+All figures have one time axis, and the points of all lines lie at the same times, so that the times are sent
+once. Where points lie does not depend on when they are sent: a page can append new ones to those it has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from perfmon_widgets.views.axis import Axis, axis_for, drawable
+from perfmon_widgets.views.figures import Figure, Rows, shown_seconds
+from perfmon_widgets.views.maps import means_of_columns
+from perfmon_widgets.views.palette import MAP_COLORS
+from perfmon_widgets.views.statistics import density, thin_to
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+# Points of a line, and of all lines together: that is what a page is sent at first.
+_POINTS, _LEAST_POINTS, _ALL_POINTS = 90, 24, 1500
+# Columns of a map, fewer where there are many rows.
+_COLUMNS, _LEAST_COLUMNS, _CELLS = 60, 24, 1500
+# What stands for a colour of a map, from 0 to 100 %, and for a missing value.
+_LETTERS, _MISSING = np.arange(ord("0"), ord("0") + len(MAP_COLORS), dtype=np.uint8), ord("-")
+# The shortest time that is shown, in seconds: times are known to a microsecond.
+_SHORTEST = 1e-3
+# Seconds by which a time in whole microseconds may differ from that of its sample.
+_ROUNDED = 1e-6
+
+
+class Grid(NamedTuple):
+    """How the points of lines and the columns of maps lie in time."""
+
+    start: float
+    """Where the figures begin, in Unix seconds."""
+    end: float
+    per_second: float
+    """Points of a line; 0 if each row is a point."""
+    column: float
+    """Seconds of a column of a map. Columns begin at multiples of it, so that they stay what they are."""
+
+
+def grid_of(rows: Rows, figures: Sequence[Figure], window: float) -> Grid:
+    """Return the grid of figures that show these rows, and at most ``window`` seconds."""
+    end = float(rows.times[-1])
+    seconds = max(_SHORTEST, shown_seconds(end - float(rows.times.min()), window))
+    lines = sum(len(figure.lines) for figure in figures if not figure.is_map)
+    points = min(_POINTS, max(_LEAST_POINTS, _ALL_POINTS // max(lines, 1)))
+    highest = max((len(figure.lines) for figure in figures if figure.is_map), default=1)
+    columns = min(_COLUMNS, max(_LEAST_COLUMNS, _CELLS // highest))
+    return Grid(end - seconds, end, density(rows.times, points, seconds), seconds / columns)
+
+
+class Points:
+    """The points of all lines and the columns of all maps, from the one on that has the newest row of a page.
+
+    Args:
+        rows: the rows that are shown; of columns that have a figure, and perhaps of others.
+        grid: what ``grid_of()`` returned for these rows.
+        since: the time of the newest row that the page has, in Unix seconds; −inf if it has none.
+    """
+
+    def __init__(self, rows: Rows, grid: Grid, since: float) -> None:
+        self._rows = rows
+        self._width = grid.column
+        values = drawable(rows.values)
+        self._lowest: list[float] = np.fmin.reduce(values, axis=0, initial=0.0).tolist()
+        self._largest: list[float] = np.fmax.reduce(values, axis=0, initial=0.0).tolist()
+        # Where the computer's clock was set back, nothing can be appended.
+        since = since if (np.diff(rows.times) > 0).all() else -math.inf
+        first = _first_row(rows.times, grid.per_second, since)
+        times, self._points = thin_to(rows.times[first:], values[first:], rows.gaps[first:], grid.per_second)
+        self.times: list[float] = times.round(3).tolist()
+        """Of the points, in Unix seconds."""
+        self.start = float(rows.times[first].round(3)) if first < len(rows.times) else grid.end
+        """From when on the points take the place of those that a page has, in Unix seconds."""
+        self.column = math.ceil(max(since, grid.start) / grid.column) - 1
+        """The number of the first column of a map; those that a page has from this one on are replaced."""
+        self._columns = math.ceil(grid.end / grid.column) - self.column
+
+    def of_lines(self, figure: Figure) -> list[str]:
+        """Return the values of each line in base units, with commas in between; ``nan`` if missing."""
+        points = self._points[:, self._places(figure)]
+        # Four digits are finer than a pixel. All numbers of a line in one step, which takes half as long.
+        line = ",".join(["%.4g"] * len(points))
+        return [line % tuple(series) for series in points.T.tolist()]
+
+    def of_maps(self, figures: Sequence[Figure]) -> list[list[str]]:
+        """Return the columns of each map, with a letter for each cell, from below.
+
+        That is the number of its colour in MAP_COLORS, or ``-`` if the value is missing.
+        """
+        start = self.column * self._width
+        end = start + self._columns * self._width
+        # All maps together, since most of the time is taken by the number of calls.
+        names = [line.name for figure in figures for line in figure.lines]
+        means = means_of_columns(names, self._rows, start, end, self._columns).T
+        missing = ~np.isfinite(means)
+        share = np.where(missing, 0.0, np.clip(means, 0.0, 100.0)) / 100
+        letters = _LETTERS[np.rint(share * (len(_LETTERS) - 1)).astype(int)]
+        letters[missing] = _MISSING
+        columns = [column.tobytes().decode() for column in letters]
+        ends = [0, *accumulate(len(figure.lines) for figure in figures)]
+        return [[column[begin:until] for column in columns] for begin, until in pairwise(ends)]
+
+    def axis(self, figure: Figure) -> Axis:
+        """Return the axis for all the values that are shown."""
+        places = self._places(figure)
+        lowest = min(self._lowest[place] for place in places)
+        return axis_for(figure.unit, lowest, max(self._largest[place] for place in places))
+
+    def _places(self, figure: Figure) -> list[int]:
+        return [self._rows.columns[line.name] for line in figure.lines]
+
+
+def _first_row(times: Floats, per_second: float, since: float) -> int:
+    """The first row of the point in which the row at ``since`` is; without points, the first after it."""
+    if since == -math.inf:
+        return 0
+    if not per_second:
+        return int(np.searchsorted(times, since + _ROUNDED, "right"))
+    return int(np.searchsorted(np.floor(times * per_second), np.floor(since * per_second)))
+
+
+def in_json(figures: Sequence[Figure], points: Points) -> list[dict[str, Any]]:
+    """Return the title, the axis and the points of each figure as they are sent."""
+    maps = iter(points.of_maps([figure for figure in figures if figure.is_map]))
+    return [
+        {"title": figure.title, "columns": next(maps)} if figure.is_map else _lines_in_json(figure, points)
+        for figure in figures
+    ]
+
+
+def _lines_in_json(figure: Figure, points: Points) -> dict[str, Any]:
+    axis = points.axis(figure)
+    texts = [f"{value:.4g}" if number % 2 == 0 else "" for number, value in enumerate(axis.ticks)]
+    return {
+        "title": figure.title_with(axis),
+        "ends": axis.ends,
+        "divisor": axis.divisor,
+        "ticks": [*zip(axis.ticks, texts, strict=True)],
+        "values": points.of_lines(figure),
+    }

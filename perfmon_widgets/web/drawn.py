@@ -1,0 +1,134 @@
+"""The open sections in numbers: figures and tables, which page_figures.js and page_table.js draw."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from perfmon_widgets.metrics import RECORDED
+from perfmon_widgets.views.figures import Rows
+from perfmon_widgets.views.grid import lagging
+from perfmon_widgets.views.legend import cells, last_values
+from perfmon_widgets.views.local_time import ticks, zone_name
+from perfmon_widgets.views.palette import MAP_COLORS
+from perfmon_widgets.views.points import Grid, Points, grid_of, in_json
+from perfmon_widgets.views.stretches import LOOKS, Named, Stretch, edges, names, stretches
+from perfmon_widgets.web.asked import Asked
+from perfmon_widgets.web.outline import Outline, drawn, frame
+
+# Pixels beside the lines of a figure, as in page_figures.js, and those of a letter, about.
+_BESIDE, _LETTER = 68, 6.2
+
+
+def sections(
+    outline: Outline,
+    every: Rows,
+    errors: Mapping[str, str],
+    spans: Sequence[Named],
+    asked: Asked,
+    *,
+    whose: object,
+) -> dict[str, Any]:
+    """Return the sections as they are sent, the open ones with figures and a table, and their time axis.
+
+    ``every``: rows of all columns, at least those that are shown. ``whose``: differs between monitors.
+    ``have`` of the result stands for all that a page then has and needs to be sent once only; if the page
+    sends it back, that is left out, and of the points only the new ones are sent.
+    """
+    now = float(every.times[-1])
+    every = every.between(now - asked.window, now)
+    opened = [group for group in outline.groups if group in asked.open]
+    rows = every.only(metric.name for metric in outline.of(opened))
+    known = rows.known()
+    figures = [(group, figure) for group in opened for figure in drawn(outline.figures[group], known)]
+    grid = grid_of(rows, [figure for _, figure in figures], asked.window)
+    unknown = sorted(rows.columns.keys() - known)
+    have = _digest(whose, outline.digest, opened, unknown, grid.per_second, grid.column)
+    is_same = asked.since is not None and have == asked.have
+    points = Points(rows, grid, asked.since if is_same and asked.since is not None else -math.inf)
+    sent: dict[str, list[dict[str, Any]]] = {group: [] for group in opened}
+    numbers = in_json([figure for _, figure in figures], points)
+    for (group, figure), each in zip(figures, numbers, strict=True):
+        sent[group].append(each if is_same else each | frame(figure))
+    with_lags = not is_same or asked.is_time_for_findings(now)
+    tables = _tables(outline, opened, rows, errors, with_lags=with_lags)
+    shown = outline.titles
+    for section in shown:
+        group = section["group"]
+        if group in sent:
+            section.update(figures=sent[group], table=tables[group])
+            section.update({} if is_same else outline.table(group))
+    return {
+        "have": have,
+        "sections": shown,
+        "axis": _axis(grid, points, asked.width) | ({} if is_same else {"colors": MAP_COLORS}),
+        "behind": _behind(stretches(spans, grid.start, grid.end), grid, asked.width),
+    }
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
+
+
+def _axis(grid: Grid, points: Points, width: int) -> dict[str, Any]:
+    """The time axis of all figures: its ends, round times in the reader's zone, and where the points lie."""
+    zone = zone_name(grid.end)
+    return {
+        "start": grid.start,
+        "end": grid.end,
+        "ticks": ticks(grid.start, grid.end, width - _BESIDE, free=_LETTER * len(zone)),
+        "zone": zone,
+        "from": points.start,
+        "times": points.times,
+        "column": points.column,
+        "seconds": grid.column,
+    }
+
+
+def _behind(members: Sequence[Stretch], grid: Grid, width: int) -> dict[str, Any]:
+    """The cells, spans and marks behind the lines of all figures, by layer, and their names."""
+    pixel = (grid.end - grid.start) / (width - _BESIDE)
+    layers = []
+    for layer, look in LOOKS.items():
+        at = [(max(start, grid.start), min(end, grid.end)) for start, end in edges(members, layer, pixel)]
+        if at:
+            layers.append(
+                {
+                    "color": look.color,
+                    "edge": look.edge,
+                    "inside": look.inside,
+                    "bottom": max(look.bottom, 0.0),
+                    "top": min(look.top, 1.0),
+                    "at": at,
+                }
+            )
+    return {"layers": layers, "names": names(members, grid.start, grid.end, _LETTER * pixel)}
+
+
+def _tables(
+    outline: Outline, opened: Sequence[str], rows: Rows, errors: Mapping[str, str], *, with_lags: bool
+) -> dict[str, dict[str, Any]]:
+    """For each open section now, mean and peak of each column in words, why some are missing, who lags."""
+    declared = {metric.name: metric for metric in outline.of(opened)}
+    metrics = [declared[name] for name in rows.columns]
+    newest = rows.values[-1]
+    held = [place for place, metric in enumerate(metrics) if metric.group == RECORDED]
+    if held:
+        newest = newest.copy()
+        newest[held] = last_values(rows.values[:, held])
+    # All sections together, since most of the time is taken by the number of calls.
+    texts = cells(metrics, rows.values, rows.seconds, newest)
+    found = {}
+    for group in opened:
+        members = outline.groups[group]
+        table: dict[str, Any] = {
+            "cells": [texts[rows.columns[metric.name]] for metric in members],
+            "reasons": {each.name: errors[each.name] for each in members if each.name in errors},
+        }
+        if with_lags and group in outline.busy:
+            values = rows.of(metric.name for metric in members)
+            table["lags"] = lagging(members, values, rows.seconds, outline.busy[group])
+        found[group] = table
+    return found
