@@ -9,7 +9,7 @@ from pathlib import Path
 
 from perfmon_widgets.collectors.linux.member import PAGE, Member
 from perfmon_widgets.collectors.linux.survey import File, Spots, survey
-from perfmon_widgets.collectors.linux.system_file import read_once
+from perfmon_widgets.collectors.linux.system_file import read_short
 
 # How many bytes the resident size of a process may change before its shared part is read again.
 _STEP = 2**18
@@ -54,7 +54,7 @@ class Holding:
             self._resident, self.shared = resident, 0
             if resident:
                 with contextlib.suppress(OSError, IndexError):  # it has ended
-                    self.shared = int(read_once(f"{self._folder}/statm").split(None, 3)[2]) * PAGE
+                    self.shared = int(read_short(f"{self._folder}/statm").split(None, 3)[2]) * PAGE
         self.anonymous = max(resident - self.shared, 0)
 
     def begin(self, parent: Holding, anonymous: int) -> None:
