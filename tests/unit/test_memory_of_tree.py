@@ -307,6 +307,39 @@ def test_a_survey_reads_as_many_pages_however_much_memory_there_is(monkeypatch, 
     memory.close()
 
 
+def test_what_a_fork_has_copied_before_it_forks_itself_counts_once():
+    """A rank with loaders of its own, both forked."""
+    inherited = private(160)
+    waiting, ending = os.pipe()
+
+    def copy_and_fork() -> None:
+        touch(inherited, 40 * MIB, 80 * MIB)
+        ready, done = os.pipe()
+        if os.fork() == 0:
+            try:
+                touch(inherited, 80 * MIB)
+                os.write(done, b"x")
+                os.close(ending)
+                os.read(waiting, 1)
+            finally:
+                os._exit(0)
+        os.read(ready, 1)
+
+    watched = Tree(os.getpid())
+    watched.read()
+    try:
+        with worker(lambda: touch(inherited, 0, 40 * MIB), copy_and_fork) as step:
+            before = watched.read()[1]
+            step()
+            assert grown(watched, before) == pytest.approx(40, abs=SLACK / MIB)
+            step()
+            assert grown(watched, before) == pytest.approx(160, abs=SLACK / MIB)
+    finally:
+        os.close(ending)
+        os.close(waiting)
+        inherited.close()
+
+
 def test_without_descendants_nothing_is_surveyed(monkeypatch):
     monkeypatch.setattr(holding, "survey", lambda folder: pytest.fail("there is nothing to compare"))
     watched = Tree(os.getpid())

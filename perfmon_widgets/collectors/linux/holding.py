@@ -64,6 +64,12 @@ class Holding:
         self._anonymous_then = int(self._inherited)
         if parent.forked:
             parent._inherited = max(parent._inherited, self._inherited)
+            # A survey of it now finds also what it shares with its forks. What it has of those above it, a
+            # survey of them tells.
+            above = parent.parent
+            while above is not None:
+                above.doubt()
+                above = above.parent
         elif not parent.handed_down:
             parent.doubt()  # it may have written to its pages already
         parent.handed_down = max(parent.handed_down, min(self._inherited, parent.anonymous))
