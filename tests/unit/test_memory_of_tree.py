@@ -308,7 +308,7 @@ def test_a_survey_reads_as_many_pages_however_much_memory_there_is(monkeypatch, 
 
 
 def test_what_a_fork_has_copied_before_it_forks_itself_counts_once():
-    """A rank with loaders of its own, both forked."""
+    """Ranks with loaders of their own, all forked: each rank has copied other pages than its loader."""
     inherited = private(160)
     waiting, ending = os.pipe()
 
@@ -328,12 +328,17 @@ def test_what_a_fork_has_copied_before_it_forks_itself_counts_once():
     watched = Tree(os.getpid())
     watched.read()
     try:
-        with worker(lambda: touch(inherited, 0, 40 * MIB), copy_and_fork) as step:
+        with ExitStack() as stack:
+            copy = [lambda: touch(inherited, 0, 40 * MIB), copy_and_fork]
+            ranks = [stack.enter_context(worker(*copy)) for _ in range(2)]
             before = watched.read()[1]
-            step()
-            assert grown(watched, before) == pytest.approx(40, abs=SLACK / MIB)
-            step()
-            assert grown(watched, before) == pytest.approx(160, abs=SLACK / MIB)
+            for number, rank in enumerate(ranks, 1):
+                rank()
+                assert grown(watched, before) == pytest.approx(number * 40, abs=SLACK / MIB)
+            for number, rank in enumerate(ranks, 1):
+                rank()
+                assert grown(watched, before) == pytest.approx(80 + number * 120, abs=2 * SLACK / MIB)
+                assert grown(watched, before) == pytest.approx(80 + number * 120, abs=2 * SLACK / MIB)
     finally:
         os.close(ending)
         os.close(waiting)
