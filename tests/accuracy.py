@@ -1,12 +1,14 @@
 """Prints this package's numbers next to those of the system's own tools, at rest and under load.
 
 ``python tests/accuracy.py`` asks free, df, vmstat, mpstat, top, iostat, sar and, where there is a GPU,
-nvidia-smi, as far as they are installed. Ends with status 1 if a difference is larger than what the tool's
-own rounding and the moments between the two readings explain.
+nvidia-smi, as far as they are installed. Trees of processes (tree_jobs.py) are compared with what psutil
+finds in a walk over all of them. Ends with status 1 if a difference is larger than what the tool's own
+rounding and the moments between the two readings explain.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,7 +19,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+
+import tree_jobs
 
 from perfmon_widgets import PerformanceMonitor
 from perfmon_widgets.collectors import default_collectors
@@ -276,8 +281,40 @@ def gpu_rows(name: str) -> Iterator[Row]:
                 yield Row(name, column, "nvidia-smi", unit, values[column], theirs, tolerance)
 
 
+def tree_rows(name: str) -> Iterator[Row]:
+    """What a job and its workers use: all CPU seconds, and the memory in the row that is furthest off."""
+    command = [sys.executable, tree_jobs.__file__, name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{name}: {done.stderr}")
+    found = json.loads(done.stdout)
+    ours, theirs = found["cpu"]
+    # The OS kernel gives the time of each process in hundredths of a second.
+    yield Row(name, "process_cpu_percent", "psutil", "seconds", ours, theirs, 0.02 * theirs + 0.1)
+    each = []
+    for ours, least, most in found["memory"]:
+        # It has changed from one to the other around this row, and may have been somewhat beyond.
+        theirs = min(max(ours, least), most)
+        tolerance = max(50 * MIB, 0.05 * theirs) + (most - least) / 2
+        each.append(Row(name, "process_ram_bytes", "PSS", "bytes", ours, theirs, tolerance))
+    yield max(each, key=lambda row: abs(row.difference) - row.tolerance)
+
+
+def trees() -> Iterator[str]:
+    """The jobs that can be done here."""
+    yield from tree_jobs.JOBS
+    for name in tree_jobs.FRAMEWORKS:
+        if find_spec("loky" if name == "loky" else "torch"):
+            yield name
+
+
+TREES = tuple(trees())
+
+
 def rows() -> Iterator[Row]:
     """Every comparison, at rest and under load."""
+    for name in TREES:
+        yield from tree_rows(name)
     for name, processes in LOADS:
         with load(processes):
             time.sleep(0.5)
@@ -300,7 +337,7 @@ def whole_machine() -> Iterator[None]:
 
 def table(compared: Iterator[Row]) -> Iterator[str]:
     """The lines of the table, as they become known."""
-    layout = "{:<12} {:<33} {:<10} {:>12} {:>12} {:>12} {:>12}  {}"
+    layout = "{:<22} {:<33} {:<10} {:>12} {:>12} {:>12} {:>12}  {}"
     yield layout.format("load", "column", "tool", "ours", "theirs", "difference", "allowed", "")
     for row in compared:
         # In exact figures, since rounding to a prefix would hide differences.

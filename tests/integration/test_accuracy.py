@@ -11,6 +11,7 @@ from pathlib import Path
 
 import accuracy
 import pytest
+import tree_jobs
 from accuracy import Row, load, parse_iostat, parse_mpstat, parse_sar, parse_vmstat, table
 
 from perfmon_widgets import PerformanceMonitor, Sample
@@ -207,6 +208,15 @@ def test_cpu_of_this_process_is_what_the_os_kernel_counts_for_it():
     assert value == pytest.approx(expected, abs=4.0)
 
 
+# -- trees of processes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", tree_jobs.JOBS)
+def test_the_cpu_time_and_memory_of_a_tree_are_what_a_full_walk_finds(name):
+    """Of the memory, in every row."""
+    assert [row for row in accuracy.tree_rows(name) if not row.agrees] == []
+
+
 # -- the table of the README -------------------------------------------------------------------------------
 
 
@@ -253,6 +263,7 @@ def test_the_command_of_the_readme_compares_every_tool_that_is_installed(monkeyp
     """With one load and one second for each tool; the whole of it takes half a minute."""
     monkeypatch.setattr(accuracy, "SECONDS", 1)
     monkeypatch.setattr(accuracy, "LOADS", (("at rest", 0),))
+    monkeypatch.setattr(accuracy, "TREES", ())
     accuracy.main()
     lines = capsys.readouterr().out
     tools = ("free", "df", "vmstat", "mpstat", "top", "iostat", "sar")

@@ -84,6 +84,39 @@ def test_a_program_outside_that_maps_the_same_file_hides_nothing_of_what_a_child
     assert after - before == pytest.approx(200 * MIB, abs=SLACK)
 
 
+@pytest.mark.usefixtures("whatever_it_costs")
+def test_a_child_that_has_the_address_space_of_its_parent_holds_nothing_of_its_own(tmp_path):
+    """From vfork() until it executes its program, here for as long as the test likes.
+
+    Every launcher starts its workers in this way. On a busy machine a row may fall into that moment.
+    """
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    opens = f"[(os.POSIX_SPAWN_OPEN, 0, {str(fifo)!r}, os.O_RDONLY, 0)]"
+    code = (
+        f"import os\nkept = b'x' * {200 * MIB}\nprint('ready', flush=True)\ninput()\n"
+        f"child = os.posix_spawn('/bin/sleep', ['sleep', '60'], {{}}, file_actions={opens})\n"
+        "print(child, flush=True)\ninput()\nos.kill(child, 9)\nos.waitpid(child, 0)"
+    )
+    with program(code) as parent:
+        watched = Tree(parent.pid)
+        before = [watched.read()[1] for _ in range(2)][1]
+        parent.stdin.write(b"\n")
+        parent.stdin.flush()
+        deadline = time.monotonic() + 30
+        while not watched.members:
+            assert time.monotonic() < deadline
+            watched.read()
+        within = [watched.read()[1] for _ in range(3)]
+        os.close(os.open(fifo, os.O_WRONLY))
+        child = int(parent.stdout.readline())
+        _, after = watched.read()
+        assert list(watched.members) == [child]
+        parent.communicate(b"\n")
+    assert within == pytest.approx([before] * 3, abs=SLACK)
+    assert after == pytest.approx(before, abs=SLACK)
+
+
 # -- CPU time ----------------------------------------------------------------------------------------------
 
 

@@ -307,6 +307,44 @@ def test_a_survey_reads_as_many_pages_however_much_memory_there_is(monkeypatch, 
     memory.close()
 
 
+def test_what_a_fork_has_copied_before_it_forks_itself_counts_once():
+    """Ranks with loaders of their own, all forked: each rank has copied other pages than its loader."""
+    inherited = private(160)
+    waiting, ending = os.pipe()
+
+    def copy_and_fork() -> None:
+        touch(inherited, 40 * MIB, 80 * MIB)
+        ready, done = os.pipe()
+        if os.fork() == 0:
+            try:
+                touch(inherited, 80 * MIB)
+                os.write(done, b"x")
+                os.close(ending)
+                os.read(waiting, 1)
+            finally:
+                os._exit(0)
+        os.read(ready, 1)
+
+    watched = Tree(os.getpid())
+    watched.read()
+    try:
+        with ExitStack() as stack:
+            copy = [lambda: touch(inherited, 0, 40 * MIB), copy_and_fork]
+            ranks = [stack.enter_context(worker(*copy)) for _ in range(2)]
+            before = watched.read()[1]
+            for number, rank in enumerate(ranks, 1):
+                rank()
+                assert grown(watched, before) == pytest.approx(number * 40, abs=SLACK / MIB)
+            for number, rank in enumerate(ranks, 1):
+                rank()
+                assert grown(watched, before) == pytest.approx(80 + number * 120, abs=2 * SLACK / MIB)
+                assert grown(watched, before) == pytest.approx(80 + number * 120, abs=2 * SLACK / MIB)
+    finally:
+        os.close(ending)
+        os.close(waiting)
+        inherited.close()
+
+
 def test_without_descendants_nothing_is_surveyed(monkeypatch):
     monkeypatch.setattr(holding, "survey", lambda folder: pytest.fail("there is nothing to compare"))
     watched = Tree(os.getpid())

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from perfmon_widgets.collectors import allowance
-from perfmon_widgets.collectors.linux import newcomers
+from perfmon_widgets.collectors.linux import newcomers, tree
 from perfmon_widgets.collectors.linux.traffic import Traffic
 from perfmon_widgets.collectors.linux.tree import Tree
 
@@ -37,8 +37,9 @@ def test_an_os_kernel_that_does_not_count_is_an_error(tmp_path):
         Traffic(Tree(4242, tmp_path))
 
 
-def test_the_count_of_one_that_nobody_in_the_tree_waits_for_is_not_lost(tmp_path):
+def test_the_count_of_one_that_nobody_in_the_tree_waits_for_is_not_lost(tmp_path, monkeypatch):
     """An orphan, or a child of a process that ignores SIGCHLD: the row was missing, without a reason."""
+    monkeypatch.setattr(tree, "_KEPT_OPEN", 0)  # the files are replaced here
 
     def process(number: int, parent: int, written: int) -> None:
         folder = tmp_path / str(number)

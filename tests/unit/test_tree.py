@@ -13,8 +13,9 @@ import pytest
 from fakes.trees import PAGE, TICKS, forked
 
 from perfmon_widgets.collectors import allowance
-from perfmon_widgets.collectors.linux import member, newcomers, processes
+from perfmon_widgets.collectors.linux import member, newcomers, processes, tree
 from perfmon_widgets.collectors.linux.process import ProcessCollector
+from perfmon_widgets.collectors.linux.traffic import Traffic
 from perfmon_widgets.collectors.linux.tree import Tree
 
 
@@ -103,17 +104,22 @@ class FakeTree:
         shutil.rmtree(self.proc / str(number))
 
 
-def test_a_child_whose_pages_may_not_be_read_counts_with_what_is_resident(tmp_path):
+@pytest.fixture
+def fake(tmp_path, monkeypatch: pytest.MonkeyPatch) -> FakeTree:
+    """Its files are replaced, which a reader that keeps them open would not see."""
+    monkeypatch.setattr(tree, "_KEPT_OPEN", 0)
+    return FakeTree(tmp_path)
+
+
+def test_a_child_whose_pages_may_not_be_read_counts_with_what_is_resident(tmp_path, fake):
     """hidepid, or a child of another user (sudo): its files are there and cannot be read."""
-    fake = FakeTree(tmp_path)
     fake.write(70, pages=900, parent=os.getpid())
     (tmp_path / "71").mkdir()  # hidden altogether
     assert Tree(os.getpid(), tmp_path).read()[1] == 1900 * PAGE
 
 
 @pytest.mark.usefixtures("whatever_it_costs")
-def test_a_process_that_has_the_number_of_one_that_ended_is_another(tmp_path):
-    fake = FakeTree(tmp_path)
+def test_a_process_that_has_the_number_of_one_that_ended_is_another(tmp_path, fake):
     fake.write(70, pages=900, parent=os.getpid(), seconds=5, began=100)
     watched = Tree(os.getpid(), tmp_path)
     assert watched.read()[1] == 1900 * PAGE
@@ -129,9 +135,8 @@ def cpu_seconds(watched: Tree) -> float:
 
 
 @pytest.mark.usefixtures("look_each_time")
-def test_time_that_nobody_in_the_tree_waits_for_is_not_lost(tmp_path):
+def test_time_that_nobody_in_the_tree_waits_for_is_not_lost(tmp_path, fake):
     """An orphan's is waited for by the process that adopted it; with SIGCHLD ignored, nobody has it."""
-    fake = FakeTree(tmp_path)
     fake.write(60, pages=1000)
     fake.write(70, pages=900, parent=60, seconds=500)
     fake.write(80, pages=900, parent=1, session=9, seconds=7)
@@ -144,9 +149,8 @@ def test_time_that_nobody_in_the_tree_waits_for_is_not_lost(tmp_path):
 
 
 @pytest.mark.usefixtures("look_each_time")
-def test_nothing_is_counted_of_descendants_before_they_are_read_again(tmp_path, monkeypatch):
+def test_nothing_is_counted_of_descendants_before_they_are_read_again(tmp_path, fake, monkeypatch):
     """A guess at what they use meanwhile was never taken back when they had ended by then."""
-    fake = FakeTree(tmp_path)
     fake.write(60, pages=1000)
     fake.write(70, pages=900, parent=60, seconds=3)
     watched = Tree(60, tmp_path)
@@ -162,9 +166,8 @@ def test_nothing_is_counted_of_descendants_before_they_are_read_again(tmp_path, 
 
 
 @pytest.mark.usefixtures("look_each_time")
-def test_a_child_that_has_ended_is_counted_whatever_reading_costs(tmp_path, monkeypatch):
+def test_a_child_that_has_ended_is_counted_whatever_reading_costs(tmp_path, fake, monkeypatch):
     """The last row of a cell came too soon for another reading, and lacked what the cell's child had used."""
-    fake = FakeTree(tmp_path)
     fake.write(60, pages=1000)
     fake.write(70, pages=900, parent=60, seconds=3)
     fake.write(80, pages=900, parent=60)
@@ -177,8 +180,7 @@ def test_a_child_that_has_ended_is_counted_whatever_reading_costs(tmp_path, monk
 
 
 @pytest.mark.usefixtures("look_each_time")
-def test_the_time_of_one_that_ends_with_its_parent_moves_to_the_living_ancestor(tmp_path):
-    fake = FakeTree(tmp_path)
+def test_the_time_of_one_that_ends_with_its_parent_moves_to_the_living_ancestor(tmp_path, fake):
     fake.write(60, pages=1000)
     fake.write(70, pages=900, parent=60, seconds=3)
     fake.write(71, pages=900, parent=70, seconds=5)
@@ -197,15 +199,14 @@ def test_the_time_of_one_that_ends_with_its_parent_moves_to_the_living_ancestor(
 
 @pytest.mark.usefixtures("look_each_time")
 @pytest.mark.parametrize("reading", range(1, 6))
-def test_a_child_that_ends_while_the_tree_is_read_counts_once(tmp_path, monkeypatch, reading):
+def test_a_child_that_ends_while_the_tree_is_read_counts_once(tmp_path, fake, monkeypatch, reading):
     """Its parent waits for it before, between and after the readings of the two."""
-    fake = FakeTree(tmp_path)
     fake.write(60, pages=1000)
     fake.write(70, pages=900, parent=60, seconds=3)
     fake.write(71, pages=900, parent=70, seconds=5)
     watched = Tree(60, tmp_path)
     assert cpu_seconds(watched) == 8
-    number, read = 0, member.read_once
+    number, read = 0, member.read_short
 
     def end_in_time(path: str) -> bytes:
         nonlocal number
@@ -215,15 +216,14 @@ def test_a_child_that_ends_while_the_tree_is_read_counts_once(tmp_path, monkeypa
             fake.end(71)
         return read(path)
 
-    monkeypatch.setattr(member, "read_once", end_in_time)
+    monkeypatch.setattr(member, "read_short", end_in_time)
     assert cpu_seconds(watched) == 8
     assert cpu_seconds(watched) == 8
 
 
 @pytest.mark.usefixtures("look_each_time")
-def test_a_child_whose_parent_takes_over_its_time_right_now_counts_once(tmp_path):
+def test_a_child_whose_parent_takes_over_its_time_right_now_counts_once(tmp_path, fake):
     """In state X the time may be at either, or at both."""
-    fake = FakeTree(tmp_path)
     fake.write(60, pages=1000)
     fake.write(70, pages=900, parent=60, seconds=5)
     watched = Tree(60, tmp_path)
@@ -238,8 +238,7 @@ def test_a_child_whose_parent_takes_over_its_time_right_now_counts_once(tmp_path
 
 
 @pytest.mark.usefixtures("look_each_time")
-def test_no_process_has_to_be_started_by_the_root_itself_to_be_found(tmp_path):
-    fake = FakeTree(tmp_path)
+def test_no_process_has_to_be_started_by_the_root_itself_to_be_found(tmp_path, fake):
     fake.write(60, pages=1000, session=60)
     fake.write(90, pages=1, parent=1, session=9)
     watched = Tree(60, tmp_path)
@@ -257,8 +256,7 @@ def test_no_process_has_to_be_started_by_the_root_itself_to_be_found(tmp_path):
 
 
 @pytest.mark.usefixtures("look_each_time")
-def test_the_session_of_a_root_that_does_not_lead_it_is_not_its_tree(tmp_path):
-    fake = FakeTree(tmp_path)
+def test_the_session_of_a_root_that_does_not_lead_it_is_not_its_tree(tmp_path, fake):
     fake.write(60, pages=1000, session=50)
     fake.write(72, pages=1, parent=1, session=50)
     watched = Tree(60, tmp_path)
@@ -267,8 +265,7 @@ def test_the_session_of_a_root_that_does_not_lead_it_is_not_its_tree(tmp_path):
 
 
 @pytest.mark.usefixtures("look_each_time")
-def test_a_descendant_found_late_brings_its_time_only_if_it_is_younger_than_the_tree(tmp_path):
-    fake = FakeTree(tmp_path)
+def test_a_descendant_found_late_brings_its_time_only_if_it_is_younger_than_the_tree(tmp_path, fake):
     fake.write(60, pages=1000)
     watched = Tree(60, tmp_path)
     watched.read()
@@ -280,10 +277,9 @@ def test_a_descendant_found_late_brings_its_time_only_if_it_is_younger_than_the_
 @pytest.mark.usefixtures("look_each_time")
 @pytest.mark.parametrize("waited_for", [number / 10 for number in range(10)])
 def test_a_child_that_uses_no_time_leaves_every_row_its_number_however_its_time_is_rounded(
-    tmp_path, waited_for
+    tmp_path, fake, waited_for
 ):
     """0.1 + 0.7 - 0.7 is less than 0.1, in floats; what is found late and what ends are such sums."""
-    fake = FakeTree(tmp_path)
     fake.write(70, pages=1000, waited_for=waited_for)
     watched = Tree(70, tmp_path)
     watched.read()
@@ -295,9 +291,8 @@ def test_a_child_that_uses_no_time_leaves_every_row_its_number_however_its_time_
     assert watched.read()[0] == 0
 
 
-def test_the_own_number_is_the_one_in_proc(tmp_path):
+def test_the_own_number_is_the_one_in_proc(tmp_path, fake):
     """``unshare --pid --fork``, bwrap: /proc is still the outer one, where another process has this id."""
-    fake = FakeTree(tmp_path)
     fake.write(os.getpid(), pages=5000)
     fake.write(60, pages=3000, parent=os.getpid())
     (tmp_path / "self").unlink()
@@ -325,18 +320,42 @@ def test_in_the_own_proc_a_process_has_its_own_number():
 # -- cost --------------------------------------------------------------------------------------------------
 
 
-def test_no_files_stay_open_for_children():
-    """Hundreds of children would use up what this process may open."""
+@pytest.mark.usefixtures("look_each_time")
+def test_the_files_of_the_first_children_only_stay_open_and_only_while_these_live():
+    """Those of hundreds would use up what this process may open."""
     watched = Tree(os.getpid())
-    watched.read()
-    before = len(os.listdir("/proc/self/fd"))
-    with ExitStack() as stack:
-        for _ in range(20):
-            stack.enter_context(forked())
-        inside = len(os.listdir("/proc/self/fd"))
+    traffic = Traffic(watched)
+
+    def opened() -> int:
         watched.read()
-        assert len(os.listdir("/proc/self/fd")) == inside
-    assert len(os.listdir("/proc/self/fd")) == before
+        traffic.read()
+        return len(os.listdir("/proc/self/fd"))
+
+    before = opened()
+    for _ in range(2):  # the second children have the places of the first
+        with ExitStack() as stack:
+            for _ in range(20):
+                stack.enter_context(forked())
+            assert opened() - before == 2 * 16 + 20  # a pipe of each is the test's own
+        assert opened() == before
+
+
+@pytest.mark.usefixtures("whatever_it_costs")
+def test_reading_a_few_children_opens_no_file(monkeypatch):
+    """That would cost twice as much."""
+    made = ProcessCollector()
+    with ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(forked())
+        made.collect()
+        made.collect()
+        opened = []
+        open_file = os.open
+        monkeypatch.setattr(os, "open", lambda path, *rest: opened.append(path) or open_file(path, *rest))
+        made._tree._newcomers.look = lambda members: {}  # those of other programs
+        made.collect()
+        assert len(made._tree.members) == 8
+    assert opened == []
 
 
 def test_reading_many_children_takes_its_share_of_time_and_no_more(monkeypatch):

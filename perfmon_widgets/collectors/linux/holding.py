@@ -9,7 +9,7 @@ from pathlib import Path
 
 from perfmon_widgets.collectors.linux.member import PAGE, Member
 from perfmon_widgets.collectors.linux.survey import File, Spots, survey
-from perfmon_widgets.collectors.linux.system_file import read_once
+from perfmon_widgets.collectors.linux.system_file import read_short
 
 # How many bytes the resident size of a process may change before its shared part is read again.
 _STEP = 2**18
@@ -35,7 +35,7 @@ class Holding:
         """Which parts of large files it has in memory, as of the last survey."""
         self.rest = 0
         """Bytes of files and shared memory that were not in ``files`` then."""
-        self._inherited = self._begun_with = 0.0
+        self._inherited = self._begun_with = self._own_when_forking = 0.0
         self._shareable = math.inf
         self._copying = 0.0
         self._resident = 0
@@ -54,7 +54,7 @@ class Holding:
             self._resident, self.shared = resident, 0
             if resident:
                 with contextlib.suppress(OSError, IndexError):  # it has ended
-                    self.shared = int(read_once(f"{self._folder}/statm").split(None, 3)[2]) * PAGE
+                    self.shared = int(read_short(f"{self._folder}/statm").split(None, 3)[2]) * PAGE
         self.anonymous = max(resident - self.shared, 0)
 
     def begin(self, parent: Holding, anonymous: int) -> None:
@@ -63,7 +63,14 @@ class Holding:
         self._begun_with = self._inherited = float(min(self.anonymous, anonymous))
         self._anonymous_then = int(self._inherited)
         if parent.forked:
+            parent._own_when_forking = parent.own
             parent._inherited = max(parent._inherited, self._inherited)
+            # A survey of it now finds also what it shares with its forks. What it has of those above it, a
+            # survey of them tells.
+            above = parent.parent
+            while above is not None:
+                above.doubt()
+                above = above.parent
         elif not parent.handed_down:
             parent.doubt()  # it may have written to its pages already
         parent.handed_down = max(parent.handed_down, min(self._inherited, parent.anonymous))
@@ -81,17 +88,30 @@ class Holding:
     @property
     def from_parent(self) -> float:
         """Bytes of anonymous pages that it has in common with its parent."""
-        return min(self.inherited, self._begun_with) if self.handed_down else self.inherited
+        in_common = self.inherited - self.passed_on
+        return min(in_common, self._begun_with) if self.handed_down else in_common
+
+    @property
+    def passed_on(self) -> float:
+        """Bytes of anonymous pages that were its own until its forks got them, too.
+
+        It has them in common, and they are more than its parent has in common with anybody.
+        """
+        if not self._own_when_forking or self.parent is None:
+            return 0.0
+        return min(self._own_when_forking, max(self.inherited - self.parent.shareable, 0.0))
 
     @property
     def shareable(self) -> float:
         """Bytes of anonymous pages that count already, and that its forks may have in common with it."""
-        return self.from_parent if self.forked else min(self._shareable, self.anonymous)
+        if self.forked:
+            return self.from_parent + self.passed_on
+        return min(self._shareable, self.anonymous)
 
     @property
     def own(self) -> float:
-        """Bytes of anonymous pages that only it has."""
-        return self.anonymous - self.inherited
+        """Bytes of anonymous pages that only it has, or it and its forks."""
+        return self.anonymous - self.inherited + self.passed_on
 
     @property
     def unsure(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from perfmon_widgets.collectors.allowance import Allowance
 from perfmon_widgets.collectors.linux.holding import Holding
 from perfmon_widgets.collectors.linux.member import PAGE, Member, fields_of
 from perfmon_widgets.collectors.linux.survey import File, Spots
-from perfmon_widgets.collectors.linux.system_file import SystemFile, read_if_there, read_once
+from perfmon_widgets.collectors.linux.system_file import SystemFile, read_if_there, read_short
+
+if sys.platform != "win32":  # where this module is imported, but not used
+    import resource
 
 # Below this many bytes of files and shared memory in a process, those of all processes are likely the same:
 # libraries. Above, they are surveyed.
@@ -29,21 +33,25 @@ class MemoryOfTree:
       that has executed a program shares none with its parent. A fork has begun with those of its parent.
     - Pages of **files and shared memory** may be shared by any processes.
 
+    A child that has the address space of its parent (vfork) holds nothing of its own.
+
     A survey, a sample of a process's pages, finds which of them are shared. It is due when the process has
     had many page faults, or its size has changed much, since the last one or since it was forked.
     """
 
-    def __init__(self, root: int, folder: Path) -> None:
+    def __init__(self, root: int, folder: Path, *, is_this_process: bool = False) -> None:
         self._root, self._folder = root, folder
+        self._is_this_process = is_this_process
         self._sizes = SystemFile(folder / "statm")
         self._huge = HugePages(folder)
         self.resident = 0.0
         """Resident bytes of the root in the last reading."""
         self._holdings: dict[int, Holding] = {}
         self._trunk: Holding | None = None  # of the root
-        self._root_sizes = b"", b""
+        self._root_sizes: tuple[int, ...] = ()
         self._beyond_root = 0.0
         self._surveying = Allowance(shares=20)
+        self._unfinished = False
 
     def read(self, members: Mapping[int, Member], *, is_new: bool = True) -> float:
         """Return the bytes that all hold together, with the descendants as they were last read.
@@ -57,16 +65,25 @@ class MemoryOfTree:
             self._holdings.clear()
             self._trunk = None
             return held
-        sizes = resident, shared
-        if is_new or sizes != self._root_sizes or members.keys() != self._holdings.keys():
+        sizes = int(resident) * PAGE, int(shared) * PAGE, self._faults()
+        changed = sizes != self._root_sizes or members.keys() != self._holdings.keys()
+        if changed or (is_new and any(member.changed for member in members.values())):
             self._root_sizes = sizes
-            self._update(members, int(resident) * PAGE, int(shared) * PAGE)
-            self._beyond_root = self._anonymous() + self._shared()
+            self._update(members, *sizes)
+        elif not self._unfinished:
+            return held + self._beyond_root
+        self._survey()
+        self._beyond_root = self._anonymous() + self._shared()
         return held + self._beyond_root
 
-    def _update(self, members: Mapping[int, Member], resident: int, shared: int) -> None:
-        """Follow the sizes of all processes, and survey those that need it."""
-        faults = int(fields_of(read_once(self._folder / "stat"))[7])
+    def _faults(self) -> int:
+        """Return how many page faults the root has had that needed no reading from a disk."""
+        if self._is_this_process:
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        return int(fields_of(read_short(self._folder / "stat"))[7])
+
+    def _update(self, members: Mapping[int, Member], resident: int, shared: int, faults: int) -> None:
+        """Follow the sizes of all processes."""
         if self._trunk is None:
             self._trunk = Holding(self._folder, forked=False, faults=faults)
         trunk = self._trunk
@@ -77,6 +94,9 @@ class MemoryOfTree:
         for number, member in members.items():  # parents first: a fork is compared with its parent
             holding = self._holdings.get(number)
             if holding is None or holding.member is not member:
+                if member.forked and self._is_vforked(member, members):
+                    self._holdings.pop(number, None)
+                    continue
                 holding = Holding(member.folder, member.forked, 0, member)
                 self._holdings[number] = holding
                 holding.update(int(member.resident), member.faults)
@@ -88,7 +108,18 @@ class MemoryOfTree:
                 if holding.forked and not member.forked:  # it has executed a program
                     holding.leave()
                 holding.update(int(member.resident), member.faults)
-        self._survey()
+
+    def _is_vforked(self, member: Member, members: Mapping[int, Member]) -> bool:
+        """Return whether a process has not only the pages of its parent, but its very address space.
+
+        A child of vfork() or posix_spawn() has, until it executes its program. None of its pages is its own,
+        though the OS kernel marks all as not shared. Two address spaces hardly have all sizes in common: a
+        fork begins without the pages of files.
+        """
+        parent = members.get(member.parent)
+        folder = self._folder if parent is None else parent.folder
+        sizes = read_if_there(member.folder / "statm")
+        return bool(sizes) and sizes == read_if_there(folder / "statm")
 
     def _begin(self, holding: Holding, member: Member, before: int) -> None:
         """Compare a fork that was just found with its parent, of which it cannot have more than it had."""
@@ -114,6 +145,7 @@ class MemoryOfTree:
             if ((holding.forked or id(holding) in parents) and holding.unsure)
             or (len(sharing) > 1 and holding.shared > _LIBRARIES and holding.unsure_of_files)
         ]
+        self._unfinished = bool(due)  # a survey may also make others due
         if not due or not self._surveying.affordable():
             return
         with self._surveying:
@@ -150,7 +182,7 @@ class MemoryOfTree:
         """
         assert self._trunk is not None  # noqa: S101 - for mypy
         trunk, holdings = self._trunk, self._holdings.values()
-        likely = max(holding.shared for holding in holdings) - trunk.shared
+        likely = max((holding.shared for holding in holdings), default=0) - trunk.shared
         surveyed = [holding for holding in holdings if holding.files and not holding.has_less_files]
         found = 0.0
         if surveyed and (not trunk.files or trunk.unsure_of_files):

@@ -55,6 +55,15 @@ def read_once(path: str | Path) -> bytes:
         os.close(descriptor)
 
 
+def read_short(path: str | Path) -> bytes:
+    """Return the same of a file of one record, such as that of a process: at most 4096 bytes in one part."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(descriptor, 4096)
+    finally:
+        os.close(descriptor)
+
+
 def read_if_there(path: Path) -> bytes:
     """Return the whole content of a file; nothing if it cannot be read."""
     try:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import math
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors.allowance import Allowance
 from perfmon_widgets.collectors.linux.member import Member
-from perfmon_widgets.collectors.linux.system_file import SystemFile, read_once
+from perfmon_widgets.collectors.linux.system_file import SystemFile
 from perfmon_widgets.collectors.linux.tree import ROUNDS, Tree
 from perfmon_widgets.collectors.rate import Rate
 
@@ -69,7 +68,7 @@ class Traffic:
         gone: set[int] = set()
         for _ in range(ROUNDS):
             root = _counts(self._root.read())
-            counts = {number: _counts_of(member.folder / "io") for number, member in members.items()}
+            counts = {number: _counts_of(member) for number, member in members.items()}
             before, gone = gone, {number for number, count in counts.items() if count is None}
             if gone == before:
                 break  # none has ended meanwhile, so nothing is missing or counted twice
@@ -92,10 +91,10 @@ def _is_in(known: Mapping[int, tuple[Member, tuple[int, int]]], number: int, mem
     return number in known and known[number][0] is member
 
 
-def _counts_of(path: Path) -> tuple[int, int] | None:
+def _counts_of(member: Member) -> tuple[int, int] | None:
     """Return the counts of a descendant; None if it has ended."""
     try:
-        return _counts(read_once(path))
+        return _counts(member.read_traffic())
     except PermissionError:  # it belongs to another user
         return 0, 0
     except OSError:

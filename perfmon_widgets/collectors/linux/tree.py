@@ -21,6 +21,8 @@ if sys.platform != "win32":  # where this module is imported, but not used
 
 ROUNDS = 5
 """How often the descendants are read at most, in search of a moment in which none of them ends."""
+# Of how many descendants the files stay open: two of each.
+_KEPT_OPEN = 16
 # What the OS kernel's rounding may take from the CPU time of two processes, in µs.
 _ROUNDING = 4 * TICK
 
@@ -43,7 +45,7 @@ class Tree:
         self.is_this_process = root == own_number(proc)
         self.folder = proc / ("self" if self.is_this_process else str(root))
         self._statistics = None if self.is_this_process else SystemFile(self.folder / "stat")
-        self.memory = MemoryOfTree(root, self.folder)
+        self.memory = MemoryOfTree(root, self.folder, is_this_process=self.is_this_process)
         self.members: dict[int, Member] = {}
         """The descendants by their number in /proc, parents before their children; not to be changed."""
         self.passed = math.nan
@@ -124,11 +126,13 @@ class Tree:
         ]:
             numbers.update(more)
             found += more
+        kept_open = sum(member.kept_open for member in self.members.values())
         for number in found:
             try:
-                member = Member(self._proc / str(number))
+                member = Member(self._proc / str(number), kept_open=kept_open < _KEPT_OPEN)
             except OSError:
                 continue  # it has ended
+            kept_open += member.kept_open
             if not math.isnan(self._at) and member.started <= self._began:
                 member.early = True
                 self._unclaimed -= member.used
