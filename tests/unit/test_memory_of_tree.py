@@ -295,16 +295,19 @@ def test_workers_with_different_parts_of_shared_memory_count_with_their_parts():
 # -- cost --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mib", [10, 1000])
-def test_a_survey_reads_as_many_pages_however_much_memory_there_is(monkeypatch, mib):
-    memory = mmap.mmap(-1, mib * MIB)
+def test_a_survey_reads_as_many_pages_however_much_memory_there_is(monkeypatch):
     read: list[int] = []
     pread = os.pread
     monkeypatch.setattr(os, "pread", lambda *arguments: read.append(1) or pread(*arguments))
-    found = survey.survey(Path("/proc/self"))
-    assert 300 < len(read) < 10_000
-    assert found.private > 0
-    memory.close()
+    counts = []
+    for mib in (10, 1000):
+        read.clear()
+        with mmap.mmap(-1, mib * MIB):
+            assert survey.survey(Path("/proc/self")).private > 0
+        counts.append(len(read))
+    # How many it reads depends on the number of mappings, which differs between runs of the tests.
+    assert counts[0] > 300
+    assert counts[1] == pytest.approx(counts[0], rel=0.2)
 
 
 def test_what_a_fork_has_copied_before_it_forks_itself_counts_once():
