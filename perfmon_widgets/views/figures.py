@@ -93,12 +93,19 @@ class Figure:
         return f"{self.name}, {axis.label}" if axis.label else self.name
 
     def row_labels(self, most: int) -> list[tuple[int, str]]:
-        """Labels of rows of a map, from below, at most ``most`` of them; each with the number of its row."""
+        """Labels of rows of a map, from below, at most ``most`` of them; each with the number of its row.
+
+        Of many rows they are short, ``121`` for ``worker 121``: the title says what the rows are.
+        """
         count = len(self.lines)
         if not self.rows:
             return [(row, str(row)) for row in sorted({*(count * part // 4 for part in range(4)), count - 1})]
+        labels = self.rows
+        kinds = {label.rpartition(" ")[0] for label in labels}
+        if count > most and len(kinds) == 1:
+            labels = tuple(label.rpartition(" ")[2] for label in labels)
         # From the top, where the first is.
-        return [(row, self.rows[row]) for row in range(count - 1, -1, -math.ceil(count / most))][::-1]
+        return [(row, labels[row]) for row in range(count - 1, -1, -math.ceil(count / most))][::-1]
 
     def only(self, names: Collection[str]) -> Figure:
         """The same figure without its other lines; those that stay look the same."""

@@ -403,12 +403,14 @@ def test_long_labels_have_room_and_of_many_only_some_stand_at_the_map():
     names = [f"worker{number}/cpu_percent" for number in range(40)]
     lines = replace(figure(*map(metric, names)), is_map=True)
     short, long = (
-        HeatMap(replace(lines, rows=tuple(f"{word} {number}" for number in range(40))), TimeAxis(600.0))
-        for word in ("GPU", "a worker with a very long name on node")
+        HeatMap(replace(lines, rows=tuple(label.format(number) for number in range(40))), TimeAxis(600.0))
+        for label in ("worker {0}", "host{0} with a long name {0}")
     )
     [axis] = [each for each in long.axes if each.side == "left"]
     assert len(axis.tick_labels) == len(axis.tick_values) == 10
-    assert axis.tick_labels["39"] == "a worker… node 39"
+    assert axis.tick_labels["39"] == "host39 w… name 39"
+    [axis] = [each for each in short.axes if each.side == "left"]
+    assert axis.tick_labels["39"] == "39"  # the title says that these are workers
     assert long.fig_margin["left"] > short.fig_margin["left"]
 
 
