@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _MISSING = -20.0
 # Columns of the map, fewer where there are many rows: each cell is four bytes in every message.
 _COLUMNS, _CELLS = 120, 2_500
-# Labels of rows that have room above one another, and the pixels of their letters. A longer label is cut.
-_LABELS, _LETTER, _LETTERS = 12, 5.5, 18
+# Labels of rows that have room above one another, and the pixels of their letters.
+_LABELS, _LETTER = 12, 5.5
 _STRIP = 0.12  # of a figure's height, above the rows, for the names of what lies behind
 
 
@@ -56,7 +56,7 @@ class HeatMap(bqplot.Figure):
             },
         )
         layout = layout_of_figures()
-        labels = {row: _shortened(label) for row, label in figure.row_labels(_LABELS)}
+        labels = dict(figure.row_labels(_LABELS))
         margin = 12 + round(_LETTER * max(map(len, labels.values())))
         layout["fig_margin"]["left"] = max(layout["fig_margin"]["left"], margin)
         super().__init__(
@@ -80,11 +80,3 @@ class HeatMap(bqplot.Figure):
             self._map.x = self._middles()
         means = means_of_map(self.drawn, rows, now - self._seconds, now, self._count)
         self._map.color = np.nan_to_num(means, nan=_MISSING)
-
-
-def _shortened(label: str) -> str:
-    """The label without its middle if it is long: what tells rows apart is at the ends."""
-    if len(label) <= _LETTERS:
-        return label
-    kept = (_LETTERS - 1) // 2
-    return f"{label[:kept]}…{label[-kept:]}"

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _MAX_PARTS = 8
 # Figures of one section. A user may record a hundred quantities; the rest stand in the table only.
 _MAX_FIGURES = 24
+# Letters of the label of a map's row; a longer one is cut.
+_LETTERS = 18
 # The seconds that a live figure shows: each is long enough that the axis seldom changes, and at most half as
 # long again as the one before, so that at least two thirds of a figure are filled.
 _SHOWN = (30, 45, 60, 90, 120, 180, 240, 300, 420, 600, 900, 1200, 1800, 2700, 3600, 5400, 7200, 10800, 14400)
@@ -95,7 +97,8 @@ class Figure:
     def row_labels(self, most: int) -> list[tuple[int, str]]:
         """Labels of rows of a map, from below, at most ``most`` of them; each with the number of its row.
 
-        Of many rows they are short, ``121`` for ``worker 121``: the title says what the rows are.
+        Of many rows they are short, ``121`` for ``worker 121``: the title says what the rows are. A long
+        label has no middle, since what tells rows apart is at the ends.
         """
         count = len(self.lines)
         if not self.rows:
@@ -105,13 +108,21 @@ class Figure:
         if count > most and len(kinds) == 1:
             labels = tuple(label.rpartition(" ")[2] for label in labels)
         # From the top, where the first is.
-        return [(row, labels[row]) for row in range(count - 1, -1, -math.ceil(count / most))][::-1]
+        shown = range(count - 1, -1, -math.ceil(count / most))
+        return [(row, _without_middle(labels[row])) for row in reversed(shown)]
 
     def only(self, names: Collection[str]) -> Figure:
         """The same figure without its other lines; those that stay look the same."""
         stays = [line.name in names for line in self.lines]
         rows = tuple(compress(self.rows, stays))
         return replace(self, lines=tuple(compress(self.lines, stays)), rows=rows)
+
+
+def _without_middle(label: str) -> str:
+    if len(label) <= _LETTERS:
+        return label
+    kept = (_LETTERS - 1) // 2
+    return f"{label[:kept]}…{label[-kept:]}"
 
 
 class Rows(NamedTuple):

@@ -18,8 +18,7 @@ from perfmon_widgets.views.stragglers import busy_columns
 _NAMES = 8
 # More names than this above a figure are left out: each stands in the table, next to its colour.
 _MAX_NAMES = 16
-# Labels of the rows of a map that have room above one another, and the letters of each.
-_LABELS, _LETTERS = 9, 18
+_LABELS = 9  # of the rows of a map that have room above one another
 
 
 class Outline(NamedTuple):
@@ -76,8 +75,7 @@ def outline(metrics: tuple[Metric, ...]) -> Outline:
 def frame(figure: Figure) -> dict[str, Any]:
     """Return what is sent of a figure once: how its lines look, their names, the labels of a map's rows."""
     if figure.is_map:
-        labels = [(row, _shortened(label)) for row, label in figure.row_labels(_LABELS)]
-        return {"words": _words(figure), "labels": labels}
+        return {"words": _words(figure), "labels": figure.row_labels(_LABELS)}
     lines = [
         {"color": line.color, "dash": line.dash, "faint": line.faint, "joined": line.joined}
         for line in figure.lines
@@ -92,14 +90,6 @@ def _words(figure: Figure) -> str:
     labels = [line.label for line in figure.lines]
     rest = len(labels) - _NAMES
     return ", ".join(labels[:_NAMES]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _shortened(label: str) -> str:
-    """The label without its middle if it is long: what tells rows apart is at the ends."""
-    if len(label) <= _LETTERS:
-        return label
-    kept = (_LETTERS - 1) // 2
-    return f"{label[:kept]}…{label[-kept:]}"
 
 
 def drawn(figures: Sequence[Figure], known: Collection[str]) -> list[Figure]:
