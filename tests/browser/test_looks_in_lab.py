@@ -171,7 +171,7 @@ def test_lines_of_one_gpu_have_its_colour_and_differ_in_their_dashes(open_notebo
     figures = open_section(notebook, place, "GPU")
     percent, power = figures.nth(0), figures.nth(1)
     assert len(set(looks_of_lines(percent))) == 4  # utilization and memory of two GPUs
-    assert {dashes for _, dashes in looks_of_lines(percent)} == {"none", "5px, 2px"}
+    assert {dashes for _, dashes in looks_of_lines(percent)} == {"none", "7px, 3px"}
     plain = [stroke for stroke, dashes in looks_of_lines(percent) if dashes == "none"]
     assert [stroke for stroke, _ in looks_of_lines(power)] == plain
     legend = place.locator(".perfmon-table:visible .perfmon-swatch line").evaluate_all(
