@@ -71,7 +71,7 @@ def open_all(page: Page) -> None:
 def drawn(page: Page) -> list[str]:
     """Every figure and table as it is drawn, but for the left edge, where points leave."""
     texts = page.locator("details").evaluate_all("sections => sections.map((each) => each.innerHTML)")
-    return [re.sub(r'(title|aria-label)="[^"]*"', "", each) for each in texts]
+    return [re.sub(r'\s*(title|aria-label)="[^"]*"', "", each) for each in texts]
 
 
 @pytest.mark.parametrize("kind", MACHINES)
@@ -107,13 +107,13 @@ def test_many_have_a_row_each_and_the_one_that_lags_is_marked(
         rows = section.locator(".perfmon-grid tbody tr")
         expect(rows).to_have_count(count)
         lagging = section.locator("th.perfmon-lags")
-        expect(lagging).to_have_text(f"{label} lags", timeout=30_000)
+        expect(lagging).to_have_text(f"{label} lags", timeout=90_000)
         expect(section.locator("td.perfmon-lags")).to_have_text(re.compile(r"^[12]\d%$"))
         assert re.fullmatch(r"busy 2\d% of the time, the other \d+ are \d+%", lagging.get_attribute("title"))
         expect(page.locator("#verdict")).to_contain_text(label.capitalize() if kind == "workers" else label)
         # Labels beside the rows of the map.
         labels = section.locator("svg[aria-label*='bright: 100']").first.locator("text").all_text_contents()
-        assert {"GPU 0", "GPU 7"} <= set(labels) if kind == "gpus" else "worker 0" in labels
+        assert ({"GPU 0", "GPU 7"} if kind == "gpus" else {"0", "28"}) <= set(labels)
         # Another number of each.
         cell = section.locator("td.perfmon-lags")
         section.get_by_role("combobox").select_option("peak")

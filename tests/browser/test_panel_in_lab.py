@@ -143,7 +143,9 @@ def test_the_quickstart_notebook_while_its_model_trains(open_notebook, tmp_path)
     clicked = len(notebook.websocket_frames)
     # Clicked at once: whatever was never used before must be heard too.
     place.get_by_role("checkbox", name="Log to CSV").click()
-    section(place, "CPU").click()
+    # The sentence above the gauges may come at this moment, and move what the mouse is about to click.
+    opened = place.locator(".jupyter-widget-Collapse-open")
+    wait_until(notebook, lambda: opened.count() or section(place, "CPU").click(), "an open section")
     path = wait_until(notebook, lambda: log_of(notebook), "the log")
     first = wait_until(notebook, lambda: rows_shown(place), "the number of rows on the page")
     assert still_training()
