@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 COUNTS = (0, 8, 64)
-_ROUNDS, _SECONDS = 5, 6.0
+_ROUNDS, _SECONDS = 5, 4.0
 _SLEEPS = "import time; time.sleep(600)"
 _WORKS = "import time\nwhile True: sum(range(9000)); time.sleep(0.05)"
 _SAMPLED = """
