@@ -17,7 +17,7 @@ class PerfmonNode:
         self._reporter: Any = None
 
     def next_row(self, seconds: float) -> dict[str, Any] | None:
-        """Return the next row as a message, as soon as there is one; None if none came in so many seconds.
+        """Return the next row as a message, as soon as there is one; None if none came within ``seconds``.
 
         Raises ImportError if this package, or one that it needs, cannot be imported here.
         """

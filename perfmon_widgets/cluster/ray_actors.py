@@ -22,7 +22,7 @@ from perfmon_widgets.interrupts import Event, start_thread
 
 # Seconds after which the list of nodes is read again.
 _LOOK_EVERY = 2.0
-# A node gets a new actor at most once in so many seconds.
+# Seconds for which a node gets no second new actor.
 _START_EVERY = 10.0
 # Seconds for which an actor waits for a row before it answers that there is none.
 _WAIT = 10.0
@@ -67,7 +67,7 @@ class NodeActors:
         self._answers.put(None)
 
     def join(self, seconds: float) -> None:
-        """Wait up to so many seconds for the end of the thread."""
+        """Wait for the end of the thread, up to ``seconds``."""
         self._thread.join(seconds)
 
     # -- on the thread -------------------------------------------------------------------------------------

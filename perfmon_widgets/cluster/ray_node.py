@@ -54,7 +54,7 @@ class Reporter:
         self._monitor.start()
 
     def next_row(self, seconds: float) -> dict[str, Any] | None:
-        """Return the row that has not been asked for yet, or the next one; None after so many seconds."""
+        """Return the row that has not been asked for yet, or the next one; None after ``seconds``."""
         self._there.wait(seconds)
         self._there.clear()  # before the row is taken, so that one that comes in between is not missed
         return self._newest.pop() if self._newest else None

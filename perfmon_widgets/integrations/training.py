@@ -1,4 +1,4 @@
-"""Training: what a callback of any framework tells a monitor about the loop that it belongs to.
+"""Training: what a callback of any framework reports to a monitor about its training loop.
 
 Spans, the rate of steps, the wait for data, and values. Nothing here reads a number from a GPU, or raises.
 """

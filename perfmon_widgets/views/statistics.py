@@ -194,7 +194,7 @@ def density(times: NDArray[np.float64], points: int, window: float) -> float:
 def thin_to(
     times: NDArray[np.float64], y: NDArray[np.float64], gaps: NDArray[np.bool_], per_second: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Times and values with at most so many points per second; with 0, each row is a point.
+    """Times and values with at most ``per_second`` points a second; with 0, each row is a point.
 
     Of rows that fall together, the largest value of each column is kept, at the time of the last row, so
     that a peak of one row is seen. Which rows fall together depends on their times alone, so that a line

@@ -19,7 +19,17 @@ from lab import Notebook, write_notebook
 from playwright.sync_api import Browser, expect, sync_playwright
 from servers import Server, start_server
 
-# A machine with GPUs, one of which lags behind, and a history of `past` seconds.
+# A monitor gets a history of `past` seconds, and a panel.
+SHOWN = """
+for ago in range({past}, 0, -1):
+    values = dict.fromkeys(monitor._columns, math.nan)
+    monitor._sources.read_into(values, with_timeout=True)
+    monitor._history.append(time.time() - ago, tuple(values.values()), False, time.monotonic() - ago)
+monitor.start()
+panel = PerformancePanel(monitor)
+panel
+"""
+# A machine with GPUs, one of which lags behind.
 MACHINE = """
 import math, random, time
 from dataclasses import replace
@@ -72,13 +82,6 @@ class Machine:
 
 machine = Machine({cpus}, {gpus})
 monitor = PerformanceMonitor([machine], interval=1)
-for ago in range({past}, 0, -1):
-    values = dict.fromkeys(monitor._columns, math.nan)
-    monitor._sources.read_into(values, with_timeout=True)
-    monitor._history.append(time.time() - ago, tuple(values.values()), False, time.monotonic() - ago)
-monitor.start()
-panel = PerformancePanel(monitor)
-panel
 """
 # A cluster of workers of which one lags behind, on hosts with eight each.
 WORKERS = """
@@ -107,13 +110,6 @@ class Workers(Members):
 workers = Workers("worker", "a made-up cluster", "it was killed")
 workers.collect()
 monitor = PerformanceMonitor([*default_collectors(), workers], interval=1)
-for ago in range(600, 0, -1):
-    values = dict.fromkeys(monitor._columns, math.nan)
-    monitor._sources.read_into(values, with_timeout=True)
-    monitor._history.append(time.time() - ago, tuple(values.values()), False, time.monotonic() - ago)
-monitor.start()
-panel = PerformancePanel(monitor)
-panel
 """
 OWN = """
 import time
@@ -171,7 +167,12 @@ class Scene:
 
 def machine(cpus: int = 8, gpus: int = 2, past: int = 600) -> str:
     """The cell that shows a made-up machine."""
-    return MACHINE.format(cpus=cpus, gpus=gpus, past=past)
+    return (MACHINE + SHOWN).format(cpus=cpus, gpus=gpus, past=past)
+
+
+def cluster(workers: int) -> str:
+    """The cell that shows a made-up cluster."""
+    return (WORKERS + SHOWN).format(workers=workers, past=600)
 
 
 SCENES = {
@@ -183,8 +184,8 @@ SCENES = {
     "stopped": Scene(machine(past=120), "GPU", ("monitor.stop()",)),
     "dark": Scene(machine(), "GPU", ("while True: time.sleep(1)",), theme="dark"),
     "640-pixels": Scene(machine(gpus=2), "GPU", width=640),
-    "32-workers": Scene(WORKERS.format(workers=32), "Workers", ("for _ in range(10**9): pass",)),
-    "128-workers": Scene(WORKERS.format(workers=128), "Workers"),
+    "32-workers": Scene(cluster(32), "Workers", ("for _ in range(10**9): pass",)),
+    "128-workers": Scene(cluster(128), "Workers"),
 }
 
 

@@ -65,8 +65,8 @@ class Holding:
         if parent.forked:
             parent._own_when_forking = parent.own
             parent._inherited = max(parent._inherited, self._inherited)
-            # A survey of it now finds also what it shares with its forks. What it has of those above it, a
-            # survey of them tells.
+            # A survey of it now finds also what it shares with its forks. A
+            # survey of those above it finds what it has of theirs.
             above = parent.parent
             while above is not None:
                 above.doubt()
