@@ -47,6 +47,7 @@ class Kernel:
         self._client: BlockingKernelClient = self._manager.client()
         self._client.start_channels()
         self._client.wait_for_ready(timeout=60)
+        self._replies: dict[str, dict[str, Any]] = {}
 
     def start(self, code: str, cell: str | None = None, **more: object) -> str:
         """Begin to execute code, as the cell of that id; returns the id of the request."""
@@ -66,10 +67,13 @@ class Kernel:
 
     def finish(self, request: str) -> dict[str, Any]:
         """The reply to a request, waited for."""
-        while True:
+        self._wait_for_reply(request)
+        return self._replies.pop(request)
+
+    def _wait_for_reply(self, request: str) -> None:
+        while request not in self._replies:
             reply = self._client.get_shell_msg(timeout=DEADLINE)
-            if reply["parent_header"].get("msg_id") == request:
-                return dict(reply["content"])
+            self._replies[reply["parent_header"].get("msg_id", "")] = dict(reply["content"])
 
     def run(self, code: str, cell: str | None = None) -> Any:
         """What the last expression of the code is, a literal; fails the test if the code fails."""
@@ -102,13 +106,28 @@ class Kernel:
             reply = self.finish(self.start(code, cell))
         assert reply["status"] == "ok", "\n".join(reply.get("traceback", ()))
 
+    def execute_all(self, sources: Sequence[str]) -> None:
+        """Execute cells one right after the other, as Run All does; fails the test if one fails.
+
+        They are sent while a first cell sleeps: see `messages` for what may become of a request that
+        arrives beside a reply.
+        """
+        requests = [self.start(source) for source in ["import time\ntime.sleep(0.2)", *sources]]
+        for request in requests:
+            assert self.finish(request)["status"] == "ok"
+
     def messages(self, request: str) -> Iterator[dict[str, Any]]:
-        """What the kernel publishes until that request has been executed, of others too."""
+        """What the kernel publishes until that request has been executed, of others too.
+
+        Ends when the reply to the request is there. A request that ipykernel 7.0 to 7.3 receives while it
+        sends a reply may never be read (https://github.com/ipython/ipykernel/issues/1554).
+        """
         while True:
             message = self._next_published()
             yield message
             done = message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
             if done and message["parent_header"].get("msg_id") == request:
+                self._wait_for_reply(request)
                 return
 
     def _next_published(self) -> dict[str, Any]:
@@ -187,7 +206,7 @@ class Kernel:
         return replies
 
     def has_answered(self) -> bool:
-        """Whether a reply waits to be read."""
+        """Whether a reply has come that nobody has read."""
         return bool(self._client.shell_channel.msg_ready())
 
     @property

@@ -72,7 +72,8 @@ class Guard:
 
     Linux only. It cannot refuse memory that was reserved before and is only now touched, that other processes
     take, or that programs share (/dev/shm). If the memory in use rises above the share in spite of it, the
-    running cell is interrupted, once, with a MemoryError that says so.
+    running cell is interrupted, once, with a MemoryError that says so. The guard looks every 20 ms then: what
+    fills the last twentieth of the limit faster than that still ends the process.
     """
 
     def __init__(self, open_parts: Callable[[], Parts] = _open_parts) -> None:

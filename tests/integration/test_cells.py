@@ -296,9 +296,7 @@ def test_memory_counts_for_the_cell_that_took_it_and_for_the_one_that_gave_it_ba
     kernel.execute(f"import numpy as np, time\n{WAIT.format(5.0)}")
     time.sleep(0.5)  # so that as many samples are allowed as after a pause
     sources = ["a = 1", f"x = np.ones({SIZE // 8})", "b = 2", "time.sleep(0.2)", "del x", "time.sleep(0.3)"]
-    requests = [kernel.start(source) for source in sources]
-    for request in requests:
-        kernel.finish(request)
+    kernel.execute_all(sources)
     noted = dict(
         kernel.run("""
 costs = monitor.by_cell()
@@ -334,9 +332,7 @@ def test_fifty_quick_cells_take_far_fewer_samples(kernel):
     time.sleep(0.5)
     before = kernel.run("len(monitor.history)")
     began = time.monotonic()
-    requests = [kernel.start(f"n = {number}") for number in range(50)]
-    for request in requests:
-        kernel.finish(request)
+    kernel.execute_all([f"n = {number}" for number in range(50)])
     lasted = time.monotonic() - began
     taken = kernel.run("len(monitor.history)") - before
     assert taken <= 8 + 10 * lasted
