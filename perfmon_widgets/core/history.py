@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -143,8 +144,15 @@ class History:
         if last == math.inf:
             return 0
         with self._lock:
-            taken, oldest = self._oldest_first(self._rows[:, _TAKEN]), self.count - self._length
-        return oldest + int(np.searchsorted(taken, taken[-1] - last)) if len(taken) else 0
+            if not self._length:
+                return 0
+            # Not through an array of all times, which would read a piece of each row.
+            limit = self._taken(self._length - 1) - last
+            return self.count - self._length + bisect_left(range(self._length), limit, key=self._taken)
+
+    def _taken(self, place: int) -> float:
+        """The monotonic time of a row, counted from the oldest."""
+        return float(self._numbers[(self._first + place) % len(self._rows), _TAKEN])
 
     def _copied(self, first: int = 0) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
         """Return the number of the newest row, and copies of what precedes the values, and of the values.

@@ -18,6 +18,7 @@ from perfmon_widgets.views.figures import Figure
 from perfmon_widgets.views.grid import grid, lagging
 from perfmon_widgets.views.legend import about, cells
 from perfmon_widgets.views.local_time import format_period
+from perfmon_widgets.views.statistics import summary
 from perfmon_widgets.views.stragglers import busy_columns
 
 
@@ -109,7 +110,7 @@ class Table(anywidget.AnyWidget):
             "time": period[1],
             "period": format_period(*period),
             "now": "now" if is_live else "at end",
-            "cells": cells(self._metrics, values, seconds, now),
+            "cells": cells(self._metrics, summary(values, seconds), now),
             "reasons": reasons,
             "labels": labels,
             **self._lags(values, seconds),

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-# Numbers travel to the browser in four bytes. A larger one counts as missing, in every brush.
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number that is drawn. Numbers travel to the browser in four bytes."""
 # Round numbers for the end of an axis: each divides into four readable steps.
 _ROUND = (1, 2, 4, 6, 8, 10, 20)
 # The share of an axis by which a figure is higher than its numbers.
@@ -47,9 +47,9 @@ class Axis(NamedTuple):
 def drawable(values: Floats) -> Floats:
     """The values, with those missing that are too large to be drawn."""
     lowest, largest = ends(values)
-    if max(-lowest, largest) <= _LARGEST:
+    if max(-lowest, largest) <= LARGEST:
         return values
-    return np.where(np.abs(values) <= _LARGEST, values, np.nan)
+    return np.where(np.abs(values) <= LARGEST, values, np.nan)
 
 
 def ends(values: Floats) -> tuple[float, float]:

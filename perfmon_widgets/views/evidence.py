@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ _COVERED = 0.9
 
 _CORE = re.compile(r"core\d+/cpu_percent")
 _GPU = re.compile(r"gpu\d*")
+_MEMBER = re.compile(r"(?:worker|rank|node)\d+")
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,6 +69,39 @@ class Rule(NamedTuple):
     """Returns ``what`` and ``evidence`` of each finding; nothing where a column that it needs is missing."""
 
 
+class _Columns(NamedTuple):
+    """What a list of metrics means to the rules, whatever their numbers are."""
+
+    metrics: Mapping[str, Metric]
+    """By column."""
+    places: Mapping[str, int]
+    """The place of each column."""
+    cores: int
+    """How many CPUs have a column."""
+    gpus: Mapping[str, str]
+    """The label of each GPU by its place in column names."""
+    members: Mapping[str, Mapping[str, str]]
+    """By quantity, ``cpu_percent``, the column of each worker, rank or node by its place: ``worker3``."""
+
+
+# Found anew for each look at a history of a hundred columns, these took a third of its time.
+@lru_cache(maxsize=8)
+def _columns_of(metrics: tuple[Metric, ...]) -> _Columns:
+    names = [metric.name for metric in metrics]
+    gpus = [metric.where for metric in metrics if metric.what == "utilization_percent"]
+    members: dict[str, dict[str, str]] = {}
+    for metric in metrics:
+        if _MEMBER.fullmatch(metric.where):
+            members.setdefault(metric.what, {})[metric.where] = metric.name
+    return _Columns(
+        dict(zip(names, metrics, strict=True)),
+        {name: place for place, name in enumerate(names)},
+        sum(_CORE.fullmatch(name) is not None for name in names),
+        {place: place_label(place) for place in gpus if _GPU.fullmatch(place)},
+        members,
+    )
+
+
 class Evidence:
     """The newest rows of a history. A number that is missing, or of which there is too little, is NaN.
 
@@ -91,24 +126,25 @@ class Evidence:
         least: float,
         over: float | None = None,
     ) -> None:
-        self.metrics = {metric.name: metric for metric in metrics[: values.shape[1]]}
+        self._columns = _columns_of(tuple(metrics[: values.shape[1]]))
+        self.metrics = self._columns.metrics
         self.times, self.after_gap = times, after_gap
         self.seconds = statistics.row_seconds(times, after_gap)
         self._values, self._least, self._over = values, least, over
-        self._places = {name: place for place, name in enumerate(self.metrics)}
+        self._places = self._columns.places
 
     @cached_property
     def now(self) -> float:
         """The length of the time that mean() is about, in seconds."""
         if self._over is not None:
             return self._over
-        usual = float(np.median(self.seconds[-_ROWS_OF_NOW:])) if len(self.seconds) else 0.0
+        usual = median(self.seconds[-_ROWS_OF_NOW:].tolist()) if len(self.seconds) else 0.0
         return max(_NOW, _ROWS_OF_NOW * usual)
 
     @cached_property
     def cpus(self) -> float:
         """How many CPUs this process may use; NaN where it has a quota, whose size is in no column."""
-        count = sum(_CORE.fullmatch(name) is not None for name in self.metrics)
+        count = self._columns.cores
         return count if count and "cpu_throttled_percent" not in self.metrics else np.nan
 
     @cached_property
@@ -116,11 +152,14 @@ class Evidence:
         """How many CPUs this process and its children keep busy on average."""
         return self.mean("process_cpu_percent") / 100 * self.cpus
 
-    @cached_property
-    def gpus(self) -> dict[str, str]:
+    @property
+    def gpus(self) -> Mapping[str, str]:
         """The label of each GPU by its place in column names: ``GPU 0`` by ``gpu0``."""
-        places = [metric.where for metric in self.metrics.values() if metric.what == "utilization_percent"]
-        return {place: place_label(place) for place in places if _GPU.fullmatch(place)}
+        return self._columns.gpus
+
+    def members(self, what: str) -> Mapping[str, str]:
+        """The column of each worker, rank or node that has this quantity, by its place: ``worker3``."""
+        return self._columns.members.get(what, {})
 
     def newest(self, column: str) -> float:
         """The value in the newest row."""
@@ -137,7 +176,10 @@ class Evidence:
         rows = self._newest_rows(self.now)
         values, seconds = self._values[rows], self.seconds[rows]
         known = np.isfinite(values)
-        enough = (known.sum(axis=0) >= _LEAST_VALUES) & (seconds @ known >= self._least)
+        count, covered = known.sum(axis=0), np.full(values.shape[1], seconds.sum())
+        some = np.flatnonzero(count < len(values))  # as a rule few
+        covered[some] = seconds @ known[:, some]
+        enough = (count >= _LEAST_VALUES) & (covered >= self._least)
         return np.where(enough, statistics.mean(values, seconds), np.nan)
 
     def peak(self, column: str, seconds: float) -> float:

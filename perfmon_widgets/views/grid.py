@@ -45,8 +45,8 @@ def lagging(
 ) -> dict[str, str] | None:
     """Return the column of the GPU or the like that lags behind the others, and why; None if none does.
 
-    ``values`` and ``seconds`` are as for ``legend.cells()``; ``busy`` is what
-    ``stragglers.busy_columns()`` returns.
+    ``values`` has the shape (rows, metrics); ``seconds`` says how many seconds each row stands for; ``busy``
+    is what ``stragglers.busy_columns()`` returns.
     """
     if len(busy) < 2:
         return None

@@ -16,22 +16,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def cells(
-    metrics: Sequence[Metric],
-    values: NDArray[np.float64],
-    seconds: NDArray[np.float64],
-    now: NDArray[np.float64],
-) -> list[list[str]]:
+def cells(metrics: Sequence[Metric], shown: statistics.Summary, now: NDArray[np.float64]) -> list[list[str]]:
     """Return now, mean and peak of each metric in words.
 
-    ``values`` has the shape (rows, metrics); ``seconds`` says how many seconds each row stands for; ``now``
-    has one number for each metric.
+    ``shown`` is the summary of the rows that are shown, ``now`` the newest; both with a number per metric.
     """
-    peaks = statistics.with_peaks(statistics.maximum(values), [metric.name for metric in metrics])
-    numbers = np.column_stack([now, statistics.mean(values, seconds), peaks])
+    peaks = statistics.with_peaks(shown.maximum, [metric.name for metric in metrics])
+    columns = (metrics, now.tolist(), shown.mean.tolist(), peaks.tolist())
     return [
-        [format_value(value, metric.unit) for value in row]
-        for metric, row in zip(metrics, numbers.tolist(), strict=True)
+        [format_value(value, metric.unit) for value in numbers]
+        for metric, *numbers in zip(*columns, strict=True)
     ]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta, timezone, tzinfo
+from functools import cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -141,7 +142,12 @@ def _step(seconds: float, pixels: float) -> int:
 
 
 def _width(step: int, seconds: float) -> float:
-    return _LETTER * len(format(datetime(2000, 1, 1, tzinfo=timezone.utc), _format(step, seconds))) + _GAP
+    return _LETTER * _letters(_format(step, seconds)) + _GAP
+
+
+@cache
+def _letters(time_format: str) -> int:
+    return len(format(datetime(2000, 1, 1, tzinfo=timezone.utc), time_format))
 
 
 def _format(step: int, seconds: float) -> str:

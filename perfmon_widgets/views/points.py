@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from perfmon_widgets.views.axis import Axis, axis_for, drawable
+from perfmon_widgets.views.axis import LARGEST, Axis, axis_for, drawable, ends
 from perfmon_widgets.views.figures import Figure, Rows, shown_seconds
 from perfmon_widgets.views.maps import means_of_columns
 from perfmon_widgets.views.palette import MAP_COLORS
-from perfmon_widgets.views.statistics import density, thin_to
+from perfmon_widgets.views.statistics import Summary, density, thin_to
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,18 +66,19 @@ class Points:
         rows: the rows that are shown; of columns that have a figure, and perhaps of others.
         grid: what ``grid_of()`` returned for these rows.
         since: the time of the newest row that the page has, in Unix seconds; −inf if it has none.
+        shown: the summary of all the rows.
     """
 
-    def __init__(self, rows: Rows, grid: Grid, since: float) -> None:
+    def __init__(self, rows: Rows, grid: Grid, since: float, shown: Summary) -> None:
         self._rows = rows
         self._width = grid.column
-        values = drawable(rows.values)
-        self._lowest: list[float] = np.fmin.reduce(values, axis=0, initial=0.0).tolist()
-        self._largest: list[float] = np.fmax.reduce(values, axis=0, initial=0.0).tolist()
+        self._lowest: list[float] = np.fmin(shown.minimum, 0.0).tolist()
+        self._largest: list[float] = np.fmax(shown.maximum, 0.0).tolist()
         # Where the computer's clock was set back, nothing can be appended.
-        since = since if (np.diff(rows.times) > 0).all() else -math.inf
+        since = since if (rows.times[1:] > rows.times[:-1]).all() else -math.inf
         first = _first_row(rows.times, grid.per_second, since)
-        times, self._points = thin_to(rows.times[first:], values[first:], rows.gaps[first:], grid.per_second)
+        new = drawable(rows.values[first:])
+        times, self._points = thin_to(rows.times[first:], new, rows.gaps[first:], grid.per_second)
         self.times: list[float] = times.round(3).tolist()
         """Of the points, in Unix seconds."""
         self.start = float(rows.times[first].round(3)) if first < len(rows.times) else grid.end
@@ -115,7 +116,10 @@ class Points:
         """Return the axis for all the values that are shown."""
         places = self._places(figure)
         lowest = min(self._lowest[place] for place in places)
-        return axis_for(figure.unit, lowest, max(self._largest[place] for place in places))
+        largest = max(self._largest[place] for place in places)
+        if max(-lowest, largest) > LARGEST:
+            lowest, largest = ends(drawable(self._rows.values[:, places]))
+        return axis_for(figure.unit, lowest, largest)
 
     def _places(self, figure: Figure) -> list[int]:
         return [self._rows.columns[line.name] for line in figure.lines]

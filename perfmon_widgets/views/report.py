@@ -38,12 +38,13 @@ def summary(history: pd.DataFrame, since: datetime | float | None = None) -> Rep
     values, seconds = history.to_numpy(dtype=float)[rows], seconds[rows]
     known = np.isfinite(values).any(axis=0)
     newest = np.where(known, values[-1], np.nan) if len(values) else np.full(values.shape[1], np.nan)
+    mean, smallest, largest = statistics.summary(values, seconds)
     table = np.column_stack(
         [
             newest,
-            statistics.mean(values, seconds),
-            statistics.minimum(values),
-            statistics.with_peaks(statistics.maximum(values), list(history.columns)),
+            mean,
+            smallest,
+            statistics.with_peaks(largest, list(history.columns)),
             statistics.percentile_95(values, seconds),
         ]
     )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -45,27 +45,52 @@ def row_seconds(times: NDArray[np.float64], after_gap: NDArray[np.bool_]) -> NDA
     between two rows (the median), or for the time since the row before if that is less. The first row, and
     one whose time is not after that of the row before, stand for the usual time too: 1 s if there is none.
     """
-    passed = np.diff(times, prepend=np.nan)
+    passed = np.full(len(times), np.nan)
+    np.subtract(times[1:], times[:-1], out=passed[1:])
     known = passed > 0  # not where the computer's clock was set back
-    measured = passed[known & ~after_gap]
-    usual = float(np.median(measured)) if len(measured) else 1.0
+    usual = _median(passed[known & ~after_gap])
     return np.where(known, np.where(after_gap, np.minimum(passed, usual), passed), usual)
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    """The median; 1 of no values. Where it is needed seldom, numpy's takes as long as all the rest."""
+    if not len(values):
+        return 1.0
+    middle = len(values) // 2
+    lower, upper = (middle, middle) if len(values) % 2 else (middle - 1, middle)
+    parted = np.partition(values, (lower, upper))
+    return float(parted[lower] + parted[upper]) / 2
 
 
 def mean(values: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
     """Time-weighted mean of each column."""
-    known = np.isfinite(values)
+    return summary(values, seconds).mean
+
+
+class Summary(NamedTuple):
+    """Statistics of rows, each with one number per column."""
+
+    mean: NDArray[np.float64]
+    """Time-weighted."""
+    minimum: NDArray[np.float64]
+    maximum: NDArray[np.float64]
+
+
+def summary(values: NDArray[np.float64], seconds: NDArray[np.float64]) -> Summary:
+    """Time-weighted mean, smallest and largest value of each column, in as few passes as that takes."""
     # Divided by a power of two above their sum, which costs no precision, the weights are at most 1 together:
     # a user's series may have values near 1e308, and the sum must not overflow.
     shares = np.ldexp(seconds, -np.frexp(seconds.sum())[1])
     with np.errstate(all="ignore"):
         means: NDArray[np.float64] = (shares @ values) / shares.sum()
-        some = np.flatnonzero(~known.all(axis=0))
+        some = np.flatnonzero(~np.isfinite(means))
         if len(some):  # the columns in which a value is missing
-            filled = np.where(known[:, some], values[:, some], 0.0)
-            means[some] = (shares @ filled) / (shares @ known[:, some])
+            known = np.isfinite(values[:, some])
+            filled = np.where(known, values[:, some], 0.0)
+            means[some] = (shares @ filled) / (shares @ known)
+    smallest, largest = minimum(values), maximum(values)
     # Rounding may put a mean of equal values just outside them.
-    return np.clip(means, minimum(values), maximum(values))
+    return Summary(np.minimum(np.maximum(means, smallest), largest), smallest, largest)
 
 
 def means_by_place(
@@ -171,7 +196,8 @@ def span_statistics(
     # By the order of the rows: times are not in order where the computer's clock was set back.
     if len(first) and len(last) and first[0] < last[0]:
         changes = change(values[first[0]], values[last[0]])
-    return np.column_stack([mean(part, overlap[own]), maximum(part), changes])
+    own_rows = summary(part, overlap[own])
+    return np.column_stack([own_rows.mean, own_rows.maximum, changes])
 
 
 def thin(
@@ -207,6 +233,8 @@ def thin_to(
         times, y = times[ends], np.fmax.reduceat(y, starts, axis=0)
         gaps = np.logical_or.reduceat(gaps, starts)
     before = np.flatnonzero(gaps)
+    if not len(before):
+        return times, y
     return np.insert(times, before, times[before]), np.insert(y, before, np.nan, axis=0)
 
 

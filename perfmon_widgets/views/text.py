@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 
@@ -16,6 +17,11 @@ _PREFIXED = {
     "bytes": (1024.0, ("B", "KiB", "MiB", "GiB", "TiB", "PiB")),
     "bytes_per_second": (1000.0, ("B/s", "kB/s", "MB/s", "GB/s", "TB/s")),
     "hertz": (1000.0, ("Hz", "kHz", "MHz", "GHz")),
+}
+# From how much on each next prefix is printed. 1023.9 KiB would be rounded to 1024 KiB: that is 1 MiB.
+_ROUNDED_UP = {
+    unit: [factor**power - 0.5 * factor ** (power - 1) for power in range(1, len(texts))]
+    for unit, (factor, texts) in _PREFIXED.items()
 }
 # What follows a number in the units that are printed as they are.
 _SUFFIXES = {"percent": "%", "watts": " W", "seconds": " s", "celsius": " °C"}
@@ -40,14 +46,15 @@ def format_value(value: float, unit: str) -> str:
     """Return the value with its unit: ``43%``, ``5.2 GiB``, ``12 MB/s``; a dash if it is missing."""
     if not math.isfinite(value):
         return MISSING
+    if unit in _SUFFIXES:
+        return _short(value) + _SUFFIXES[unit]
     if not unit:
         return f"{value:.4g}"  # of any size: a loss, a learning rate
     if unit not in _PREFIXED:
-        return f"{_short(value)}{_suffix(unit)}"
-    divisor, _ = scale_for(unit, abs(value))
-    # 1023.9 KiB would be rounded to 1024 KiB: half a step more selects the next prefix.
-    divisor, text = scale_for(unit, abs(value) + 0.5 * divisor)
-    return f"{_short(value / divisor)} {text}"
+        return _short(value) + _suffix(unit)
+    power = bisect_right(_ROUNDED_UP[unit], abs(value))
+    factor, texts = _PREFIXED[unit]
+    return f"{_short(value / factor**power)} {texts[power]}"
 
 
 def format_change(change: float, unit: str) -> str:

@@ -14,6 +14,7 @@ from perfmon_widgets.views.legend import cells, last_values
 from perfmon_widgets.views.local_time import ticks, zone_name
 from perfmon_widgets.views.palette import MAP_COLORS
 from perfmon_widgets.views.points import Grid, Points, grid_of, in_json
+from perfmon_widgets.views.statistics import Summary, summary
 from perfmon_widgets.views.stretches import LOOKS, Named, Stretch, edges, names, stretches
 from perfmon_widgets.web.asked import Asked
 from perfmon_widgets.web.outline import Outline, drawn, frame
@@ -41,28 +42,29 @@ def sections(
     every = every.between(now - asked.window, now)
     opened = [group for group in outline.groups if group in asked.open]
     rows = every.only(metric.name for metric in outline.of(opened))
-    known = rows.known()
+    known, shown = rows.known(), summary(rows.values, rows.seconds)
     figures = [(group, figure) for group in opened for figure in drawn(outline.figures[group], known)]
     grid = grid_of(rows, [figure for _, figure in figures], asked.window)
     unknown = sorted(rows.columns.keys() - known)
     have = _digest(whose, outline.digest, opened, unknown, grid.per_second, grid.column)
     is_same = asked.since is not None and have == asked.have
-    points = Points(rows, grid, asked.since if is_same and asked.since is not None else -math.inf)
+    since = asked.since if is_same and asked.since is not None else -math.inf
+    points = Points(rows, grid, since, shown)
     sent: dict[str, list[dict[str, Any]]] = {group: [] for group in opened}
     numbers = in_json([figure for _, figure in figures], points)
     for (group, figure), each in zip(figures, numbers, strict=True):
         sent[group].append(each if is_same else each | frame(figure))
     with_lags = not is_same or asked.is_time_for_findings(now)
-    tables = _tables(outline, opened, rows, errors, with_lags=with_lags)
-    shown = outline.titles
-    for section in shown:
+    tables = _tables(outline, opened, rows, shown, errors, with_lags=with_lags)
+    titles = outline.titles
+    for section in titles:
         group = section["group"]
         if group in sent:
             section.update(figures=sent[group], table=tables[group])
             section.update({} if is_same else outline.table(group))
     return {
         "have": have,
-        "sections": shown,
+        "sections": titles,
         "axis": _axis(grid, points, asked.width) | ({} if is_same else {"colors": MAP_COLORS}),
         "behind": _behind(stretches(spans, grid.start, grid.end), grid, asked.width),
     }
@@ -108,7 +110,13 @@ def _behind(members: Sequence[Stretch], grid: Grid, width: int) -> dict[str, Any
 
 
 def _tables(
-    outline: Outline, opened: Sequence[str], rows: Rows, errors: Mapping[str, str], *, with_lags: bool
+    outline: Outline,
+    opened: Sequence[str],
+    rows: Rows,
+    shown: Summary,
+    errors: Mapping[str, str],
+    *,
+    with_lags: bool,
 ) -> dict[str, dict[str, Any]]:
     """For each open section now, mean and peak of each column in words, why some are missing, who lags."""
     declared = {metric.name: metric for metric in outline.of(opened)}
@@ -119,7 +127,7 @@ def _tables(
         newest = newest.copy()
         newest[held] = last_values(rows.values[:, held])
     # All sections together, since most of the time is taken by the number of calls.
-    texts = cells(metrics, rows.values, rows.seconds, newest)
+    texts = cells(metrics, shown, newest)
     found = {}
     for group in opened:
         members = outline.groups[group]

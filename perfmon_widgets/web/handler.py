@@ -202,16 +202,15 @@ class _Handler(httputil.HTTPMessageDelegate):
             size = len(parts[0])
         if 400 <= response.status < 500:
             requests.refusals.add(f"status {response.status}")
-        self._write_head(response, size)
-        if self._request.method == "HEAD":
-            parts, size = [], 0
-        for part in parts:
+        body = parts if self._request.method != "HEAD" else []
+        self._write_head(response, size, *body[:1])  # with the first part, in one system call
+        for part in body[1:]:
             self._connection.write(part)
-        self._watch(size)
+        self._watch(size if body else 0)
         self._connection.finish()
 
-    def _write_head(self, response: Response, size: int | None) -> None:
-        """Send what precedes the body; without a size the body is sent in chunks."""
+    def _write_head(self, response: Response, size: int | None, first: bytes = b"") -> None:
+        """Send what precedes the body, and its first part; without a size the body is sent in chunks."""
         headers = httputil.HTTPHeaders(
             _HEADERS | api.headers(self._request.path, response) | self._more_headers
         )
@@ -221,7 +220,7 @@ class _Handler(httputil.HTTPMessageDelegate):
             headers["WWW-Authenticate"] = "Bearer"
         reason = http.HTTPStatus(response.status).phrase
         start_line = httputil.ResponseStartLine("HTTP/1.1", response.status, reason)
-        self._connection.write_headers(start_line, headers)
+        self._connection.write_headers(start_line, headers, first or None)
 
     def _watch(self, size: int) -> None:
         """Count the bytes as unsent until the client has read them; close the connection of a slow one."""

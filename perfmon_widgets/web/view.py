@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from perfmon_widgets.core.protocol import findings_of, newest_rows_of
@@ -62,8 +62,8 @@ def _content(monitor: Monitor, metrics: tuple[Metric, ...], shown: Outline, aske
     elif not asked.has(sample.time):
         if running and asked.is_time_for_findings(sample.time):
             content["verdict"] = _verdict(monitor)
-        rows = _rows_of(monitor, asked.window)
-        if len(rows.columns) != len(metrics):  # columns that were added meanwhile stand behind the others
+        rows = _rows_of(monitor, asked.window, metrics)
+        if len(rows.columns) != len(metrics):  # columns that are still to be added stand behind the others
             shown = outline(metrics[: len(rows.columns)])
         spans = monitor.newest_spans(MAX_STRETCHES)
         content |= sections(shown, rows, errors, spans, asked, whose=(os.getpid(), id(monitor)))
@@ -100,12 +100,12 @@ def _gauges(
     }
 
 
-def _rows_of(monitor: Monitor, seconds: float) -> Rows:
-    """Return the newest rows of a monitor; not as a DataFrame, for which pandas would be loaded."""
+def _rows_of(monitor: Monitor, seconds: float, metrics: Sequence[Metric]) -> Rows:
+    """Return the newest rows of these metrics; not as a DataFrame, for which pandas would be loaded."""
     stamps, gaps, values = newest_rows_of(monitor, seconds)
     times = stamps.astype("datetime64[us]").astype("int64") / 1e6
-    names = [metric.name for metric in monitor.metrics][: values.shape[1]]
-    columns = {name: at for at, name in enumerate(names)}
+    values = values[:, : len(metrics)]
+    columns = {metric.name: at for at, metric in enumerate(metrics[: values.shape[1]])}
     return Rows(columns, times, values, gaps, row_seconds(times, gaps))
 
 

@@ -1,9 +1,10 @@
 """What an open live page costs: ``python tests/benchmarks/live_page.py`` prints it.
 
 For several machines: CPU time and bytes of a refresh with the two sections open that are open at first, and
-with all of them; it is that of the whole program, with all its threads. Then, for a program that computes in
-pure Python: how long the first picture takes, and how late samples are while the page is refreshed once a
-second, and while nobody looks, in turns.
+with all of them; it is that of the whole program, with all its threads. Also with a search for findings, of
+which there is one in ten seconds. Then, for a program that computes in pure Python: how long the first
+picture takes, and how late samples are while the page is refreshed once a second, and while nobody looks, in
+turns.
 """
 
 from __future__ import annotations
@@ -44,18 +45,21 @@ _OF_A_GPU = {
     "sm_clock_hertz": "hertz",
     "pcie_sent_bytes_per_second": "bytes_per_second",
 }
-# Has the history of a machine and nothing to do; answers each line with its CPU time so far.
+# Has the history of a machine and nothing to do. Takes a sample for each line, and says so. Looks for findings
+# in each refresh or in none.
 _SERVED = """
-import sys, time
+import math, sys, time
 from live_page import MACHINES, machine
 from perfmon_widgets import serve
+from perfmon_widgets.web import asked
+asked._FIND_EVERY = 1e-3 if sys.argv[2:] else math.inf
 monitor = machine(*MACHINES[sys.argv[1]])
+monitor.start()
 server = serve(monitor)
 print(server.url, server.token, flush=True)
 for line in sys.stdin:
-    if line == "sample\\n":
-        monitor.sample()
-    print(time.process_time(), flush=True)
+    monitor.sample()
+    print(flush=True)
 """
 # Computes, and prints the times of its samples in the end.
 _BUSY = """
@@ -88,9 +92,9 @@ class Cost(NamedTuple):
     at_first: float
     """The same for a page that has nothing yet."""
     sent: int
-    """Bytes that are sent to a browser, which takes them compressed."""
+    """Bytes that are sent to a browser, which takes long ones compressed."""
     bytes: int
-    """The same before they are compressed."""
+    """The same where they are not compressed."""
 
 
 class _Waves:
@@ -142,6 +146,7 @@ class Program(NamedTuple):
     connection: http.client.HTTPConnection
     """Kept open, as by a browser."""
     token: str
+    process: int
     input: IO[str]
     output: IO[str]
 
@@ -149,14 +154,19 @@ class Program(NamedTuple):
         """What the page shows, and the bytes that were sent and that they are."""
         headers = {"Authorization": f"token {self.token}", "Accept-Encoding": "gzip"}
         self.connection.request("GET", f"{VIEW}?{urllib.parse.urlencode(query)}", headers=headers)
-        sent = self.connection.getresponse().read()
-        body = gzip.decompress(sent)
+        response = self.connection.getresponse()
+        sent = response.read()
+        body = gzip.decompress(sent) if response.getheader("Content-Encoding") == "gzip" else sent
         return json.loads(body), len(sent), len(body)
 
-    def cpu_seconds(self, line: str = "time") -> float:
-        """The CPU time that the program has used; with ``sample``, after another sample."""
-        print(line, file=self.input, flush=True)
-        return float(self.output.readline())
+    def sample(self) -> None:
+        """Let the program take another sample."""
+        print(file=self.input, flush=True)
+        self.output.readline()
+
+    def cpu_seconds(self) -> float:
+        """The CPU time that all threads of the program have used, of which it notices nothing."""
+        return time.clock_gettime(~self.process << 3 | 2)  # as clock_getcpuclockid(3) makes it on Linux
 
 
 @contextmanager
@@ -170,7 +180,7 @@ def running(code: str, *arguments: str) -> Iterator[Program]:
         url, token = process.stdout.readline().split()
         connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=20)
         try:
-            yield Program(connection, token, process.stdin, process.stdout)
+            yield Program(connection, token, process.pid, process.stdin, process.stdout)
         finally:
             connection.close()
             process.kill()
@@ -188,7 +198,7 @@ def cost(program: Program, opened: Sequence[str] | None = None) -> Cost:
     figures = sum(len(each.get("figures", ())) for each in shown["sections"])
     has = {"since": shown["newest"], "have": shown["have"]}
     for _ in range(_REFRESHES):
-        program.cpu_seconds("sample")
+        program.sample()
         time.sleep(_IDLE)
         before = program.cpu_seconds()
         shown, *size = program.view(query | has)
@@ -240,6 +250,9 @@ def main() -> None:
             every = [each["group"] for each in program.view({})[0]["sections"]]
             for which, opened in (("first two", None), ("all", every)):
                 print(f"{name}, {which} open: {cost(program, opened)}", flush=True)
+        with running(_SERVED, name, "findings") as program:
+            with_findings = cost(program, every).milliseconds
+            print(f"{name}, all open, with a search for findings: {with_findings:.1f} ms", flush=True)
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 120
     for name in ("2 CPUs", "64 CPUs, 8 GPUs"):
         first, looked_at, alone = lateness(seconds, name)

@@ -245,7 +245,11 @@ def test_the_files_are_part_of_the_package() -> None:
         assert all(each.is_relative_to(root) and each.is_file() for each in files)
 
 
-def test_what_is_new_is_sent_compressed_to_who_can_read_that(server: PerformanceServer) -> None:
+@pytest.mark.parametrize("is_long", [True, False])
+def test_what_is_long_is_sent_compressed_to_who_can_read_that(
+    server: PerformanceServer, monkeypatch: pytest.MonkeyPatch, is_long: bool
+) -> None:
+    monkeypatch.setattr(page, "_LONG", 100 if is_long else 1_000_000)
     with contextlib.closing(http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=20)) as to:
         for accepted, encoding in (
             ("gzip, deflate, br", "gzip"),
@@ -259,7 +263,7 @@ def test_what_is_new_is_sent_compressed_to_who_can_read_that(server: Performance
                 )
                 response = to.getresponse()
                 body = response.read()
-                expected = encoding if path == page.VIEW else None
+                expected = encoding if path == page.VIEW and is_long else None
                 assert response.headers["Content-Encoding"] == expected
                 assert json.loads(gzip.decompress(body) if expected else body)
 

@@ -113,6 +113,14 @@ def test_the_newest_rows_come_with_the_one_before_them():
     assert history.read(1000)[3][:, 0].tolist() == [*range(40)]
 
 
+def test_the_newest_rows_are_found_wherever_they_lie_in_the_ring():
+    clock = Clock()
+    history = History(["a_percent"], 100, clock)
+    for row in range(400):  # the ring has 128 rows
+        fill(history, clock, 1, first=row)
+        assert history.read(3)[3][:, 0].tolist() == [*range(max(row - 4, 0), row + 1)]
+
+
 def test_the_count_goes_on_when_rows_leave():
     clock = Clock()
     history = History(["a_percent"], 10, clock)

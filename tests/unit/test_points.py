@@ -11,8 +11,8 @@ import pytest
 from perfmon_widgets.metrics import RECORDED, Metric
 from perfmon_widgets.views.figures import Figure, Rows, fill, section
 from perfmon_widgets.views.palette import MAP_COLORS
-from perfmon_widgets.views.points import Points, grid_of, in_json
-from perfmon_widgets.views.statistics import row_seconds
+from perfmon_widgets.views.points import Grid, Points, grid_of, in_json
+from perfmon_widgets.views.statistics import row_seconds, summary
 
 START = 1_800_000_000.0
 METRICS = [
@@ -43,6 +43,10 @@ def until(rows: Rows, count: int, window: float) -> Rows:
     end = float(rows.times[count - 1])
     first = Rows(rows.columns, *(each[:count] for each in rows[1:]))
     return first.between(end - window, end)
+
+
+def points_of(rows: Rows, grid: Grid, since: float = -math.inf) -> Points:
+    return Points(rows, grid, since, summary(rows.values, rows.seconds))
 
 
 class Page:
@@ -102,7 +106,7 @@ def test_new_points_complete_those_that_a_page_has(seconds: float, window: float
         if has != kind:  # as the live page: the figures differ
             page, since, anew = Page(), -math.inf, anew + 1
         has = kind
-        new, whole = Points(rows, grid, since), Points(rows, grid, -math.inf)
+        new, whole = points_of(rows, grid, since), points_of(rows, grid, -math.inf)
         page.take(new, in_json(FIGURES, new), grid.start, grid.column)
         other = Page()
         other.take(whole, in_json(FIGURES, whole), grid.start, grid.column)
@@ -118,7 +122,7 @@ def test_lines_are_those_of_every_other_face() -> None:
     rows = history(1.0, 500)
     window = 600.0
     grid = grid_of(rows, FIGURES, window)
-    points = Points(rows, grid, -math.inf)
+    points = points_of(rows, grid, -math.inf)
     for figure in FIGURES:
         if figure.is_map:
             continue
@@ -135,7 +139,7 @@ def test_lines_are_those_of_every_other_face() -> None:
 
 def map_of(rows: Rows) -> tuple[Figure, Points]:
     figure = next(each for each in FIGURES if each.is_map)
-    return figure, Points(rows, grid_of(rows, [figure], 600.0), -math.inf)
+    return figure, points_of(rows, grid_of(rows, [figure], 600.0), -math.inf)
 
 
 def test_a_map_has_the_colours_of_its_means() -> None:
@@ -156,10 +160,10 @@ def test_where_the_clock_was_set_back_all_points_are_sent() -> None:
     rows = history(1.0, 200)
     grid = grid_of(rows, FIGURES, 600.0)
     since = float(rows.times[-2])
-    assert len(Points(rows, grid, since).times) <= 2
+    assert len(points_of(rows, grid, since).times) <= 2
     times = rows.times.copy()
     times[100] -= 3
-    back = Points(rows._replace(times=times), grid, since)
+    back = points_of(rows._replace(times=times), grid, since)
     assert len(back.times) > 50
     assert back.start <= times.min() + 0.001
 
@@ -170,6 +174,6 @@ def test_numbers_that_no_browser_can_draw_are_missing() -> None:
     values[:, -1] = [1.0, 2.0, np.inf, 1e300, 4.0]
     figure = section(RECORDED, METRICS)[0]
     rows = rows._replace(values=values, gaps=np.full(5, False))
-    [sent] = in_json([figure], Points(rows, grid_of(rows, [figure], 600.0), -math.inf))
+    [sent] = in_json([figure], points_of(rows, grid_of(rows, [figure], 600.0), -math.inf))
     assert sent["values"] == ["1,2,nan,nan,4"]
     assert sent["ticks"][-1] == (4.0, "4")

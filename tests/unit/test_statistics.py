@@ -57,6 +57,12 @@ def test_a_row_stands_for_the_time_since_the_row_before_and_the_first_for_the_us
     assert seconds([0, 2, 4, 12]) == [2, 2, 2, 8]
 
 
+@given(st.lists(st.floats(0.01, 1e6), min_size=1, max_size=9))
+def test_the_usual_time_is_the_median(passed):
+    times = np.cumsum([0.0, *passed])
+    assert seconds(times.tolist())[0] == pytest.approx(np.median(np.diff(times)))
+
+
 def test_a_row_after_a_gap_stands_for_the_usual_time_or_less():
     assert seconds([0, 1, 2, 3600, 3601], [3]) == [1, 1, 1, 1, 1]
     assert seconds([0, 5, 10, 12, 17], [3]) == [5, 5, 5, 2, 5]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from statistics import median
@@ -13,7 +12,6 @@ from perfmon_widgets.views.evidence import Evidence, Rule
 from perfmon_widgets.views.stragglers import straggler
 from perfmon_widgets.views.text import format_duration, format_value
 
-_MEMBER = re.compile(r"((?:worker|rank|node)\d+)/(cpu_percent|ram_percent|uptime_seconds)")
 # Below this share of its CPUs a member is idle. One with twice the memory of the others at the median is much
 # fuller. Nobody minds it of memory below 60 %, where Dask begins to move data to the disk
 # (distributed.worker.memory.target).
@@ -33,14 +31,8 @@ _LONGEST = 1e9
 
 def _members(evidence: Evidence, what: str) -> dict[str, float]:
     """The mean of a column of each member that has one now, by its place."""
-    found = {}
-    for name in evidence.metrics:
-        match = _MEMBER.fullmatch(name)
-        if match is not None and match[2] == what:
-            mean = evidence.mean(name)
-            if math.isfinite(mean):
-                found[match[1]] = mean
-    return found
+    means = {place: evidence.mean(name) for place, name in evidence.members(what).items()}
+    return {place: mean for place, mean in means.items() if math.isfinite(mean)}
 
 
 def _fuller(evidence: Evidence) -> Iterator[tuple[str, str]]:
@@ -84,10 +76,7 @@ def _skewed(evidence: Evidence) -> Iterator[tuple[str, str]]:
 def _restarted(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """The time for which the process has run begins anew, in the rows of the last ten minutes."""
     longest = max(_RESTART, evidence.now)
-    for name in evidence.metrics:
-        match = _MEMBER.fullmatch(name)
-        if match is None or match[2] != "uptime_seconds":
-            continue
+    for place, name in evidence.members("uptime_seconds").items():
         times, running = (values.tolist() for values in evidence.series(name))
         again = [
             (at, before)
@@ -99,7 +88,7 @@ def _restarted(evidence: Evidence) -> Iterator[tuple[str, str]]:
             often = "" if len(again) == 1 else f"{len(again)} times, last "
             ago = format_duration(float(evidence.times[-1]) - at)
             yield (
-                f"{_name(match[1])} was restarted",
+                f"{_name(place)} was restarted",
                 f"{often}{ago} ago, after it had run for {format_duration(min(before, _LONGEST))}",
             )
 
