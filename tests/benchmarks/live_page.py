@@ -45,8 +45,8 @@ _OF_A_GPU = {
     "sm_clock_hertz": "hertz",
     "pcie_sent_bytes_per_second": "bytes_per_second",
 }
-# Has the history of a machine and nothing to do. Takes a sample for each line, and says so. Looks for findings
-# in each refresh or in none.
+# Has the history of a machine and nothing to do. Takes a sample for each line, and says so. With a second
+# argument it looks for findings in each refresh, else in none.
 _SERVED = """
 import math, sys, time
 from live_page import MACHINES, machine
