@@ -48,6 +48,7 @@ class Kernel:
         self._client.start_channels()
         self._client.wait_for_ready(timeout=60)
         self._replies: dict[str, dict[str, Any]] = {}
+        self._executing: set[str] = set()  # the requests whose reply has not been read
 
     def start(self, code: str, cell: str | None = None, **more: object) -> str:
         """Begin to execute code, as the cell of that id; returns the id of the request."""
@@ -63,7 +64,9 @@ class Kernel:
         metadata = {} if cell is None else {"cellId": cell}
         message = self._client.session.msg("execute_request", content, metadata=metadata)
         self._client.shell_channel.send(message)
-        return str(message["header"]["msg_id"])
+        request = str(message["header"]["msg_id"])
+        self._executing.add(request)
+        return request
 
     def finish(self, request: str) -> dict[str, Any]:
         """The reply to a request, waited for."""
@@ -71,9 +74,11 @@ class Kernel:
         return self._replies.pop(request)
 
     def _wait_for_reply(self, request: str) -> None:
-        while request not in self._replies:
+        while request in self._executing:
             reply = self._client.get_shell_msg(timeout=DEADLINE)
-            self._replies[reply["parent_header"].get("msg_id", "")] = dict(reply["content"])
+            answered = reply["parent_header"].get("msg_id", "")
+            self._executing.discard(answered)
+            self._replies[answered] = dict(reply["content"])
 
     def run(self, code: str, cell: str | None = None) -> Any:
         """What the last expression of the code is, a literal; fails the test if the code fails."""
@@ -119,7 +124,7 @@ class Kernel:
     def messages(self, request: str) -> Iterator[dict[str, Any]]:
         """What the kernel publishes until that request has been executed, of others too.
 
-        Ends when the reply to the request is there. A request that ipykernel 7.0 to 7.3 receives while it
+        Ends when the reply to a cell is there. A request that ipykernel 7.0 to 7.3 receives while it
         sends a reply may never be read (https://github.com/ipython/ipykernel/issues/1554).
         """
         while True:

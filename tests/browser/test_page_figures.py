@@ -81,6 +81,8 @@ def test_a_page_that_was_open_shows_what_one_shows_that_is_opened_anew(chromium,
         open_all(page)
         for _ in range(10):
             wait_for_news(page)
+        # The page looks for the one that lags once in ten seconds.
+        expect(page.locator("th.perfmon-lags").first).to_be_visible(timeout=20_000)
         (tmp_path / "stop").touch()
         expect(page.locator("#state")).to_have_text("The monitor is stopped.", timeout=10_000)
         before = drawn(page)
