@@ -53,7 +53,11 @@ def row_seconds(times: NDArray[np.float64], after_gap: NDArray[np.bool_]) -> NDA
 
 
 def _median(values: NDArray[np.float64]) -> float:
-    """The median; 1 of no values. Where it is needed seldom, numpy's takes as long as all the rest."""
+    """The median; 1 if there are no values.
+
+    np.median gives the same. Called once a second, when its code has left the CPU's caches, it takes 0.15 ms
+    longer.
+    """
     if not len(values):
         return 1.0
     middle = len(values) // 2
@@ -73,11 +77,13 @@ class Summary(NamedTuple):
     mean: NDArray[np.float64]
     """Time-weighted."""
     minimum: NDArray[np.float64]
+    """The smallest value."""
     maximum: NDArray[np.float64]
+    """The largest value."""
 
 
 def summary(values: NDArray[np.float64], seconds: NDArray[np.float64]) -> Summary:
-    """Time-weighted mean, smallest and largest value of each column, in as few passes as that takes."""
+    """Return mean, smallest and largest value of each column; NaN for a column without any value."""
     # Divided by a power of two above their sum, which costs no precision, the weights are at most 1 together:
     # a user's series may have values near 1e308, and the sum must not overflow.
     shares = np.ldexp(seconds, -np.frexp(seconds.sum())[1])
