@@ -155,6 +155,22 @@ class Notebook:
         return self._traffic.console_errors
 
 
+def boxes(place: Locator, selector: str) -> list[dict[str, float]]:
+    """Where the visible elements stand, in pixels, all at one moment: a line that appears moves them."""
+    found: list[dict[str, float]] = place.locator(selector).evaluate_all("""all => all
+      .map(each => each.getBoundingClientRect().toJSON())
+      .filter(box => box.width && box.height)""")
+    return found
+
+
+def overlap(one: dict[str, float], other: dict[str, float]) -> bool:
+    """Whether two boxes share more than a pixel's width and height."""
+    return all(
+        one[side] < other[side] + other[size] - 1 and other[side] < one[side] + one[size] - 1
+        for side, size in (("x", "width"), ("y", "height"))
+    )
+
+
 def write_notebook(cells: list[str] | Path, root: Path, kernel: str = "python3") -> Path:
     """The path of a notebook with those code cells, or of a copy of one, in its own folder below `root`."""
     folder = root / f"folder-{len(list(root.glob('folder-*')))}"

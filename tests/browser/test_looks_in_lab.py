@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from lab import Notebook
+from lab import Notebook, boxes, overlap
 from panel_page import BUSY, IS_A_LINE, TIMEOUT, gauge, lines, own_errors, section, wait_until
 from playwright.sync_api import Locator, expect
 from test_panel_in_lab import make_panel_wide
@@ -123,18 +123,6 @@ def test_what_bqplot_paints_keeps_to_the_theme(open_notebook, theme):
     back = figure.locator("rect.plotarea_background").first.evaluate("part => getComputedStyle(part).fill")
     assert back in ("rgba(0, 0, 0, 0)", "none", "transparent")
     assert figure.locator(".legend").count() == 0
-
-
-def boxes(place: Locator, selector: str) -> list[dict[str, float]]:
-    return [dict(box) for each in place.locator(selector).all() if (box := each.bounding_box()) is not None]
-
-
-def overlap(one: dict[str, float], other: dict[str, float]) -> bool:
-    """Whether two boxes share more than a pixel's width and height."""
-    return all(
-        one[side] < other[side] + other[size] - 1 and other[side] < one[side] + one[size] - 1
-        for side, size in (("x", "width"), ("y", "height"))
-    )
 
 
 @pytest.mark.parametrize("gpus", [1, 2, 8])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import Notebook
+from lab import Notebook, boxes, overlap
 from panel_page import (
     BUSY,
     TIMEOUT,
@@ -267,18 +267,6 @@ def test_a_page_that_is_loaded_again_has_the_panel_live_and_heard(open_notebook)
     wait_until(notebook, lambda: any(len(line) >= 2 for line in lines(place)), "a line with two points")
     assert notebook.is_busy()
     assert own_errors(notebook) == []
-
-
-def boxes(place: Locator, selector: str) -> list[dict[str, float]]:
-    return [dict(box) for each in place.locator(selector).all() if (box := each.bounding_box()) is not None]
-
-
-def overlap(one: dict[str, float], other: dict[str, float]) -> bool:
-    """Whether two boxes share more than a pixel's width and height."""
-    return all(
-        one[side] < other[side] + other[size] - 1 and other[side] < one[side] + one[size] - 1
-        for side, size in (("x", "width"), ("y", "height"))
-    )
 
 
 def make_panel_wide(notebook: Notebook, place: Locator, width: float) -> None:
