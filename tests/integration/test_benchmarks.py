@@ -87,7 +87,7 @@ def test_numbers_are_counted_however_deep_they_lie():
 def test_the_cost_of_this_package_is_that_of_its_samples():
     found = cost(PerfmonWidgets, 0.02, 0.5)
     assert found["numbers"] >= 15
-    assert 10 <= found["ticks_per_second"] <= 51
+    assert 10 <= found["ticks_per_second"] <= 52  # 25 in half a second, or one more
     assert 1e-5 < found["cpu_per_tick"] < 0.02
     assert found["start_up"] > found["cpu_per_tick"]
 
