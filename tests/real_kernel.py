@@ -211,7 +211,7 @@ class Kernel:
         return replies
 
     def has_answered(self) -> bool:
-        """Whether a reply has come that nobody has read."""
+        """Whether an unread reply has arrived."""
         return bool(self._client.shell_channel.msg_ready())
 
     @property

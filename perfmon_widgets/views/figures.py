@@ -177,12 +177,8 @@ class Rows(NamedTuple):
 
     def known(self) -> set[str]:
         """The columns that have a value in any row."""
-        some = np.full(self.values.shape[1], False)
-        for rows in (self.values[-1:], self.values):  # as a rule most have one in the newest
-            rest = np.flatnonzero(~some)
-            some[rest] = np.isfinite(rows[:, rest]).any(axis=0)
-        has_value = some.tolist()
-        return {name for name, at in self.columns.items() if has_value[at]}
+        some: NDArray[np.bool_] = np.any(np.isfinite(self.values), axis=0)
+        return {name for name, at in self.columns.items() if some[at]}
 
 
 def rows_of(history: pd.DataFrame) -> Rows:

@@ -81,6 +81,12 @@ class Summary(NamedTuple):
     maximum: NDArray[np.float64]
     """The largest value."""
 
+    @property
+    def known(self) -> list[bool]:
+        """Whether each column has a value."""
+        known: list[bool] = np.isfinite(self.maximum).tolist()
+        return known
+
 
 def summary(values: NDArray[np.float64], seconds: NDArray[np.float64]) -> Summary:
     """Return mean, smallest and largest value of each column; NaN for a column without any value."""

@@ -42,7 +42,8 @@ def sections(
     every = every.between(now - asked.window, now)
     opened = [group for group in outline.groups if group in asked.open]
     rows = every.only(metric.name for metric in outline.of(opened))
-    known, shown = rows.known(), summary(rows.values, rows.seconds)
+    shown = summary(rows.values, rows.seconds)
+    known = {name for name, has_value in zip(rows.columns, shown.known, strict=True) if has_value}
     figures = [(group, figure) for group in opened for figure in drawn(outline.figures[group], known)]
     grid = grid_of(rows, [figure for _, figure in figures], asked.window)
     unknown = sorted(rows.columns.keys() - known)

@@ -34,7 +34,7 @@ for child in children:
 
 
 def cost(count: int, code: str) -> float:
-    """CPU milliseconds of a sample with so many children, which run this code."""
+    """CPU milliseconds of a sample while this many children run this code."""
     command = [sys.executable, "-c", _SAMPLED, str(count), str(_SECONDS), code]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return 1e3 * float(done.stdout)
