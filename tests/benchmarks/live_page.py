@@ -2,7 +2,7 @@
 
 For several machines: CPU time and bytes of a refresh with the two sections open that are open at first, and
 with all of them; it is that of the whole program, with all its threads. Also with a search for findings, of
-which there is one in ten seconds. Then, for a program that computes in pure Python: how long the first
+which there is one in five seconds. Then, for a program that computes in pure Python: how long the first
 picture takes, and how late samples are while the page is refreshed once a second, and while nobody looks, in
 turns.
 """

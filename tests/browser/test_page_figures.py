@@ -71,7 +71,7 @@ def open_all(page: Page) -> None:
 def drawn(page: Page) -> list[str]:
     """Every figure and table as it is drawn.
 
-    Without what lags, which a page that is open looks for once in ten seconds only.
+    Without what lags, which a page that is open looks for once in five seconds only.
     """
     texts = page.locator("details").evaluate_all("sections => sections.map((each) => each.innerHTML)")
     left_out = r'\s*(title|aria-label)="[^"]*"| class="perfmon-lags"|(?<=class="perfmon-why">)[^<]*'
