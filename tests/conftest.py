@@ -96,6 +96,11 @@ def nothing_is_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.fail("left behind: " + ", ".join(left))
 
 
+def pytest_collection_finish() -> None:
+    """Leave what exists before the first test out of every garbage collection: otherwise each takes 0.2 s."""
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
