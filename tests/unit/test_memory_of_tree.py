@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import mmap
 import os
@@ -25,6 +26,14 @@ NO_RESERVE = 0x4000  # MAP_NORESERVE, which the module mmap does not have
 def whatever_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children are read, and surveyed where there is a reason to, each time."""
     monkeypatch.setattr(allowance, "_SHARE", math.inf)
+
+
+@pytest.fixture(autouse=True)
+def no_garbage_collection() -> Iterator[None]:
+    """It writes to each object, and so copies their pages, of which this process and its forks share many."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture
