@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -489,20 +488,20 @@ def test_a_series_that_was_recorded_since_the_last_sample_changes_nothing():
     assert monitor.findings() == []
 
 
-# -- provoked for real -------------------------------------------------------------------------------------
+def test_a_loader_that_is_slow_is_found_by_steps(monkeypatch):
+    clocks = Clocks()
+    monkeypatch.setattr("perfmon_widgets.core.monitor.time", clocks)
+    monitor = PerformanceMonitor([FakeCollector("cpu_percent")])
+    monkeypatch.setattr(monitor._history, "_clock", clocks.monotonic)
+    monkeypatch.setattr(monitor._meter, "clock", clocks.monotonic)
 
+    def slow() -> Iterator[int]:
+        for number in range(36):
+            clocks.passed += 0.3
+            yield number
 
-def test_a_loader_that_is_slow_is_found_by_steps():
-    with PerformanceMonitor([FakeCollector("cpu_percent")], interval=0.1) as monitor:
-        for _ in monitor.steps(slow(0.3, 36)):
-            time.sleep(0.1)
-        found = monitor.findings()
-    assert [finding.what for finding in found] == ["The loop waits for data"]
-    share = float(re.match(r"([\d.]+)%", found[0].evidence)[1])
-    assert 60 < share < 90  # 75 % but for how exactly this machine sleeps
-
-
-def slow(seconds: float, count: int):
-    for number in range(count):
-        time.sleep(seconds)
-        yield number
+    for _ in monitor.steps(slow()):
+        clocks.passed += 0.1
+        monitor.sample()
+    [finding] = monitor.findings()
+    assert finding.line == "The loop waits for data: 75% of its time it waits for the next batch"

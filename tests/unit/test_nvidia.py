@@ -345,7 +345,7 @@ def test_unified_memory(nvidia_machine: fakes.Machine) -> None:
 def test_slow_driver(nvidia_machine: fakes.Machine) -> None:
     state = nvidia_machine(fakes.gpu(0))
     collector = NvidiaCollector(search=fakes.in_use(0))
-    state.set({"sleep.nvmlDeviceGetPowerUsage": 3000})
+    state.set({"sleep.nvmlDeviceGetPowerUsage": 1800})
     started = time.monotonic()
     assert missing(collector.collect()) == {metric.name for metric in collector.metrics}
     assert time.monotonic() - started < 1.5
