@@ -25,6 +25,7 @@ from fakes.nvidia import (  # noqa: F401
     nvml_library,
 )
 from hypothesis import settings
+from IPython.core.interactiveshell import InteractiveShell
 
 # A busy machine must not fail a property: how long one example takes says nothing here.
 settings.register_profile("perfmon_widgets", deadline=None)
@@ -92,6 +93,8 @@ def nothing_is_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
         thread.join(1.0)  # it may have been asked to end this moment
     left += [thread.name for thread in threads if thread.is_alive()]
     left += [f"open file {target}" for target in _more_files(files)]
+    if InteractiveShell.initialized():
+        left.append("a shell of IPython, in which later tests would seem to run")
     if left:
         pytest.fail("left behind: " + ", ".join(left))
 

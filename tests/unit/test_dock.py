@@ -9,6 +9,7 @@ import ipywidgets
 import pytest
 from fakes.collectors import FakeCollector
 from fakes.comm import Wire
+from IPython.core.interactiveshell import InteractiveShell
 from sidecar import Sidecar
 
 from perfmon_widgets import PerformanceMonitor, PerformancePanel
@@ -23,7 +24,7 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
 
 
 @pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
     """What the cell of a Jupyter kernel gets as its outputs."""
     shown: list[object] = []
     # IPython, which ipywidgets asks how to show an object, warns of an environment that is not its own.
@@ -32,7 +33,8 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     monkeypatch.setattr(kernel, "show", shown.append)
     for name in ("on_shown", "after_each_cell", "show_html"):
         monkeypatch.setattr(kernel, name, lambda *arguments, **options: None)
-    return shown
+    yield shown
+    InteractiveShell.clear_instance()  # ipywidgets makes one
 
 
 @pytest.fixture
