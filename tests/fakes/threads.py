@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 
-def wait_until(condition: Callable[[], Any], what: str = "it") -> Any:
-    """Wait until the condition holds, and return its value; fails the test after 20 seconds."""
-    deadline = time.monotonic() + 20
+def wait_until(condition: Callable[[], Any], what: str = "it", *, seconds: float = 20.0) -> Any:
+    """Wait until the condition holds, and return its value; fails the test after so many seconds."""
+    deadline = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not happen within 20 s"
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds:g} s"
         time.sleep(0.005)
     return value
 

@@ -10,13 +10,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from fakes.threads import wait_until
 
 # Read when Ray starts: no token in the home directory, no statistics about these tests, no idle workers.
 os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0", RAY_enable_worker_prestart="0")
@@ -31,6 +33,8 @@ from perfmon_widgets.cluster import ray_actors  # noqa: E402
 from perfmon_widgets.cluster.ray import Nodes  # noqa: E402
 
 INTERVAL = 0.2
+# Processes come and go: on a busy machine that takes long.
+until = partial(wait_until, seconds=60.0)
 SMALL = {"num_cpus": 4, "object_store_memory": 100 * 1024 * 1024}
 pytestmark = [
     # Ray leaves files and sockets of its own to the garbage collector.
@@ -75,13 +79,6 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def watched(**more: Any) -> PerformanceMonitor:
     return PerformanceMonitor([Nodes(interval=INTERVAL, **more)], interval=INTERVAL)
-
-
-def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it has not happened"
-        time.sleep(0.02)
 
 
 def places(monitor: PerformanceMonitor) -> set[str]:

@@ -11,19 +11,23 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import psutil
 import pytest
 from distributed import Client, LocalCluster, Worker
 from distributed.core import Status
+from fakes.threads import wait_until
 
 from perfmon_widgets import PerformanceMonitor
 from perfmon_widgets.cluster import dask_worker
 from perfmon_widgets.cluster.dask import Workers
 
 INTERVAL = 0.2
+# Processes come and go: on a busy machine that takes long.
+until = partial(wait_until, seconds=30.0)
 pytestmark = [
     # Dask closes some of its sockets and event loops late.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -46,13 +50,6 @@ def local_cluster(**more: object) -> Iterator[Client]:
 def client() -> Iterator[Client]:
     with local_cluster() as client:
         yield client
-
-
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it has not happened"
-        time.sleep(0.02)
 
 
 def places(monitor: PerformanceMonitor) -> set[str]:
@@ -416,7 +413,7 @@ def test_a_scheduler_and_workers_that_are_programs_of_their_own(folder):
     ):
         client.wait_for_workers(2, timeout=60)
         with PerformanceMonitor([Workers(client, interval=INTERVAL)], interval=INTERVAL) as monitor:
-            until(lambda: places(monitor) == {"worker0", "worker1", "worker2"}, 60)
+            until(lambda: places(monitor) == {"worker0", "worker1", "worker2"}, seconds=60)
             devices = {m.device for m in monitor.metrics if m.what == "cpu_percent" and "worker" in m.where}
             assert "gpu-box" in devices
             assert all(each == "gpu-box" or each.startswith("tcp://127.0.0.1:") for each in devices)
