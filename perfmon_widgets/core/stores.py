@@ -77,7 +77,7 @@ class Stores:
 
     @property
     def rows(self) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
-        """The window as arrays: times (datetime64[us], UTC) and values (float64, rows × columns)."""
+        """The window as arrays: times (datetime64[us], UTC), values (float64, rows × columns; read-only)."""
         _, times, _, values = self._history.read()
         return times, values
 
