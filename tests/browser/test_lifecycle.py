@@ -75,7 +75,7 @@ def count(notebook: Notebook) -> dict[str, int]:
     return dict(json.loads((notebook.path.parent / "counted.json").read_text()))
 
 
-# How many times as many are still not sent twice: a busy machine takes fewer samples for each drawing of a figure.
+# As many times as many are not sent twice: a busy machine takes fewer samples for each drawing of a figure.
 NEARLY_TWICE = 1.75
 
 
