@@ -75,10 +75,6 @@ def count(notebook: Notebook) -> dict[str, int]:
     return dict(json.loads((notebook.path.parent / "counted.json").read_text()))
 
 
-# As many times as many are not sent twice: a busy machine takes fewer samples for each drawing of a figure.
-NEARLY_TWICE = 1.75
-
-
 def messages_per_sample(notebook: Notebook) -> float:
     """How many messages widgets send to the browser for each sample; from three seconds.
 
@@ -126,7 +122,7 @@ def test_the_same_cell_run_fifty_times_leaves_one_panel(open_notebook):
     assert kernel_after["widgets"] <= kernel["widgets"] + 3  # one of its gauges may come a moment later
     assert kernel_after["rows"] > kernel["rows"] + 5  # the monitor is the same
     assert kernel_after["memory"] < kernel["memory"] + 20e6
-    assert rate_after < NEARLY_TWICE * rate
+    assert rate_after <= rate + 0.5
     # JupyterLab keeps the elements of views that have gone: 30 of a dropdown, 25 of an accordion.
     assert page_after["Nodes"] <= page["Nodes"] + 45 * 400
     assert page_after["JSEventListeners"] <= page["JSEventListeners"] + 45 * 80
@@ -182,7 +178,7 @@ def test_two_tabs_are_live_and_agree_while_the_kernel_is_busy(open_notebook, ope
         expect(tab.get_by_role("checkbox", name="Log to CSV")).not_to_be_checked()
     assert len(logs_of(notebook)) == 1
     assert notebook.is_busy()
-    assert messages_per_sample(notebook) < NEARLY_TWICE * rate  # each tab gets the same messages
+    assert messages_per_sample(notebook) <= rate + 0.5  # each tab gets the same messages
 
 
 def test_a_second_view_of_the_output_is_live_too(open_notebook):
@@ -203,7 +199,7 @@ def test_a_second_view_of_the_output_is_live_too(open_notebook):
         expect(panels.nth(number).get_by_role("checkbox", name="Log to CSV")).to_be_checked()
         wait_until(notebook, lambda number=number: rows_shown(panels.nth(number)), "the number of rows")
     assert notebook.is_busy()
-    assert messages_per_sample(notebook) < NEARLY_TWICE * rate + 1  # the rows of the log are one more
+    assert messages_per_sample(notebook) <= rate + 1.5  # the rows of the log are one more
 
 
 def test_the_panel_is_live_again_after_a_loss_of_the_network(open_notebook, lab_server):
@@ -231,7 +227,8 @@ def test_the_panel_is_live_again_after_a_loss_of_the_network(open_notebook, lab_
         assert (after["threads"], after["widgets"]) == (1, before["widgets"])
         place.get_by_role("checkbox", name="Log to CSV").click()  # the rows of the log are messages too
         expect(place.locator(".perfmon-log")).to_contain_text("closed", timeout=TIMEOUT * 1000)
-        assert messages_per_sample(notebook) < NEARLY_TWICE * rate
+        # Below twice as many: a busy machine takes fewer samples for each drawing of a figure.
+        assert messages_per_sample(notebook) < 1.75 * rate
         assert points(notebook, place) >= before["rows"] - 1
 
 
@@ -248,4 +245,4 @@ def test_a_kernel_that_is_restarted_and_run_again_has_one_live_panel(open_notebo
     after = count(notebook)
     assert (after["threads"], after["widgets"]) == (1, before["widgets"])
     assert after["rows"] < before["rows"] + 10
-    assert messages_per_sample(notebook) < NEARLY_TWICE * rate
+    assert messages_per_sample(notebook) <= rate + 0.5

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def wait_until(condition: Callable[[], Any], what: str = "it", *, seconds: float = 20.0) -> Any:
-    """Wait until the condition holds, and return its value; fails the test after so many seconds."""
+    """Wait until the condition holds, and return its value; fails the test after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"{what} did not happen within {seconds:g} s"

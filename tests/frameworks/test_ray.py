@@ -262,8 +262,7 @@ def test_a_node_that_is_suspended_is_missing_and_then_there_again(cluster):
         os.kill(victim.pid, signal.SIGSTOP)
         try:
             # While this machine is busy, the other node may miss a row, too, but not for seconds.
-            until(lambda: silent(monitor, seconds=3))
-            [(missing, reason)] = silent(monitor, seconds=3).items()
+            [(missing, reason)] = until(lambda: silent(monitor, seconds=3)).items()
             assert "the node is overloaded, suspended or cannot be reached" in reason
             until(lambda: places(monitor) == {"node0", "node1"} - {missing})
         finally:
