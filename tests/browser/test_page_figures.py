@@ -9,6 +9,7 @@ from page_of_program import started, violations, wait_for_news
 from playwright.sync_api import Page, expect
 
 # Samples of a machine until a file says that it is to stop; cells, spans, marks, gaps and a recorded series.
+# All but one are clearly busier than 70 %, the least of the others where one is said to lag.
 PROGRAM = """
 import math, os, time
 from perfmon_widgets import Metric, PerformanceMonitor, serve
@@ -19,9 +20,9 @@ class Machine:
 
     def collect(self):
         self.row += 1
-        found = {each.name: 70 + 25 * math.sin(self.row / 9 + at) for at, each in enumerate(self.metrics)}
+        found = {each.name: 82 + 13 * math.sin(self.row / 9 + at) for at, each in enumerate(self.metrics)}
         for name in LAGGING:
-            found[name] = 20 + 5 * math.sin(self.row / 5)
+            found[name] = 22 + 5 * math.sin(self.row / 5)
         if self.row % 40 == 0:
             del found[self.metrics[0].name]
         return found
@@ -121,7 +122,7 @@ def test_many_have_a_row_each_and_the_one_that_lags_is_marked(
         # Another number of each.
         cell = section.locator("td.perfmon-lags")
         section.get_by_role("combobox").select_option("peak")
-        expect(cell).to_have_text("25%")
+        expect(cell).to_have_text("27%")
         assert violations(page) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         page.screenshot(path=tmp_path / f"{kind}.png", full_page=True)
