@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 
 # Longer units come before those that they contain.
 _UNITS = ("bytes_per_second", "bytes", "hertz", "percent", "watts", "seconds", "celsius")
@@ -84,12 +85,16 @@ class Metric:
         if not self.label:
             object.__setattr__(self, "label", label_of(self.name, self.unit))
 
-    @property
+    def __hash__(self) -> int:
+        """Of the name only, since all the metrics of a monitor are looked up together for each live page."""
+        return hash(self.name)
+
+    @cached_property
     def where(self) -> str:
         """The part before the last slash: ``gpu0`` of ``gpu0/power_watts``; empty for the whole machine."""
         return self.name.rpartition("/")[0]
 
-    @property
+    @cached_property
     def what(self) -> str:
         """The part after the last slash, unit included: ``power_watts`` of ``gpu0/power_watts``."""
         return self.name.rpartition("/")[2]

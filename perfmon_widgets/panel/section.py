@@ -20,7 +20,9 @@ from perfmon_widgets.panel.table import Table
 from perfmon_widgets.panel.time_axis import PIXELS, TimeAxis
 from perfmon_widgets.panel.timeline import Period, Timeline
 from perfmon_widgets.views.figures import Rows, rows_of, section, shown_seconds
+from perfmon_widgets.views.grid import lagging
 from perfmon_widgets.views.legend import last_values
+from perfmon_widgets.views.statistics import summary
 
 _DRAW_EVERY = 1.0  # seconds at least, since a figure of the first half minute moves by ten pixels a second
 
@@ -124,7 +126,8 @@ class Section(ipywidgets.VBox):
     def _show_table(self, rows: Rows, period: Period, errors: Mapping[str, str], *, is_live: bool) -> None:
         values = rows.of([metric.name for metric in self._metrics])
         last = values[-1] if len(values) and not self._holds_values else last_values(values)
-        self.table.show(values, rows.seconds, last, period, errors, is_live=is_live)
+        lags = lagging(self._all_metrics, rows, self.table.busy)
+        self.table.show(summary(values, rows.seconds), last, period, errors, lags, is_live=is_live)
 
     def is_due(self, now: float, interval: float) -> bool:
         """Whether to draw the row of ``now`` (Unix seconds), if the next comes after ``interval`` seconds.

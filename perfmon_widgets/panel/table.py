@@ -15,10 +15,10 @@ from perfmon_widgets.metrics import Metric
 from perfmon_widgets.panel.link import Link, script
 from perfmon_widgets.views.columns import alike
 from perfmon_widgets.views.figures import Figure
-from perfmon_widgets.views.grid import grid, lagging
+from perfmon_widgets.views.grid import grid
 from perfmon_widgets.views.legend import about, cells
 from perfmon_widgets.views.local_time import format_period
-from perfmon_widgets.views.statistics import summary
+from perfmon_widgets.views.statistics import Summary
 from perfmon_widgets.views.stragglers import busy_columns
 
 
@@ -69,7 +69,8 @@ class Table(anywidget.AnyWidget):
         self._metrics = tuple(metrics)
         rows = [{"name": metric.name, "label": metric.label, "about": about(metric)} for metric in metrics]
         many = alike(self._metrics)
-        self._busy = busy_columns(many)
+        self.busy = busy_columns(many)
+        """For each of many GPUs or the like the column that says how busy it is."""
         super().__init__(
             link=link,
             rows=rows,
@@ -91,18 +92,18 @@ class Table(anywidget.AnyWidget):
 
     def show(
         self,
-        values: NDArray[np.float64],
-        seconds: NDArray[np.float64],
+        shown: Summary,
         now: NDArray[np.float64],
         period: tuple[float, float],
         errors: Mapping[str, str],
+        lags: Mapping[str, str] | None,
         *,
         is_live: bool = True,
     ) -> None:
         """Show ``now`` (one number per metric), and mean and peak of the rows of a period.
 
-        ``values`` has the shape (rows, metrics); ``seconds`` says how many seconds each row stands for.
-        ``period`` is its start and end in Unix seconds; ``is_live``: whether it ends now.
+        ``shown`` is the summary of these rows; ``period`` is its start and end in Unix seconds; ``lags``:
+        which place lags behind the others, as the findings have it; ``is_live``: whether it ends now.
         """
         reasons = {metric.name: errors[metric.name] for metric in self._metrics if metric.name in errors}
         labels = [chart.drawn.axis.label for chart in self.figures]
@@ -110,16 +111,11 @@ class Table(anywidget.AnyWidget):
             "time": period[1],
             "period": format_period(*period),
             "now": "now" if is_live else "at end",
-            "cells": cells(self._metrics, summary(values, seconds), now),
+            "cells": cells(self._metrics, shown, now),
             "reasons": reasons,
             "labels": labels,
-            **self._lags(values, seconds),
+            **({} if lags is None else {"lags": lags}),
         }
-
-    def _lags(self, values: NDArray[np.float64], seconds: NDArray[np.float64]) -> dict[str, Any]:
-        """Which place lags behind the others, as the findings have it; nothing if none does."""
-        found = lagging(self._metrics, values, seconds, self._busy)
-        return {} if found is None else {"lags": found}
 
     def __repr__(self) -> str:
         return "<Table>"

@@ -110,6 +110,7 @@ class Evidence:
     Args:
         metrics: what the columns of ``values`` mean.
         times: seconds on any one clock, one per row.
+        seconds: how many seconds each row stands for; see statistics.row_seconds.
         after_gap: whether samples are missing before the row.
         values: of shape (rows, metrics).
         least: the seconds that a mean must be about; with less, a busy import would be a finding.
@@ -120,6 +121,7 @@ class Evidence:
         self,
         metrics: Sequence[Metric],
         times: Floats,
+        seconds: Floats,
         after_gap: NDArray[np.bool_],
         values: Floats,
         *,
@@ -128,10 +130,12 @@ class Evidence:
     ) -> None:
         self._columns = _columns_of(tuple(metrics[: values.shape[1]]))
         self.metrics = self._columns.metrics
-        self.times, self.after_gap = times, after_gap
-        self.seconds = statistics.row_seconds(times, after_gap)
+        self.times, self.seconds, self.after_gap = times, seconds, after_gap
         self._values, self._least, self._over = values, least, over
         self._places = self._columns.places
+        # For a number of seconds: the newest rows, and the peak of each column in them.
+        self._newest: dict[float, slice] = {}
+        self._peaks: dict[float, list[float]] = {}
 
     @cached_property
     def now(self) -> float:
@@ -169,27 +173,29 @@ class Evidence:
     def mean(self, column: str) -> float:
         """The time-weighted mean over the last ``now`` seconds."""
         place = self._places.get(column)
-        return float(self._means[place]) if place is not None else np.nan
+        return self._means[place] if place is not None else np.nan
 
     @cached_property
-    def _means(self) -> Floats:
+    def _means(self) -> list[float]:
         rows = self._newest_rows(self.now)
         values, seconds = self._values[rows], self.seconds[rows]
-        known = np.isfinite(values)
-        count, covered = known.sum(axis=0), np.full(values.shape[1], seconds.sum())
-        some = np.flatnonzero(count < len(values))  # as a rule few
-        covered[some] = seconds @ known[:, some]
+        count, covered = _known(values, seconds)
         enough = (count >= _LEAST_VALUES) & (covered >= self._least)
-        return np.where(enough, statistics.mean(values, seconds), np.nan)
+        means: list[float] = np.where(enough, statistics.mean(values, seconds), np.nan).tolist()
+        return means
 
     def peak(self, column: str, seconds: float) -> float:
         """The largest value of the last ``seconds`` seconds; NaN if the rows do not cover that time."""
-        rows = self._newest_rows(seconds)
-        values = self._column(column)[rows]
-        known = np.isfinite(values)
-        if not self.seconds[rows] @ known >= _COVERED * seconds:
+        place = self._places.get(column)
+        if place is None:
             return np.nan
-        return float(values[known].max())
+        if seconds not in self._peaks:
+            rows = self._newest_rows(seconds)
+            values = self._values[rows]
+            _, covered = _known(values, self.seconds[rows])
+            largest = np.where(covered >= _COVERED * seconds, statistics.maximum(values), np.nan)
+            self._peaks[seconds] = largest.tolist()
+        return self._peaks[seconds][place]
 
     def missing(self, seconds: float) -> list[float]:
         """For each gap in the last ``seconds`` seconds, the seconds of which samples are missing."""
@@ -211,6 +217,18 @@ class Evidence:
     def _newest_rows(self, seconds: float) -> slice:
         if not len(self.times):
             return slice(0, 0)
-        # By the order of the rows: in a file, times go back where the computer's clock was set.
-        earlier = np.flatnonzero(self.times <= self.times[-1] - seconds)
-        return slice(int(earlier[-1]) + 1 if len(earlier) else 0, None)
+        if seconds not in self._newest:
+            # By the order of the rows: in a file, times go back where the computer's clock was set.
+            earlier = np.flatnonzero(self.times <= self.times[-1] - seconds)
+            self._newest[seconds] = slice(int(earlier[-1]) + 1 if len(earlier) else 0, None)
+        return self._newest[seconds]
+
+
+def _known(values: Floats, seconds: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """For each column how many rows have a value, and the seconds that these stand for."""
+    count, covered = np.full(values.shape[1], len(values)), np.full(values.shape[1], seconds.sum())
+    # A sum is NaN where one of its values is. Most columns have them all.
+    some = np.flatnonzero(~np.isfinite(seconds @ values))
+    known = np.isfinite(values[:, some])
+    count[some], covered[some] = known.sum(axis=0), seconds @ known
+    return count, covered

@@ -88,11 +88,7 @@ class Figure:
         """The name and the unit of the axis: ``Memory, GiB``; of a map how it is read."""
         if self.is_map:
             return f"{self.name}{'' if self.rows else ' by number'} (bright: 100 %)"
-        return self.title_with(self.axis)
-
-    def title_with(self, axis: Axis) -> str:
-        """The title of lines that have another axis."""
-        return f"{self.name}, {axis.label}" if axis.label else self.name
+        return with_unit(self.name, self.axis)
 
     def row_labels(self, most: int) -> list[tuple[int, str]]:
         """Labels of rows of a map, from below, at most ``most`` of them; each with the number of its row.
@@ -116,6 +112,11 @@ class Figure:
         stays = [line.name in names for line in self.lines]
         rows = tuple(compress(self.rows, stays))
         return replace(self, lines=tuple(compress(self.lines, stays)), rows=rows)
+
+
+def with_unit(name: str, axis: Axis) -> str:
+    """The title of a figure with this name and axis: ``Memory, GiB``."""
+    return f"{name}, {axis.label}" if axis.label else name
 
 
 def _without_middle(label: str) -> str:
@@ -142,15 +143,6 @@ class Rows(NamedTuple):
     def of(self, names: Iterable[str]) -> Floats:
         """A copy of the values of some columns, of shape (rows, names)."""
         return self.values[:, [self.columns[name] for name in names]]
-
-    def only(self, names: Iterable[str]) -> Rows:
-        """The rows with some of the columns, in the order in which they are here."""
-        places = sorted(self.columns[name] for name in names)
-        if len(places) == len(self.columns):
-            return self
-        order = [*self.columns]
-        columns = {order[place]: at for at, place in enumerate(places)}
-        return self._replace(columns=columns, values=self.values[:, places])
 
     def between(self, start: float, end: float) -> Rows:
         """The rows from ``start`` to ``end`` (Unix seconds), both included.

@@ -10,6 +10,7 @@ import numpy as np
 from perfmon_widgets.metrics import Metric
 from perfmon_widgets.views.evidence import SEVERITIES, Evidence, Finding
 from perfmon_widgets.views.rules import cpu, data, disk, gpu, members, memory
+from perfmon_widgets.views.statistics import row_seconds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,7 +70,8 @@ def findings(
     """
     if not len(times):
         return []
-    evidence = Evidence(metrics, times, after_gap, values, least=least, over=over)
+    seconds = row_seconds(times, after_gap)
+    evidence = Evidence(metrics, times, seconds, after_gap, values, least=least, over=over)
     with np.errstate(all="ignore"):  # numbers near 1e308 may overflow, and infinite ones be subtracted
         found = [
             Finding(rule.severity, what, reason, rule.advice)

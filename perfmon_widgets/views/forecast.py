@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -38,9 +39,12 @@ _CLIMBS = (_Climb(300.0, 900.0, 0.0), _Climb(120.0, 600.0, 0.0), _Climb(30.0, 12
 # A climb is divided into this many parts. In each the amount must grow, by at least this share of the mean: a
 # single jump is no climb, nor is one that has ended.
 _PARTS, _EVEN = 4, 0.75
-# The level between two parts is a mean over a twentieth of the climb, against noise. For that the amounts are
-# interpolated at 20 evenly spaced points in each part, and the level is the mean of 5 of them.
+# The level between two parts is a mean over a twentieth of the climb, against noise: of the amounts at 5
+# points. There are 20 in each part, evenly spaced.
 _POINTS, _POINTS_OF_A_LEVEL = 20, 5
+_LAST = _PARTS * _POINTS + _POINTS_OF_A_LEVEL - 1
+# Where these points lie for each level, as shares of the climb before its end.
+_BEFORE = 1 - np.add.outer(np.arange(0, _LAST, _POINTS), np.arange(_POINTS_OF_A_LEVEL)) / _LAST
 # By what share of the climb the amount must be above what it was before. Garbage that is collected makes it
 # fall again and again from about the same height.
 _NEW = 0.5
@@ -68,16 +72,14 @@ def forecast(times: Floats, used: Floats, limit: float) -> Forecast | None:
 def _extended(times: Floats, used: Floats, limit: float, climb: _Climb) -> Forecast | None:
     """Return when a climb up to the newest row will reach the limit; None if there is no such climb."""
     lasted = min(climb.lasted, times[-1] - times[0])
-    points = np.linspace(times[-1] - lasted, times[-1], _PARTS * _POINTS + _POINTS_OF_A_LEVEL)
-    first = max(int(np.searchsorted(times, points[0], side="right")) - 1, 0)
-    part = lasted * _POINTS / (len(points) - 1)
-    if np.diff(times[first:]).max() > part:  # a gap
+    levels = np.interp(times[-1] - lasted * _BEFORE, times, used).mean(axis=1).tolist()
+    steps = [after - before for before, after in pairwise(levels)]
+    growth = levels[-1] - levels[0]
+    if not growth > 0 or min(steps) < _EVEN * growth / _PARTS:
         return None
-    amounts = np.interp(points, times[first:], used[first:])
-    levels = [amounts[at : at + _POINTS_OF_A_LEVEL].mean() for at in range(0, len(points), _POINTS)]
-    steps = np.diff(levels)
-    growth = float(levels[-1] - levels[0])
-    if not growth > 0 or steps.min() < _EVEN * growth / _PARTS:
+    first = max(int(np.searchsorted(times, times[-1] - lasted, side="right")) - 1, 0)
+    part = lasted * _POINTS / _LAST
+    if np.diff(times[first:]).max() > part:  # a gap
         return None
     before = used[:first]
     if len(before) and levels[-1] - before.max() < _NEW * growth:
@@ -85,7 +87,7 @@ def _extended(times: Floats, used: Floats, limit: float, climb: _Climb) -> Forec
     room = limit - float(used[-1])
     # Where each half grows less than the one before, as a cache that fills, all the growth to come is the sum
     # of a geometric series.
-    half = float(steps[_PARTS // 2 :].sum())
+    half = sum(steps[_PARTS // 2 :])
     slower = half / (growth - half)
     if slower < 1 and room > half * slower / (1 - slower):
         return None

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from perfmon_widgets.metrics import Metric, place_label
 from perfmon_widgets.views.columns import quantity_label
 from perfmon_widgets.views.evidence import Evidence
+from perfmon_widgets.views.figures import Rows
 from perfmon_widgets.views.findings import LEAST
 from perfmon_widgets.views.stragglers import straggler
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 def grid(many: Mapping[str, Mapping[str, Metric]], names: Sequence[str]) -> dict[str, Any]:
@@ -37,20 +33,14 @@ def grid(many: Mapping[str, Mapping[str, Metric]], names: Sequence[str]) -> dict
     return {"columns": list(columns.values()), "places": places}
 
 
-def lagging(
-    metrics: Sequence[Metric],
-    values: NDArray[np.float64],
-    seconds: NDArray[np.float64],
-    busy: Mapping[str, str],
-) -> dict[str, str] | None:
+def lagging(metrics: Sequence[Metric], rows: Rows, busy: Mapping[str, str]) -> dict[str, str] | None:
     """Return the column of the GPU or the like that lags behind the others, and why; None if none does.
 
-    ``values`` has the shape (rows, metrics); ``seconds`` says how many seconds each row stands for; ``busy``
-    is what ``stragglers.busy_columns()`` returns.
+    ``metrics``: those of all columns, in the order of the columns of ``rows``. ``busy`` is what
+    ``stragglers.busy_columns()`` returns.
     """
     if len(busy) < 2:
         return None
-    # Without the gaps: the seconds of a row after one leave them out.
-    times, no_gaps = np.cumsum(seconds), np.zeros(len(seconds), dtype=bool)
-    found = straggler(Evidence(metrics, times, no_gaps, values, least=LEAST), busy)
+    evidence = Evidence(metrics, rows.times, rows.seconds, rows.gaps, rows.values, least=LEAST)
+    found = straggler(evidence, busy)
     return None if found is None else {"column": busy[found.place], "why": found.words}

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from functools import lru_cache
+from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from perfmon_widgets.views.axis import LARGEST, Axis, axis_for, drawable, ends
-from perfmon_widgets.views.figures import Figure, Rows, shown_seconds
+from perfmon_widgets.views.figures import Figure, Rows, shown_seconds, with_unit
 from perfmon_widgets.views.maps import means_of_columns
 from perfmon_widgets.views.palette import MAP_COLORS
 from perfmon_widgets.views.statistics import Summary, density, thin_to
@@ -87,12 +88,17 @@ class Points:
         """The number of the first column of a map; those that a page has from this one on are replaced."""
         self._columns = math.ceil(grid.end / grid.column) - self.column
 
-    def of_lines(self, figure: Figure) -> list[str]:
-        """Return the values of each line in base units, with commas in between; ``nan`` if missing."""
-        points = self._points[:, self._places(figure)]
+    def of_lines(self, figures: Sequence[Figure]) -> list[list[str]]:
+        """Return the values of each line of each figure in base units, with commas in between.
+
+        A value that is missing is ``nan``.
+        """
+        # All figures together, since most of the time is taken by the number of calls.
+        points = self._points[:, [place for figure in figures for place in self._places(figure)]]
         # Four digits are finer than a pixel. All numbers of a line in one step, which takes half as long.
         line = ",".join(["%.4g"] * len(points))
-        return [line % tuple(series) for series in points.T.tolist()]
+        texts = iter([line % tuple(series) for series in points.T.tolist()])
+        return [[*islice(texts, len(figure.lines))] for figure in figures]
 
     def of_maps(self, figures: Sequence[Figure]) -> list[list[str]]:
         """Return the columns of each map, with a letter for each cell, from below.
@@ -101,7 +107,7 @@ class Points:
         """
         start = self.column * self._width
         end = start + self._columns * self._width
-        # All maps together, since most of the time is taken by the number of calls.
+        # Together, as above.
         names = [line.name for figure in figures for line in figure.lines]
         means = means_of_columns(names, self._rows, start, end, self._columns).T
         missing = ~np.isfinite(means)
@@ -137,19 +143,22 @@ def _first_row(times: Floats, per_second: float, since: float) -> int:
 def in_json(figures: Sequence[Figure], points: Points) -> list[dict[str, Any]]:
     """Return the title, the axis and the points of each figure as they are sent."""
     maps = iter(points.of_maps([figure for figure in figures if figure.is_map]))
+    lines = iter(points.of_lines([figure for figure in figures if not figure.is_map]))
     return [
-        {"title": figure.title, "columns": next(maps)} if figure.is_map else _lines_in_json(figure, points)
+        {"title": figure.title, "columns": next(maps)}
+        if figure.is_map
+        else {**_axis_in_json(figure.name, points.axis(figure)), "values": next(lines)}
         for figure in figures
     ]
 
 
-def _lines_in_json(figure: Figure, points: Points) -> dict[str, Any]:
-    axis = points.axis(figure)
+# An axis changes far less often than the values on it.
+@lru_cache(maxsize=256)
+def _axis_in_json(name: str, axis: Axis) -> dict[str, Any]:
     texts = [f"{value:.4g}" if number % 2 == 0 else "" for number, value in enumerate(axis.ticks)]
     return {
-        "title": figure.title_with(axis),
+        "title": with_unit(name, axis),
         "ends": axis.ends,
         "divisor": axis.divisor,
         "ticks": [*zip(axis.ticks, texts, strict=True)],
-        "values": points.of_lines(figure),
     }

@@ -109,12 +109,15 @@ def means_by_place(
     values: NDArray[np.float64], seconds: NDArray[np.float64], places: NDArray[np.int64], count: int
 ) -> NDArray[np.float64]:
     """Time-weighted means of the rows that share a place, of shape (count, columns); places begin at 0."""
+    # As a rule the places are in order: they go back where the computer's clock was set back.
+    order = np.argsort(places, kind="stable")
+    values, weights, places = values[order], seconds[order, np.newaxis], places[order]
+    starts = np.flatnonzero(np.diff(places, prepend=-1))
     known = np.isfinite(values)
-    total, weight = np.zeros((2, count, values.shape[1]))
-    np.add.at(total, places, np.where(known, values, 0.0) * seconds[:, np.newaxis])
-    np.add.at(weight, places, known * seconds[:, np.newaxis])
+    means = np.full((count, values.shape[1]), np.nan)
     with np.errstate(all="ignore"):
-        means: NDArray[np.float64] = total / weight
+        total = np.add.reduceat(np.where(known, values, 0.0) * weights, starts, axis=0)
+        means[places[starts]] = total / np.add.reduceat(known * weights, starts, axis=0)
     return means
 
 

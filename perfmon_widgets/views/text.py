@@ -23,6 +23,11 @@ _ROUNDED_UP = {
     unit: [factor**power - 0.5 * factor ** (power - 1) for power in range(1, len(texts))]
     for unit, (factor, texts) in _PREFIXED.items()
 }
+# What a value is divided by with each of these prefixes, and what follows it.
+_DIVISORS = {
+    unit: [(factor**power, f" {text}") for power, text in enumerate(texts)]
+    for unit, (factor, texts) in _PREFIXED.items()
+}
 # What follows a number in the units that are printed as they are.
 _SUFFIXES = {"percent": "%", "watts": " W", "seconds": " s", "celsius": " °C"}
 
@@ -50,11 +55,10 @@ def format_value(value: float, unit: str) -> str:
         return _short(value) + _SUFFIXES[unit]
     if not unit:
         return f"{value:.4g}"  # of any size: a loss, a learning rate
-    if unit not in _PREFIXED:
+    if unit not in _DIVISORS:
         return _short(value) + _suffix(unit)
-    power = bisect_right(_ROUNDED_UP[unit], abs(value))
-    factor, texts = _PREFIXED[unit]
-    return f"{_short(value / factor**power)} {texts[power]}"
+    divisor, text = _DIVISORS[unit][bisect_right(_ROUNDED_UP[unit], abs(value))]
+    return _short(value / divisor) + text
 
 
 def format_change(change: float, unit: str) -> str:
@@ -106,5 +110,5 @@ def _suffix(unit: str) -> str:
 def _short(value: float) -> str:
     """Return the number with one decimal if it is below ten and no integer, else with none."""
     if abs(value) >= 9.95 or value == int(value):
-        return f"{value:.0f}"
+        return str(round(value))
     return f"{value:.1f}"

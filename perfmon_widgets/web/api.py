@@ -131,7 +131,9 @@ def may_take_long(monitor: Monitor | None, request: Request) -> bool:
     """
     if request.path == page.VIEW and "have" in request.query and monitor is not None:
         seconds = min(monitor.window, _TEN_MINUTES.total_seconds())  # more are not shown
-        return len(monitor.metrics) * seconds / monitor.interval > _FEW_SHOWN
+        sample = monitor.latest
+        columns = len(sample.values) if sample is not None else 0
+        return columns * seconds / monitor.interval > _FEW_SHOWN
     return request.method == "POST" or request.path in (HISTORY, page.VIEW)
 
 

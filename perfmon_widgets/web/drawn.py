@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from itertools import compress, islice
 from typing import Any
 
 from perfmon_widgets.metrics import RECORDED
@@ -39,14 +40,14 @@ def sections(
     sends it back, that is left out, and of the points only the new ones are sent.
     """
     now = float(every.times[-1])
-    every = every.between(now - asked.window, now)
+    rows = every.between(now - asked.window, now)
     opened = [group for group in outline.groups if group in asked.open]
-    rows = every.only(metric.name for metric in outline.of(opened))
+    # Of all columns, since to select some copies the rows.
     shown = summary(rows.values, rows.seconds)
-    known = {name for name, has_value in zip(rows.columns, shown.known, strict=True) if has_value}
+    known = set(compress(rows.columns, shown.known))
     figures = [(group, figure) for group in opened for figure in drawn(outline.figures[group], known)]
     grid = grid_of(rows, [figure for _, figure in figures], asked.window)
-    unknown = sorted(rows.columns.keys() - known)
+    unknown = [metric.name for metric in outline.of(opened) if metric.name not in known]
     have = _digest(whose, outline.digest, opened, unknown, grid.per_second, grid.column)
     is_same = asked.since is not None and have == asked.have
     since = asked.since if is_same and asked.since is not None else -math.inf
@@ -120,24 +121,22 @@ def _tables(
     with_lags: bool,
 ) -> dict[str, dict[str, Any]]:
     """For each open section now, mean and peak of each column in words, why some are missing, who lags."""
-    declared = {metric.name: metric for metric in outline.of(opened)}
-    metrics = [declared[name] for name in rows.columns]
-    newest = rows.values[-1]
+    metrics = outline.of(opened)
+    places = [rows.columns[metric.name] for metric in metrics]
+    newest = rows.values[-1, places]
     held = [place for place, metric in enumerate(metrics) if metric.group == RECORDED]
     if held:
-        newest = newest.copy()
-        newest[held] = last_values(rows.values[:, held])
+        newest[held] = last_values(rows.values[:, [places[place] for place in held]])
     # All sections together, since most of the time is taken by the number of calls.
-    texts = cells(metrics, shown, newest)
+    texts = iter(cells(metrics, Summary(*(each[places] for each in shown)), newest))
     found = {}
     for group in opened:
         members = outline.groups[group]
         table: dict[str, Any] = {
-            "cells": [texts[rows.columns[metric.name]] for metric in members],
+            "cells": [*islice(texts, len(members))],
             "reasons": {each.name: errors[each.name] for each in members if each.name in errors},
         }
         if with_lags and group in outline.busy:
-            values = rows.of(metric.name for metric in members)
-            table["lags"] = lagging(members, values, rows.seconds, outline.busy[group])
+            table["lags"] = lagging(outline.metrics, rows, outline.busy[group])
         found[group] = table
     return found

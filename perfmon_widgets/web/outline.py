@@ -24,6 +24,8 @@ _LABELS = 9  # of the rows of a map that have room above one another
 class Outline(NamedTuple):
     """What depends on the columns alone. It changes when columns are added."""
 
+    metrics: tuple[Metric, ...]
+    """All of them."""
     groups: Mapping[str, Sequence[Metric]]
     """The columns of each section, by group."""
     figures: Mapping[str, Sequence[Figure]]
@@ -65,6 +67,7 @@ def outline(metrics: tuple[Metric, ...]) -> Outline:
     kept = [(metric.name, metric.group, metric.label, about(metric)) for metric in metrics]
     many = {group: alike(each) for group, each in members.items()}
     return Outline(
+        metrics,
         members,
         {group: section(group, metrics) for group in members},
         {group: busy_columns(each) for group, each in many.items() if each},

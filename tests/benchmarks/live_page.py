@@ -133,9 +133,9 @@ def machine(cpus: int, gpus: int, workers: int) -> PerformanceMonitor:
     ]
     waves = _Waves(metrics)
     monitor = PerformanceMonitor([waves], interval=3600)
-    now = time.time()
-    for row in range(_ROWS):
-        monitor._history.append(now - _ROWS + row, [*waves.collect().values()])
+    now, monotonic = time.time(), time.monotonic()
+    for before in range(_ROWS, 0, -1):
+        monitor._history.append(now - before, [*waves.collect().values()], taken=monotonic - before)
     monitor.sample()
     return monitor
 

@@ -28,6 +28,7 @@ from perfmon_widgets.panel.shading import Shading
 from perfmon_widgets.panel.table import Table
 from perfmon_widgets.panel.time_axis import TimeAxis
 from perfmon_widgets.panel.timeline import Timeline
+from perfmon_widgets.views import statistics
 from perfmon_widgets.views.figures import rows_of, shown_seconds
 from perfmon_widgets.views.findings import findings
 from perfmon_widgets.views.maps import means_of_map
@@ -84,7 +85,8 @@ def test_the_mean_is_that_of_the_summary():
 def test_the_numbers_of_the_table_are_those_of_the_summary(rows):
     table, made = Table([Metric("a", "", "cpu", "About it.")], Link()), history_of([(1.0, 1.0, False), *rows])
     values = made.to_numpy()
-    table.show(values, rows_of(made).seconds, values[-1], (NOW - 600, NOW), {})
+    shown = statistics.summary(values, rows_of(made).seconds)
+    table.show(shown, values[-1], (NOW - 600, NOW), {}, None)
     expected = summary(made).loc["a", ["now", "mean", "max"]]
     assert table.values["cells"] == [[format_value(number, "") for number in expected]]
 

@@ -419,4 +419,5 @@ def test_new_points_are_sent_at_once_and_all_of_them_by_a_thread_of_its_own(
     assert not api.may_take_long(monitor, again)
     # With a history of which a copy takes long, it depends on how many rows there may be.
     quick = PerformanceMonitor([FakeCollector(metrics=COLUMNS)], interval=0.01)
+    quick.sample()
     assert api.may_take_long(quick, again)
