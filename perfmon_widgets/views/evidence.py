@@ -227,8 +227,9 @@ class Evidence:
 def _known(values: Floats, seconds: Floats) -> tuple[NDArray[np.intp], Floats]:
     """For each column how many rows have a value, and the seconds that these stand for."""
     count, covered = np.full(values.shape[1], len(values)), np.full(values.shape[1], seconds.sum())
-    # A sum is NaN where one of its values is. Most columns have them all.
-    some = np.flatnonzero(~np.isfinite(seconds @ values))
+    with np.errstate(all="ignore"):  # a user's series may have values near 1e308
+        # A sum is NaN where one of its values is. Most columns have them all.
+        some = np.flatnonzero(~np.isfinite(seconds @ values))
     known = np.isfinite(values[:, some])
     count[some], covered[some] = known.sum(axis=0), seconds @ known
     return count, covered

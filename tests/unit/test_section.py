@@ -499,6 +499,15 @@ def test_a_gpu_that_lags_behind_is_said_to_with_the_reason():
     assert str(finding).startswith(f"GPU 3 lags behind: it is {lags['why']}")
 
 
+def test_a_lagging_gpu_is_found_beside_numbers_whose_sum_is_too_large():
+    """Without a warning, which would be printed below the running cell."""
+    metrics, values = of_gpus(93, 94, 36)
+    values["gpu0/power_watts"] = [1.7e308] * 8
+    shown = section(metrics)
+    shown.show(history(range(35, -1, -5), values), {})
+    assert shown.table.values["lags"]["column"] == "gpu2/utilization_percent"
+
+
 @pytest.mark.parametrize("busy", [(93, 94, 95), (93, 94, 65), (30, 40, 2), (93, 0, 0)])
 def test_none_lags_where_all_are_about_as_busy_or_have_no_work(busy):
     assert "lags" not in gpus(*busy).table.values
