@@ -261,13 +261,16 @@ def test_shared_memory_that_workers_read_counts_once_at_every_moment(surveyed, r
     watched = Tree(os.getpid())
     watched.read()
 
-    def half(number: int) -> int:
-        return sum(
-            shared[at] for at in range(number * len(shared) // 2, (number + 1) * len(shared) // 2, PAGE)
-        )
+    def part(start: int, end: int) -> int:
+        return sum(shared[at] for at in range(start, end, PAGE))
 
+    half, end = len(shared) // 2, len(shared)
+    steps = (lambda: part(0, PAGE), lambda: part(0, half), lambda: part(half, end))
     with ExitStack() as stack:
-        workers = [stack.enter_context(worker(lambda: half(0), lambda: half(1))) for _ in range(4)]
+        workers = [stack.enter_context(worker(*steps)) for _ in range(4)]
+        # The first step copies those pages of the interpreter that reading writes to.
+        for read in workers:
+            read()
         before = watched.read()[1]
         for read in workers * 2:
             read()
