@@ -3,8 +3,8 @@
 For several machines: CPU time and bytes of a refresh with the two sections open that are open at first, and
 with all of them; it is that of the whole program, with all its threads. Also with a search for findings, of
 which there is one in five seconds. Then, for a program that computes in pure Python: how long the first
-picture takes, and how late samples are while the page is refreshed once a second, and while nobody looks, in
-turns.
+picture and a refresh take, and how late samples are while the page is refreshed once a second, and while
+nobody looks, in turns.
 """
 
 from __future__ import annotations
@@ -164,6 +164,11 @@ class Program(NamedTuple):
         print(file=self.input, flush=True)
         self.output.readline()
 
+    def cpu_seconds_beside(self) -> float:
+        """The CPU time that all its threads but the first have used: to answer, and to take samples."""
+        first = Path(f"/proc/{self.process}/task/{self.process}/schedstat").read_text()
+        return self.cpu_seconds() - int(first.split()[0]) / 1e9
+
     def cpu_seconds(self) -> float:
         """The CPU time that all threads of the program have used, of which it notices nothing."""
         return time.clock_gettime(~self.process << 3 | 2)  # as clock_getcpuclockid(3) makes it on Linux
@@ -209,12 +214,23 @@ def cost(program: Program, opened: Sequence[str] | None = None) -> Cost:
     return Cost(figures, statistics.median(spent), statistics.median(firsts), sent, size_of_all)
 
 
-def lateness(seconds: float, name: str) -> tuple[float, list[float], list[float]]:
-    """How long the first picture of a program takes that computes, in seconds, and how late its samples are.
+class Busy(NamedTuple):
+    """What is measured of a program that computes in pure Python."""
 
-    In milliseconds: while the page is refreshed once a second with all sections open, and while nobody looks.
-    """
+    first: float
+    """How long its first picture takes, in seconds."""
+    spent: float
+    """CPU time in ms for a refresh with all sections open, at the median."""
+    looked_at: list[float]
+    """How late its samples are in ms, while the page is refreshed once a second."""
+    alone: list[float]
+    """The same while nobody looks."""
+
+
+def busy(seconds: float, name: str) -> Busy:
+    """Measure a program that computes for so long, with and without a page, in turns."""
     looks: list[tuple[float, float]] = []
+    spent: list[float] = []
     with running(_BUSY, str(seconds), name) as program:
         time.sleep(2)
         begun = time.monotonic()
@@ -228,7 +244,9 @@ def lateness(seconds: float, name: str) -> tuple[float, list[float], list[float]
             while time.time() < turn + _TURN:
                 time.sleep(1)
                 has = {"since": shown["newest"], "have": shown["have"]}
+                before = program.cpu_seconds_beside()
                 shown, _, _ = program.view(query | has)
+                spent.append(1e3 * (program.cpu_seconds_beside() - before))
             looks.append((turn, time.time()))
             time.sleep(_TURN)
         first_time, *times = [float(each) for each in program.output.readline().split()]
@@ -236,8 +254,9 @@ def lateness(seconds: float, name: str) -> tuple[float, list[float], list[float]
     early = _INTERVAL / 5
     late = [1e3 * ((at - first_time + early) % _INTERVAL - early) for at in times]
     is_seen = [any(start <= at <= until for start, until in looks) for at in times]
-    return (
+    return Busy(
         first,
+        statistics.median(spent),
         [each for each, seen in zip(late, is_seen, strict=True) if seen],
         [each for each, seen in zip(late, is_seen, strict=True) if not seen],
     )
@@ -255,9 +274,9 @@ def main() -> None:
             print(f"{name}, all open, with a search for findings: {with_findings:.1f} ms", flush=True)
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 120
     for name in ("2 CPUs", "64 CPUs, 8 GPUs"):
-        first, looked_at, alone = lateness(seconds, name)
-        print(f"{name}: first picture {first:.2f} s")
-        for who, late in (("a page is open", looked_at), ("nobody looks", alone)):
+        found = busy(seconds, name)
+        print(f"{name}: first picture {found.first:.2f} s, {found.spent:.1f} ms a refresh in a busy kernel")
+        for who, late in (("a page is open", found.looked_at), ("nobody looks", found.alone)):
             quantiles = statistics.quantiles(late, n=100)
             print(
                 f"{who}: {len(late)} samples, late by {statistics.median(late):.1f} ms at the median, "
