@@ -133,9 +133,7 @@ class Evidence:
         self.times, self.seconds, self.after_gap = times, seconds, after_gap
         self._values, self._least, self._over = values, least, over
         self._places = self._columns.places
-        # For a number of seconds: the newest rows, and the peak of each column in them.
-        self._newest: dict[float, slice] = {}
-        self._peaks: dict[float, list[float]] = {}
+        self._peaks: dict[float, list[float]] = {}  # by the number of seconds, of each column
 
     @cached_property
     def now(self) -> float:
@@ -217,11 +215,9 @@ class Evidence:
     def _newest_rows(self, seconds: float) -> slice:
         if not len(self.times):
             return slice(0, 0)
-        if seconds not in self._newest:
-            # By the order of the rows: in a file, times go back where the computer's clock was set.
-            earlier = np.flatnonzero(self.times <= self.times[-1] - seconds)
-            self._newest[seconds] = slice(int(earlier[-1]) + 1 if len(earlier) else 0, None)
-        return self._newest[seconds]
+        # By the order of the rows: in a file, times go back where the computer's clock was set.
+        earlier = np.flatnonzero(self.times <= self.times[-1] - seconds)
+        return slice(int(earlier[-1]) + 1 if len(earlier) else 0, None)
 
 
 def _known(values: Floats, seconds: Floats) -> tuple[NDArray[np.intp], Floats]:

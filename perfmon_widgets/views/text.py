@@ -6,27 +6,26 @@ import math
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from datetime import timedelta
+from itertools import pairwise
 
 from perfmon_widgets.metrics import PER_SECOND
 
 MISSING = "–"
 """Printed in place of a number that is missing."""
 
-# The units that are printed with a prefix: the factor between two prefixes, then the texts from factor 1 up.
+# The units that are printed with a prefix: for each prefix what a value is divided by, and the text after it.
 _PREFIXED = {
-    "bytes": (1024.0, ("B", "KiB", "MiB", "GiB", "TiB", "PiB")),
-    "bytes_per_second": (1000.0, ("B/s", "kB/s", "MB/s", "GB/s", "TB/s")),
-    "hertz": (1000.0, ("Hz", "kHz", "MHz", "GHz")),
+    unit: [(factor**power, text) for power, text in enumerate(texts)]
+    for unit, factor, texts in (
+        ("bytes", 1024.0, ("B", "KiB", "MiB", "GiB", "TiB", "PiB")),
+        ("bytes_per_second", 1000.0, ("B/s", "kB/s", "MB/s", "GB/s", "TB/s")),
+        ("hertz", 1000.0, ("Hz", "kHz", "MHz", "GHz")),
+    )
 }
 # From how much on each next prefix is printed. 1023.9 KiB would be rounded to 1024 KiB: that is 1 MiB.
 _ROUNDED_UP = {
-    unit: [factor**power - 0.5 * factor ** (power - 1) for power in range(1, len(texts))]
-    for unit, (factor, texts) in _PREFIXED.items()
-}
-# What a value is divided by with each of these prefixes, and what follows it.
-_DIVISORS = {
-    unit: [(factor**power, f" {text}") for power, text in enumerate(texts)]
-    for unit, (factor, texts) in _PREFIXED.items()
+    unit: [divisor - 0.5 * smaller for (smaller, _), (divisor, _) in pairwise(prefixes)]
+    for unit, prefixes in _PREFIXED.items()
 }
 # What follows a number in the units that are printed as they are.
 _SUFFIXES = {"percent": "%", "watts": " W", "seconds": " s", "celsius": " °C"}
@@ -39,12 +38,9 @@ def scale_for(unit: str, largest: float) -> tuple[float, str]:
     """
     if unit not in _PREFIXED:
         return 1.0, _suffix(unit).strip()
-    factor, texts = _PREFIXED[unit]
-    power = 0
-    if math.isfinite(largest) and largest > 0:
-        while power < len(texts) - 1 and largest >= factor ** (power + 1):
-            power += 1
-    return factor**power, texts[power]
+    prefixes = _PREFIXED[unit]
+    fitting = [each for each in prefixes if each[0] <= largest < math.inf]
+    return fitting[-1] if fitting else prefixes[0]
 
 
 def format_value(value: float, unit: str) -> str:
@@ -55,10 +51,10 @@ def format_value(value: float, unit: str) -> str:
         return _short(value) + _SUFFIXES[unit]
     if not unit:
         return f"{value:.4g}"  # of any size: a loss, a learning rate
-    if unit not in _DIVISORS:
+    if unit not in _PREFIXED:
         return _short(value) + _suffix(unit)
-    divisor, text = _DIVISORS[unit][bisect_right(_ROUNDED_UP[unit], abs(value))]
-    return _short(value / divisor) + text
+    divisor, text = _PREFIXED[unit][bisect_right(_ROUNDED_UP[unit], abs(value))]
+    return f"{_short(value / divisor)} {text}"
 
 
 def format_change(change: float, unit: str) -> str:

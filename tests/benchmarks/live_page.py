@@ -224,7 +224,7 @@ class Busy(NamedTuple):
     looked_at: list[float]
     """How late its samples are in ms, while the page is refreshed once a second."""
     alone: list[float]
-    """The same while nobody looks."""
+    """How late its samples are in ms, while nobody looks at the page."""
 
 
 def busy(seconds: float, name: str) -> Busy:
