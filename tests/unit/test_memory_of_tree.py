@@ -313,6 +313,33 @@ def test_workers_with_different_parts_of_shared_memory_count_with_their_parts():
     shared.close()
 
 
+def test_shared_memory_that_workers_unmap_just_before_a_survey_is_not_counted_twice(monkeypatch):
+    """As workers of a DataLoader do when they end: their sizes are read, but their pages are gone."""
+    shared = mmap.mmap(-1, 150 * MIB)
+    touch(shared)
+    watched = Tree(os.getpid())
+    watched.read()
+    with ExitStack() as stack:
+        steps = (gc.collect, lambda: sum(shared[at] for at in range(0, len(shared), PAGE)), shared.close)
+        workers = [stack.enter_context(worker(*steps)) for _ in range(2)]
+        for start in workers:
+            start()
+        before = watched.read()[1]
+        for read in workers:
+            read()
+
+        def unmapped_first(folder: Path) -> survey.Survey:
+            while workers:
+                workers.pop()()
+            return survey.survey(folder)
+
+        monkeypatch.setattr(holding, "survey", unmapped_first)
+        assert grown(watched, before) == pytest.approx(0, abs=doubt(25))
+        assert not workers
+        assert grown(watched, before) == pytest.approx(0, abs=doubt(25))
+    shared.close()
+
+
 # -- cost --------------------------------------------------------------------------------------------------
 
 

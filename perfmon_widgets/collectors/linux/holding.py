@@ -51,11 +51,15 @@ class Holding:
         if shared is not None:
             self.shared = shared
         elif abs(resident - self._resident) >= _STEP or not resident:
-            self._resident, self.shared = resident, 0
-            if resident:
-                with contextlib.suppress(OSError, IndexError):  # it has ended
-                    self.shared = int(read_short(f"{self._folder}/statm").split(None, 3)[2]) * PAGE
+            self._resident = resident
+            self.shared = self._read_shared() if resident else 0
         self.anonymous = max(resident - self.shared, 0)
+
+    def _read_shared(self) -> int:
+        """Return its bytes of files and shared memory; 0 if it has ended."""
+        with contextlib.suppress(OSError, IndexError):
+            return int(read_short(f"{self._folder}/statm").split(None, 3)[2]) * PAGE
+        return 0
 
     def begin(self, parent: Holding, anonymous: int) -> None:
         """Begin as a fork of a process that had this much anonymous memory: all of it is now common."""
@@ -142,7 +146,9 @@ class Holding:
             self._may_survey = False
             return False
         known = sum(file.step * len(spots) for file, spots in found.files.items())
-        self.files, self.rest = found.files, max(self.shared - known, 0)
+        # It may have unmapped a file since its size was read: what it no longer has is not in the rest.
+        before, self.shared = self.shared, self._read_shared()
+        self.files, self.rest = found.files, max(min(before, self.shared) - known, 0)
         in_common = self.anonymous - min(found.private, self.anonymous)
         if self.forked:
             copied, self._inherited = abs(self._inherited - in_common), in_common
@@ -155,7 +161,7 @@ class Holding:
         changed = copied > _tolerance(self.anonymous)
         self._patience = 1.0 if changed else 2 * self._patience
         self._faults_then = self._faults
-        self._anonymous_then, self._shared_then = self.anonymous, self.shared
+        self._anonymous_then, self._shared_then = self.anonymous, before
         return changed
 
     def _unseen(self) -> float:
