@@ -219,6 +219,44 @@ def test_a_fork_that_copies_nothing_is_surveyed_less_and_less_often(monkeypatch)
     inherited.close()
 
 
+@pytest.mark.parametrize(("what", "more"), [("allocates", 200), ("frees", -200), ("copies", 150)])
+def test_what_a_fork_does_between_its_size_and_a_survey_counts_once(what, more, monkeypatch):
+    """Where there are many workers, tenths of a second may lie between."""
+    inherited = private(300)
+    own: list[mmap.mmap] = []
+
+    def allocate() -> None:
+        own.append(private(200))
+
+    steps = {
+        "allocates": (gc.collect, allocate),
+        "frees": (allocate, lambda: own[0].close()),
+        "copies": (gc.collect, lambda: touch(inherited, 0, 150 * MIB)),
+    }
+    watched = Tree(os.getpid())
+    watched.read()
+    with worker(*steps[what]) as next_step:
+        watched.read()
+        next_step()
+        before = watched.read()[1]
+        surveyed: list[Path] = []
+
+        def survey_after_step(folder: Path) -> survey.Survey:
+            if not surveyed and folder != Path("/proc/self"):
+                surveyed.append(folder)
+                next_step()
+            return survey.survey(folder)
+
+        monkeypatch.setattr(holding, "survey", survey_after_step)
+        for each in watched.memory._holdings.values():
+            each.doubt()
+        watched.memory._unfinished = True
+        for _ in range(3):
+            assert grown(watched, before) == pytest.approx(more, abs=doubt(25))
+        assert surveyed
+    inherited.close()
+
+
 def test_what_forks_of_forks_have_in_common_counts_once():
     def family() -> None:
         globals()["kept"] = private(150)

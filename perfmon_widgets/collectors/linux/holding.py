@@ -52,14 +52,15 @@ class Holding:
             self.shared = shared
         elif abs(resident - self._resident) >= _STEP or not resident:
             self._resident = resident
-            self.shared = self._read_shared() if resident else 0
+            self.shared = self._read_sizes()[1] if resident else 0
         self.anonymous = max(resident - self.shared, 0)
 
-    def _read_shared(self) -> int:
-        """Return its bytes of files and shared memory; 0 if it has ended."""
+    def _read_sizes(self) -> tuple[int, int]:
+        """Return its resident size, and how much of it is files and shared memory; 0 if it has ended."""
         with contextlib.suppress(OSError, IndexError):
-            return int(read_short(f"{self._folder}/statm").split(None, 3)[2]) * PAGE
-        return 0
+            _, resident, shared, _ = read_short(f"{self._folder}/statm").split(None, 3)
+            return int(resident) * PAGE, int(shared) * PAGE
+        return 0, 0
 
     def begin(self, parent: Holding, anonymous: int) -> None:
         """Begin as a fork of a process that had this much anonymous memory: all of it is now common."""
@@ -145,23 +146,28 @@ class Holding:
         except OSError:  # it has ended, or the OS kernel has no pagemap, or does not permit reading it
             self._may_survey = False
             return False
-        known = sum(file.step * len(spots) for file, spots in found.files.items())
-        # It may have unmapped a file since its size was read: what it no longer has is not in the rest.
-        before, self.shared = self.shared, self._read_shared()
-        self.files, self.rest = found.files, max(min(before, self.shared) - known, 0)
-        in_common = self.anonymous - min(found.private, self.anonymous)
+        # It may have allocated or freed memory since its size was read. The survey was between that size and
+        # the one now: an estimate is kept if it fits any size between them.
+        unseen, anonymous, shared = self._unseen(), self.anonymous, self.shared
+        self._resident, self.shared = self._read_sizes()
+        self.anonymous = max(self._resident - self.shared, 0)
+        least, most = sorted(max(size - found.private, 0.0) for size in (anonymous, self.anonymous))
         if self.forked:
+            in_common = min(max(self._inherited, least), most)
             copied, self._inherited = abs(self._inherited - in_common), in_common
         else:
-            copied = abs(min(self._shareable, self.handed_down) - in_common)
-            self._shareable = in_common
-        unseen = self._unseen()
+            shareable = min(self._shareable, self.handed_down)
+            self._shareable = min(max(shareable, least), most)
+            copied = abs(shareable - self._shareable)
+        known = sum(file.step * len(spots) for file, spots in found.files.items())
+        self.files, self.rest = found.files, max(min(shared, self.shared) - known, 0)
+
         self._copying = min(copied / unseen, 1.0) if 0 < unseen < math.inf and self.forked else 0.0
         # A process may have many faults and copy nothing, because it allocates and frees all the time.
         changed = copied > _tolerance(self.anonymous)
         self._patience = 1.0 if changed else 2 * self._patience
         self._faults_then = self._faults
-        self._anonymous_then, self._shared_then = self.anonymous, before
+        self._anonymous_then, self._shared_then = self.anonymous, shared
         return changed
 
     def _unseen(self) -> float:
