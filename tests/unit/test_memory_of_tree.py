@@ -127,6 +127,18 @@ def test_the_memory_of_a_child_that_has_ended_is_gone_at_once_and_the_rest_stays
     del block
 
 
+def test_what_a_child_has_allocated_counts_also_in_the_row_in_which_another_has_ended():
+    """All are read again then, in which nothing is different."""
+    kept: list[mmap.mmap] = []
+    watched = Tree(os.getpid())
+    with worker(lambda: kept.append(private(200))) as allocate:
+        with forked():
+            before = watched.read()[1]
+            allocate()
+        for _ in range(2):
+            assert grown(watched, before) == pytest.approx(200, abs=doubt(25))
+
+
 @pytest.mark.parametrize("how", [signal.SIGUSR1, signal.SIGKILL], ids=["lets go", "ends"])
 def test_what_a_child_no_longer_holds_of_its_parents_memory_is_not_taken_from_the_parent(how):
     """Also where it has ended and was not yet waited for."""

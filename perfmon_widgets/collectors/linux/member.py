@@ -36,7 +36,7 @@ class Member:
         if self.ending:
             raise ProcessLookupError(f"{self._path} has ended")
         self.changed = True
-        """Whether anything was different in the last reading."""
+        """Whether anything was different in a reading since this was last set to False."""
         self.settle()
         self.started = (int(self._identity) + 1) * TICK / 1e6
         """Seconds since boot by which it had started."""
@@ -52,9 +52,9 @@ class Member:
             content = read_short(self._path) if self._statistics is None else self._statistics.read()
         except PermissionError:  # it belongs to another user now, and /proc hides it (hidepid)
             content = self._content
-        self.changed = content != self._content
-        if not self.changed:  # it has not run, as most workers of a pool most of the time
+        if content == self._content:  # it has not run, as most workers of a pool most of the time
             return
+        self.changed = True
         self._content = content
         fields = fields_of(content)
         if fields[3] == b"-1":  # its parent has its time, and it will be gone in a moment

@@ -53,11 +53,8 @@ class MemoryOfTree:
         self._surveying = Allowance(shares=20)
         self._unfinished = False
 
-    def read(self, members: Mapping[int, Member], *, is_new: bool = True) -> float:
-        """Return the bytes that all hold together, with the descendants as they were last read.
-
-        ``is_new`` says whether they have been read since the last call.
-        """
+    def read(self, members: Mapping[int, Member]) -> float:
+        """Return the bytes that all hold together, with the descendants as they were last read."""
         size, resident, shared, _ = self._sizes.read().split(None, 3)
         self.resident = float(int(resident) * PAGE)
         held = self.resident + self._huge.read(size)
@@ -67,7 +64,7 @@ class MemoryOfTree:
             return held
         sizes = int(resident) * PAGE, int(shared) * PAGE, self._faults()
         changed = sizes != self._root_sizes or members.keys() != self._holdings.keys()
-        if changed or (is_new and any(member.changed for member in members.values())):
+        if changed or any(member.changed for member in members.values()):
             self._root_sizes = sizes
             self._update(members, *sizes)
         elif not self._unfinished:
@@ -108,6 +105,7 @@ class MemoryOfTree:
                 if holding.forked and not member.forked:  # it has executed a program
                     holding.leave()
                 holding.update(int(member.resident), member.faults)
+            member.changed = False
 
     def _is_vforked(self, member: Member, members: Mapping[int, Member]) -> bool:
         """Return whether a process has not only the pages of its parent, but its very address space.

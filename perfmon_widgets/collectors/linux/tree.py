@@ -72,18 +72,16 @@ class Tree:
         the root has ended.
         """
         self._find()
-        is_new = False
         if not self.members:
             self._waited_for = self.waited_for()
             self._others = (self._waited_for + self._unclaimed) / 1e6
         elif self._reading.affordable() or self.waited_for() - self._waited_for > _ROUNDING:
-            is_new = True
             with self._reading:
                 self._read_others()
         now = time.monotonic()
         self._used = max(self._used, self._own() + self._others)
         self.passed, self._at = now - self._at, now
-        return self._rate.update(self._used, now), self.memory.read(self.members, is_new=is_new)
+        return self._rate.update(self._used, now), self.memory.read(self.members)
 
     def waited_for(self) -> int:
         """Return the CPU time of the descendants that the root has waited for, in µs."""
