@@ -287,15 +287,22 @@ def test_the_monitor_of_a_panel_notes_cells_too(kernel):
 # -- what they cost ----------------------------------------------------------------------------------------
 
 SIZE = 200_000_000  # bytes
-WAIT = "from perfmon_widgets.core import monitor as module; module._FOR_A_SAMPLE = {}"
+WAIT = """
+from perfmon_widgets.core import monitor as module
+from perfmon_widgets.views import statistics
+module._FOR_A_SAMPLE, statistics.RIGHT_AFTER = {}, {}
+"""
 
 
 @pytest.fixture
 def patient(kernel: Kernel) -> Iterator[Kernel]:
-    """A kernel whose cells wait longer than 5 ms for a sample: on a busy machine it may come later."""
-    kernel.execute(WAIT.format(5.0))
+    """A kernel whose cells wait longer than 5 ms for a sample: on a busy machine it may come later.
+
+    A sample that a cell has waited for is about that cell, however late it is.
+    """
+    kernel.execute(WAIT.format(5.0, 1.0))
     yield kernel
-    kernel.execute(WAIT.format(0.005))
+    kernel.execute(WAIT.format(0.005, 0.02))
 
 
 def test_memory_counts_for_the_cell_that_took_it_and_for_the_one_that_gave_it_back(patient):
