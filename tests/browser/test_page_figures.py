@@ -95,6 +95,7 @@ def test_a_page_that_was_open_shows_what_one_shows_that_is_opened_anew(chromium,
         expect(page.locator("#state")).to_have_text("The monitor is stopped.")
         open_all(page)
         assert drawn(page) == before
+        assert violations(page) == []
 
 
 @pytest.mark.parametrize(
