@@ -214,8 +214,7 @@ class CsvLog:
             if self._behind and self._clock() < self._retry_at:
                 return  # the row waits in the window
             try:
-                if len(parts.columns) < len(self._columns):
-                    self._begin_part(parts)
+                self._follow_columns(parts)
                 if number == self._newest + 1:
                     self._write(parts, row_line(time, values, len(parts.columns)), 1)
                     self._newest, self._behind = number, False
@@ -279,12 +278,14 @@ class CsvLog:
         with self._lock:
             self._columns += tuple(column for column in columns if column not in self._columns)
 
-    def _begin_part(self, parts: LogParts) -> None:
-        """Go on in the next part. On an error stay in this one, without the new columns, until the next row.
+    def _follow_columns(self, parts: LogParts) -> None:
+        """Go on in the next part if columns were added. On an error stay in this one, without them, for now.
 
         A row that lacks a series is better than no row: a disk without room for a file may have room for a
         line.
         """
+        if len(parts.columns) == len(self._columns):
+            return
         try:
             parts.begin(self._columns)
         except OSError as error:
@@ -339,6 +340,7 @@ class CsvLog:
     def _write_what_waits(self, parts: LogParts) -> None:
         self._behind = False
         try:
+            self._follow_columns(parts)
             while self._catch_up(parts, _BATCH):
                 pass
             if self._delay:

@@ -631,6 +631,19 @@ def test_a_stop_writes_what_waits_if_there_is_room_by_then(logged, disk):
     assert logged.log.error is None
 
 
+def test_a_stop_after_a_shortage_writes_also_the_series_that_were_added_in_it(logged, disk):
+    path = logged.log.start("run.csv")
+    logged.add(0, 0)
+    disk.fails = errno.ENOSPC
+    logged.add_columns("loss")
+    logged.add(1, 1, 0.5)
+    disk.fails = None
+    logged.log.stop()
+    read = read_csv(path)
+    assert read["a_percent"].tolist() == [0, 1]
+    assert read["loss"].iloc[-1] == 0.5
+
+
 def test_a_stop_in_a_shortage_says_how_many_rows_are_missing(logged, disk):
     path = logged.log.start("run.csv")
     logged.add(0, 0)
