@@ -173,6 +173,8 @@ def test_whoever_starts_a_descendant_it_is_noticed_with_the_next_reading():
         "subprocess.run([sys.executable, '-S', '-c', code])"
     )
     watched = Tree(os.getpid())
+    watched.read()
+    others = len(watched.members)  # an earlier test may have left one, as multiprocessing does
     with program(launcher) as child:
         watched.read()
         watched.read()
@@ -180,13 +182,13 @@ def test_whoever_starts_a_descendant_it_is_noticed_with_the_next_reading():
         child.stdin.flush()
         assert child.stdout.readline() == b"ready\n"
         _, before = watched.read()
-        assert len(watched.members) == 2
+        assert len(watched.members) == others + 2
 
         with ThreadPoolExecutor(1) as threads, ExitStack() as stack:
             own = f"kept = b'x' * {150 * MIB}\nprint('ready', flush=True)\ninput()"
             threads.submit(stack.enter_context, program(own)).result()
             _, after = watched.read()
-            assert len(watched.members) == 3
+            assert len(watched.members) == others + 3
     assert after - before == pytest.approx(150 * MIB, abs=SLACK)
 
 
