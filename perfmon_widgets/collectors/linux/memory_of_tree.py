@@ -36,7 +36,9 @@ class MemoryOfTree:
     A child that has the address space of its parent (vfork) holds nothing of its own.
 
     A survey, a sample of a process's pages, finds which of them are shared. It is due when the process has
-    had many page faults, or its size has changed much, since the last one or since it was forked.
+    had many page faults, or its size has changed much, since the last one or since it was forked. It does not
+    show with whom a page is shared: what a fork copies before it forks itself, both between two readings,
+    counts as still its parent's, which is too little.
     """
 
     def __init__(self, root: int, folder: Path, *, is_this_process: bool = False) -> None:
