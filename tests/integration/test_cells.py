@@ -287,11 +287,13 @@ def test_the_monitor_of_a_panel_notes_cells_too(kernel):
 # -- what they cost ----------------------------------------------------------------------------------------
 
 SIZE = 200_000_000  # bytes
-WAIT = """
+WAIT_LONGER = """
 from perfmon_widgets.core import monitor as module
 from perfmon_widgets.views import statistics
-module._FOR_A_SAMPLE, statistics.RIGHT_AFTER = {}, {}
+usual = module._FOR_A_SAMPLE, statistics.RIGHT_AFTER
+module._FOR_A_SAMPLE, statistics.RIGHT_AFTER = 5.0, 1.0
 """
+WAIT_AS_USUAL = "module._FOR_A_SAMPLE, statistics.RIGHT_AFTER = usual"
 
 
 @pytest.fixture
@@ -300,9 +302,9 @@ def patient(kernel: Kernel) -> Iterator[Kernel]:
 
     A sample that a cell has waited for is about that cell, however late it is.
     """
-    kernel.execute(WAIT.format(5.0, 1.0))
+    kernel.execute(WAIT_LONGER)
     yield kernel
-    kernel.execute(WAIT.format(0.005, 0.02))
+    kernel.execute(WAIT_AS_USUAL)
 
 
 def test_memory_counts_for_the_cell_that_took_it_and_for_the_one_that_gave_it_back(patient):
