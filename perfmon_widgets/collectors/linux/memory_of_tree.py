@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from perfmon_widgets.collectors.allowance import Allowance
@@ -15,11 +15,13 @@ from perfmon_widgets.collectors.linux.system_file import SystemFile, read_if_the
 if sys.platform != "win32":  # where this module is imported, but not used
     import resource
 
-# Below this many bytes of files and shared memory in a process, those of all processes are likely the same:
-# libraries. Above, they are surveyed.
-_LIBRARIES = 64 * 2**20
-# The most processes that are surveyed in one reading, about 40 ms.
+# The most processes that are surveyed in one reading, about 80 ms.
 _AT_ONCE = 16
+# Below this many bytes of files and shared memory in a process, files are those of libraries, likely the same
+# in all processes. Above, they are surveyed.
+_LIBRARIES = 64 * 2**20
+# How many bytes of all processes together may be unknown, and how many new forks are surveyed as examples.
+_UNKNOWN, _EXAMPLES = 32 * 2**20, 4
 # Where the OS kernel says how many huge pages of each size are reserved.
 _HUGE = Path("/sys/kernel/mm/hugepages")
 
@@ -36,9 +38,11 @@ class MemoryOfTree:
     A child that has the address space of its parent (vfork) holds nothing of its own.
 
     A survey, a sample of a process's pages, finds which of them are shared. It is due when the process has
-    had many page faults, or its size has changed much, since the last one or since it was forked. It does not
-    show with whom a page is shared: what a fork copies before it forks itself, both between two readings,
-    counts as still its parent's, which is too little.
+    had many page faults, or its size has changed much, since the last one or since it was forked. Until then
+    a fork counts as copying what it was given by page faults, or as much of it as others like it did.
+
+    A survey does not show with whom a page is shared. That is followed from one to the next. What a fork of
+    more than 4 GiB copies before it forks itself, both between two readings, counts as still its parent's.
     """
 
     def __init__(self, root: int, folder: Path, *, is_this_process: bool = False) -> None:
@@ -88,8 +92,9 @@ class MemoryOfTree:
         trunk = self._trunk
         before = trunk.anonymous
         trunk.update(resident, faults, shared)
+        changed = self._holdings.keys() != members.keys()
         for number in self._holdings.keys() - members.keys():
-            del self._holdings[number]
+            self._holdings.pop(number).end()
         for number, member in members.items():  # parents first: a fork is compared with its parent
             holding = self._holdings.get(number)
             if holding is None or holding.member is not member:
@@ -98,6 +103,7 @@ class MemoryOfTree:
                     continue
                 holding = Holding(member.folder, member.forked, 0, member)
                 self._holdings[number] = holding
+                changed = True
                 holding.update(int(member.resident), member.faults)
                 if member.forked:
                     self._begin(holding, member, before)
@@ -106,8 +112,11 @@ class MemoryOfTree:
                     continue
                 if holding.forked and not member.forked:  # it has executed a program
                     holding.leave()
+                    changed = True
                 holding.update(int(member.resident), member.faults)
             member.changed = False
+        if changed:
+            self._follow_versions()
 
     def _is_vforked(self, member: Member, members: Mapping[int, Member]) -> bool:
         """Return whether a process has not only the pages of its parent, but its very address space.
@@ -137,43 +146,82 @@ class MemoryOfTree:
         """Survey the processes of which too much is unknown, as many as the allowance permits."""
         assert self._trunk is not None  # noqa: S101 - for mypy
         everyone = [self._trunk, *self._holdings.values()]
-        parents = {id(holding.parent) for holding in everyone if holding.parent}
-        sharing = [holding for holding in everyone if holding.shared > _LIBRARIES]
+        sharing = sum(holding.shared > _LIBRARIES for holding in everyone) > 1
+        shared_memory = [holding.shared_memory for holding in everyone]
+        may_differ = sum(shared_memory) - max(shared_memory) > _UNKNOWN
         due = [
             holding
             for holding in everyone
-            if ((holding.forked or id(holding) in parents) and holding.unsure)
-            or (len(sharing) > 1 and holding.shared > _LIBRARIES and holding.unsure_of_files)
-        ]
+            if ((holding.forked or holding.handed_down) and holding.unsure)
+            or (sharing and holding.shared > _LIBRARIES and holding.unsure_of_files)
+            or (may_differ and holding.is_unsure_of_shared_memory(_UNKNOWN / len(everyone)))
+        ] or self._examples()
         self._unfinished = bool(due)  # a survey may also make others due
         if not due or not self._surveying.affordable():
             return
         with self._surveying:
-            for holding in due[:_AT_ONCE]:
-                if holding.survey() and id(holding) in parents:
-                    # What this process has copied may now be its forks' alone.
-                    forks = [fork for fork in everyone if fork.parent is holding]
-                    for fork in forks:
-                        fork.doubt()
-                    for fork in forks[:_AT_ONCE]:
-                        fork.survey()
+            surveyed: set[int] = set()
+            for holding in due:
+                if len(surveyed) < _AT_ONCE:
+                    self._survey_family(holding, everyone, surveyed)
+        self._follow_versions()
+
+    def _survey_family(self, holding: Holding, everyone: Sequence[Holding], surveyed: set[int]) -> None:
+        """Survey a process, before it those that it was forked from, and those forked from it if need be.
+
+        Those in ``surveyed`` have just been, and are left out.
+        """
+        if (parent := holding.parent) and parent.has_new_forks and parent.may_survey:
+            self._survey_family(parent, everyone, surveyed)
+        if id(holding) in surveyed:
+            return
+        surveyed.add(id(holding))
+        changed = holding.survey()
+        forks = [fork for fork in everyone if fork.parent is holding and id(fork) not in surveyed]
+        for fork in forks:
+            fork.versions.inherit(holding.versions)
+        if changed:  # what this process has copied may now be its forks' alone
+            at_once = max(_AT_ONCE - len(surveyed), 0)
+            for fork in forks[:at_once]:
+                surveyed.add(id(fork))
+                fork.survey()
+            for fork in forks[at_once:]:
+                fork.doubt()
+
+    def _examples(self) -> list[Holding]:
+        """Return a few new forks of a process, if nothing is known of them and they may have copied much."""
+        forks: dict[int, list[Holding]] = {}
+        for holding in self._holdings.values():
+            parent = holding.parent
+            if parent and not parent.knows_its_forks and holding.is_new and holding.may_survey:
+                forks.setdefault(id(parent), []).append(holding)
+        return [
+            holding
+            for each in forks.values()
+            if sum(fork.unknown for fork in each) > _UNKNOWN
+            for holding in sorted(each, key=lambda fork: fork.unknown)[-_EXAMPLES:]
+        ]
+
+    def _follow_versions(self) -> None:
+        """Follow which versions of pages count already with another process: an older one, or the root."""
+        assert self._trunk is not None  # noqa: S101 - for mypy
+        counted = set(self._trunk.versions.all)
+        # Forks that were not surveyed have the very set of their parent.
+        whole = {id(self._trunk.versions.all)}
+        for holding in self._holdings.values():
+            if holding.may_have_passed_on:
+                holding.weigh(counted, [self._trunk, *self._holdings.values()])
+            versions = holding.versions
+            holding.counted = 1.0
+            if id(versions.common) not in whole and (common := versions.common_at(holding.level_of_parents)):
+                holding.counted -= len(common - counted) / len(common)
+            if holding.anonymous and id(versions.all) not in whole:
+                whole.add(id(versions.all))
+                counted |= versions.all
 
     def _anonymous(self) -> float:
         """Return the bytes of anonymous pages that the descendants hold beyond the root."""
-        assert self._trunk is not None  # noqa: S101 - for mypy
-        holdings = self._holdings.values()
-        alive = {id(holding) for holding in (self._trunk, *holdings)}
-        handed_down: dict[int, tuple[Holding, float]] = {}
-        for holding in holdings:
-            if (parent := holding.parent) is not None:
-                most = handed_down.get(id(parent), (parent, 0.0))[1]
-                handed_down[id(parent)] = parent, max(most, holding.from_parent)
-        # Forks also have in common with each other what the process that they began with does not have now.
-        left = sum(
-            max(most - (parent.shareable if id(parent) in alive or parent.forked else 0.0), 0.0)
-            for parent, most in handed_down.values()
-        )
-        return left + sum(holding.own for holding in holdings)
+        return float(sum(holding.own for holding in self._holdings.values()))
 
     def _shared(self) -> float:
         """Return the bytes of files and shared memory that the descendants hold beyond the root.
@@ -182,15 +230,21 @@ class MemoryOfTree:
         """
         assert self._trunk is not None  # noqa: S101 - for mypy
         trunk, holdings = self._trunk, self._holdings.values()
-        likely = max((holding.shared for holding in holdings), default=0) - trunk.shared
+        likely = max(max((holding.shared for holding in holdings), default=0) - trunk.shared, 0)
         surveyed = [holding for holding in holdings if holding.files and not holding.has_less_files]
         found = 0.0
-        if surveyed and (not trunk.files or trunk.unsure_of_files):
-            found = _beyond({}, 0, surveyed) - trunk.shared
-        elif surveyed:
-            found = _beyond(trunk.files, trunk.rest, surveyed)
+        if surveyed:
+            if not trunk.files or trunk.unsure_of_files:
+                found = _beyond({}, 0, surveyed) - trunk.shared
+            else:
+                found = _beyond(trunk.files, trunk.rest, surveyed)
+            # The others are like these: as large a part of their shared memory is nobody else's.
+            sizes = [holding.shared_memory for holding in surveyed]
+            if found > likely and (more := sum(sizes) - max(sizes)):
+                others = sum(holding.shared_memory for holding in holdings) - sum(sizes)
+                found += min((found - likely) / more, 1.0) * others
         most = sum(holding.shared for holding in holdings)
-        return min(max(likely, found, 0.0), float(most))
+        return min(max(likely, found), float(most))
 
 
 class HugePages:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,22 +12,25 @@ from typing import NamedTuple
 from perfmon_widgets.collectors.linux.member import PAGE
 from perfmon_widgets.collectors.linux.system_file import read_once
 
-# How many pages are sampled of all anonymous memory, and of each mapping of a file. So a survey takes 2 to 10
-# ms, however much memory there is, where smaps_rollup takes 11 ms per GiB.
+# About how many pages are sampled of all anonymous memory, and of each mapping of a file. So a survey takes 2
+# to 10 ms, however much memory there is, where smaps_rollup takes 11 ms per GiB.
 _POINTS = 512
 _POINTS_OF_FILE = 256
 # Programs reserve address space that they hardly fill. If fewer than _ENOUGH of the pages sampled are in
 # memory, more are sampled, but not of the mappings of which _EMPTY were sampled and none is.
 _MORE_POINTS = (_POINTS, 8 * _POINTS, 16 * _POINTS)
 _ENOUGH, _EMPTY = 128, 64
+# A mapping of a file with fewer pages than this for each that is sampled is read at once, which is quicker.
+_QUICKER = 64
 # Smaller mappings of files, such as those of most libraries, are not sampled.
-_SMALL = 2**20
-_SCATTER = 2654435761  # of Knuth's multiplicative hashing
+_SMALL = 2**20 // PAGE if PAGE else 0
+# Of Knuth's multiplicative hashing, which scatters the sampled pages _BITS bits of their numbers at a time.
+_SCATTER, _BITS = 2654435761, 8
 # Bits of an entry in /proc/<pid>/pagemap (Documentation/admin-guide/mm/pagemap.rst).
 _PRESENT, _OF_FILE, _EXCLUSIVE = 1 << 63, 1 << 61, 1 << 56
 
 Spots = frozenset[int]
-"""Offsets in a file, one in each step, whose pages are in memory: each stands for the bytes of a step."""
+"""Pages in a file, one in each step, that are in memory: each stands for the bytes of a step."""
 
 
 class File(NamedTuple):
@@ -42,75 +47,105 @@ class Survey(NamedTuple):
 
     private: float
     """Bytes of anonymous pages that only this process has."""
+    pages: Mapping[int, bool]
+    """The sampled anonymous pages that are in memory, by their numbers: whether only this process has it."""
+    level: int
+    """One page of 2**level was sampled. Those of a higher level are among those of a lower one."""
     files: Mapping[File, Spots]
     """Which parts of large files and of shared memory it has in memory."""
 
 
-def survey(folder: Path) -> Survey:
-    """Sample the pages of the process with this folder in /proc; raises OSError if that is not permitted."""
+def survey(folder: Path, level: int = 0) -> Survey:
+    """Sample the pages of the process with this folder in /proc, of anonymous ones at most one of 2**level.
+
+    Raises OSError if that is not permitted.
+    """
     anonymous: list[tuple[int, int]] = []
-    files: dict[File, set[int]] = {}
+    mapped: list[tuple[bytes, bytes, int, int, int]] = []
     pagemap = os.open(folder / "pagemap", os.O_RDONLY)
     try:
         for line in read_once(folder / "maps").splitlines():
             addresses, permissions, offset, device, inode = line.split(None, 5)[:5]
-            start, end = (int(address, 16) for address in addresses.split(b"-"))
+            start, end = (int(address, 16) // PAGE for address in addresses.split(b"-"))
             if b"p" in permissions and b"w" in permissions:
                 anonymous.append((start, end))
-            if inode == b"0" or end - start < _SMALL:
-                continue
-            step = _step((end - start) // _POINTS_OF_FILE)
-            spots = files.setdefault(File(device, inode, step), set())
-            first = int(offset, 16)
-            for spot in _spots(first, first + end - start, step):
-                if _entry(pagemap, start + spot - first) & (_PRESENT | _OF_FILE) == _PRESENT | _OF_FILE:
-                    spots.add(spot)
-        private = _private(pagemap, anonymous)
+            if inode != b"0" and end - start >= _SMALL:
+                mapped.append((device, inode, start, int(offset, 16) // PAGE, end - start))
+        files = _files(pagemap, mapped)
+        pages, level = _pages(pagemap, anonymous, level)
     finally:
         os.close(pagemap)
-    return Survey(private, {file: frozenset(spots) for file, spots in files.items()})
+    return Survey(float((PAGE << level) * sum(pages.values())), pages, level, files)
 
 
-def _private(pagemap: int, ranges: Sequence[tuple[int, int]]) -> float:
-    """Return the bytes of anonymous pages in these ranges of addresses that only this process has."""
+def is_sampled(page: int, level: int) -> bool:
+    """Return whether a sample of this level takes a page."""
+    return any(True for _ in _spots(page, page + 1, level))
+
+
+def _files(pagemap: int, mapped: Sequence[tuple[bytes, bytes, int, int, int]]) -> dict[File, Spots]:
+    """Return which parts of files are in memory: of each the device, inode, first page, offset and length."""
+    files: dict[File, set[int]] = {}
+    for device, inode, start, offset, length in mapped:
+        level = _level(length, _POINTS_OF_FILE)
+        spots = files.setdefault(File(device, inode, PAGE << level), set())
+        sampled = _spots(offset, offset + length, level)
+        if 1 << level < _QUICKER:
+            all_entries = array("Q", os.pread(pagemap, 8 * length, 8 * start))
+            if len(all_entries) < length:
+                raise ProcessLookupError("The process has ended.")
+            entries = ((spot, all_entries[spot - offset]) for spot in sampled)
+        else:
+            entries = ((spot, _entry(pagemap, start + spot - offset)) for spot in sampled)
+        spots.update(spot for spot, entry in entries if entry & (_PRESENT | _OF_FILE) == _PRESENT | _OF_FILE)
+    return {file: frozenset(spots) for file, spots in files.items()}
+
+
+def _pages(pagemap: int, ranges: Sequence[tuple[int, int]], least: int) -> tuple[dict[int, bool], int]:
+    """Return which anonymous pages of a sample are in memory, and its level, at least this one.
+
+    Of each page it says whether only this process has it.
+    """
     for points in _MORE_POINTS:
-        step = max(sum(end - start for start, end in ranges) // points // PAGE, 1) * PAGE
-        private = present = passed = 0
+        level = max(_level(sum(end - start for start, end in ranges), points), least)
+        pages: dict[int, bool] = {}
         filled = []
-        # One in each step of these ranges, as if they followed on each other.
         for start, end in ranges:
-            entries = [
-                _entry(pagemap, start + spot - passed) & (_PRESENT | _OF_FILE | _EXCLUSIVE)
-                for spot in _spots(passed, passed + end - start, step)
-            ]
-            passed += end - start
-            own, common = entries.count(_PRESENT | _EXCLUSIVE), entries.count(_PRESENT)
-            private += own
-            present += own + common
-            if own or common or len(entries) < _EMPTY:
+            before = len(pages)
+            sampled = list(_spots(start, end, level))
+            for page in sampled:
+                entry = _entry(pagemap, page)
+                if entry & (_PRESENT | _OF_FILE) == _PRESENT:
+                    pages[page] = bool(entry & _EXCLUSIVE)
+            if len(pages) > before or len(sampled) < _EMPTY:
                 filled.append((start, end))
-        if present >= _ENOUGH or step == PAGE:
+        if len(pages) >= _ENOUGH or level == least:
             break
         ranges = filled
-    return float(private * step)
+    return pages, level
 
 
-def _spots(start: int, end: int, step: int) -> Iterator[int]:
-    """Yield an offset of a page in each step between start and end, the same ones for the same step.
+def _level(pages: int, points: int) -> int:
+    """Return the level of a sample that takes about so many points of so many pages."""
+    return max(round(math.log2(max(pages, 1) / points)), 0)
 
-    Their places within the steps look random, since a program may use every second page.
+
+def _spots(start: int, end: int, level: int) -> Iterator[int]:
+    """Yield the numbers of the pages between these that a sample of this level takes.
+
+    That is one in each 2**level pages. Which one looks random, since a program may use every second page, but
+    it is the same in all processes. The pages of a higher level are among those of a lower one.
     """
-    pages = step // PAGE
-    for number in range(start // step, -(-end // step)):
-        spot = number * step + number * _SCATTER % pages * PAGE
+    # How many bits of a page's number are scattered at each step, those of the highest first.
+    steps = [min(level - low, _BITS) for low in range((level - 1) // _BITS * _BITS, -1, -_BITS)]
+    for number in range(start >> level, (end - 1 >> level) + 1):
+        spot = number
+        for bits in steps:
+            scattered = (spot >> _BITS - bits) * _SCATTER >> 32 - _BITS
+            spot = spot << bits | scattered & (1 << bits) - 1
         if start <= spot < end:
             yield spot
 
 
-def _step(size: int) -> int:
-    """Return the power of two, at least a page, at or above a size."""
-    return max(1 << max(size - 1, 0).bit_length(), PAGE)
-
-
-def _entry(pagemap: int, address: int) -> int:
-    return int.from_bytes(os.pread(pagemap, 8, address // PAGE * 8), "little")
+def _entry(pagemap: int, page: int) -> int:
+    return int.from_bytes(os.pread(pagemap, 8, page * 8), "little")
