@@ -19,10 +19,10 @@ _STEP = 2**18
 _MUCH_SHARED = 2**20
 # How many bytes, and what share of its memory, may be unknown of a process before it is surveyed.
 _UNKNOWN, _UNKNOWN_SHARE = 16 * 2**20, 0.02
+# For how many times as many bytes as were seen a process, or others like it, is expected to go on as before.
+_FORESIGHT = 4
 # How many pages of a file the OS kernel usually maps at one fault ("fault-around").
 _AT_ONE_FAULT = 16
-# The largest process, in bytes in memory, whose pages the OS kernel is asked to walk: that takes 45 ms.
-_LARGEST = 4 * 2**30
 
 
 class Holding:
@@ -37,6 +37,8 @@ class Holding:
         """The process that it was forked from; None if it has executed a program."""
         self.anonymous = self.shared = 0
         """Bytes in memory that belong to no file and no shared memory; and those that do."""
+        self.anonymous_before = 0
+        """``anonymous`` in the reading before."""
         self.shared_memory = 0
         """About how many bytes of ``shared`` are not of files on disks."""
         self.handed_down = 0.0
@@ -51,13 +53,15 @@ class Holding:
         """Which parts of large files it has in memory, as of the last survey."""
         self.rest = 0
         """Bytes of files and shared memory that were not in ``files`` then."""
-        self._begun_with = self._in_common = self._private = 0.0
+        self.begun_with = self._in_common = self._private = 0.0
         self.may_have_passed_on = 0.0
-        """How many bytes it may have copied, as its faults say, before it was itself forked with them."""
-        # Bytes that it copies for each that it is given, as of the last survey; None before the first.
-        self._copying: float | None = None
-        # The same of its forks, all together, until each was first surveyed.
-        self._forks_copied = self._forks_given = self._forks_variance = 0.0
+        """How many bytes it may have copied since the survey before the last and before it forked others."""
+        # Bytes that it was given between the last surveys, and how many it copied for each.
+        self._given_then = self._copying = 0.0
+        self.forks_given = 0.0
+        """Bytes that those of its forks that were surveyed had been given."""
+        # How many of them these copied, and the variance of this number, which is estimated from samples.
+        self._forks_copied = self._forks_variance = 0.0
         self._resident = 0
         self._faults = faults
         self._faults_then = faults
@@ -66,12 +70,21 @@ class Holding:
         self._doubted = False
         self.may_survey = True
         """Whether the OS kernel permits to survey it, and it has not ended."""
+        self.ended = False
+
+    def is_of(self, member: Member) -> bool:
+        """Return whether it is still that of this process, with the same program."""
+        return self.member is member and self.forked == member.forked
+
+    @property
+    def has_just_ended(self) -> bool:
+        """Whether it has ended, and nobody has waited for it or followed it yet."""
+        return self.member is not None and not self.member.resident and not self.ended
 
     def update(self, resident: int, faults: int, shared: int | None = None) -> None:
         """Follow the resident size and the number of page faults; reads the shared part if need be."""
         self._faults = faults
-        if not resident:
-            self.end()
+        self.anonymous_before = self.anonymous
         if shared is not None:
             self.shared = shared
         elif abs(resident - self._resident) >= _STEP or not resident:
@@ -84,15 +97,18 @@ class Holding:
 
     def _read_sizes(self) -> tuple[int, int]:
         """Return its resident size, and how much of it is files and shared memory; 0 if it has ended."""
-        with contextlib.suppress(OSError, IndexError):
+        with contextlib.suppress(OSError, ValueError):
             _, resident, shared, _ = read_short(f"{self._folder}/statm").split(None, 3)
             return int(resident) * PAGE, int(shared) * PAGE
         return 0, 0
 
-    def begin(self, parent: Holding, anonymous: int) -> None:
-        """Begin as a fork of a process that had this much anonymous memory: all of it is now common."""
+    def begin(self, parent: Holding) -> None:
+        """Begin as a fork of a process, with all anonymous memory that this had: all of it is now common."""
         self.parent = parent
-        self._begun_with = self._in_common = float(min(self.anonymous, anonymous))
+        had = max(parent.anonymous, parent.anonymous_before)
+        self.begun_with = self._in_common = float(min(self.anonymous, had))
+        if self.anonymous - had > _UNKNOWN:
+            self.doubt()  # its parent may have had more in between
         self._anonymous_then = int(self._in_common)
         self.versions.begin(parent.versions)
         if not parent.forked and not parent.handed_down:
@@ -103,14 +119,16 @@ class Holding:
             parent._in_common = max(parent._in_common, self._in_common)
 
     def end(self) -> None:
-        """Let go of its parent, or ever more would be kept where each process forks the next."""
-        self.parent = None
+        """Follow that it has ended, or runs another program now; its forks still need its versions.
 
-    def leave(self) -> None:
-        """Follow that it has executed a program."""
-        self.forked, self.parent, self.files = False, None, {}
-        self._in_common = self.handed_down = 0.0
-        self.versions.forget()
+        It lets go of its parent, or ever more would be kept where each process forks the next.
+        """
+        self.parent, self.may_survey, self.ended, self.anonymous = None, False, True, 0
+
+    def forget_forks(self) -> None:
+        """Follow that all its forks have ended: others may do something else."""
+        self.has_new_forks, self.handed_down = False, 0.0
+        self.forget_examples()
 
     @property
     def in_common(self) -> float:
@@ -119,13 +137,37 @@ class Holding:
 
     def _copied(self) -> float:
         """Return about how many bytes it has copied since its last survey."""
-        given = max(self._unseen(), 0.0)
-        if self._copying is not None:
-            return self._copying * given
-        if (parent := self.parent) and parent.knows_its_forks:
-            return parent._copying_of_forks * given
-        # So do forks that have just begun: they write to objects when they use them.
-        return min(given, _UNKNOWN)
+        if not self.relies_on_others:
+            return self._copying * self.given
+        if (parent := self.parent) and parent.forks_given:
+            return parent._copying_of_forks * self.given
+        # Forks mostly copy: a program writes to objects also where it only uses them.
+        return min(self.given, _UNKNOWN)
+
+    @property
+    def given(self) -> float:
+        """Bytes that it was given by page faults since its last survey, and that its size does not show."""
+        return max(self._unseen(), 0.0)
+
+    @property
+    def relies_on_others(self) -> bool:
+        """Whether too little was seen of it to know what it does with what it is given."""
+        return self.given > _FORESIGHT * self._given_then
+
+    @property
+    def _copying_of_forks(self) -> float:
+        """Bytes that its forks copy for each that they are given: all, unless surveys say it is less."""
+        doubt = 2 * math.sqrt(self._forks_variance)
+        less = self._forks_copied + doubt < self.forks_given
+        return self._forks_copied / self.forks_given if less else 1.0
+
+    def forget_examples(self) -> None:
+        """Forget what is known of its forks: they may do something else now."""
+        self.forks_given = self._forks_copied = self._forks_variance = 0.0
+
+    def needs_examples(self, unknown: float) -> bool:
+        """Return whether too little is known of its forks for so many bytes that they were given."""
+        return unknown > _FORESIGHT * self.forks_given
 
     @property
     def level_of_parents(self) -> int:
@@ -136,29 +178,12 @@ class Holding:
         return level
 
     @property
-    def knows_its_forks(self) -> bool:
-        """Whether one of its forks has been surveyed, so that it is known what these do when they begin."""
-        return self._forks_given > 0
-
-    @property
-    def _copying_of_forks(self) -> float:
-        """Bytes that new forks copy for each that they are given: all, unless the surveys say it is less."""
-        doubt = 2 * math.sqrt(self._forks_variance)
-        less = self._forks_copied + doubt < self._forks_given
-        return self._forks_copied / self._forks_given if less else 1.0
-
-    @property
-    def is_new(self) -> bool:
-        """Whether it is a fork that has not been surveyed."""
-        return self._copying is None and self.forked
-
-    @property
     def own(self) -> float:
-        """Bytes of anonymous pages that count with no other process of the tree.
+        """Bytes of anonymous pages that count with this process, and not with another of the tree.
 
-        What it has got since it was forked does not, whether or not its own forks have it, too.
+        What it has got since it was forked always counts with it, also if forks of its own have it, too.
         """
-        return self.anonymous - min(self.counted * self.in_common, self._begun_with)
+        return self.anonymous - min(self.counted * self.in_common, self.begun_with)
 
     @property
     def unsure(self) -> bool:
@@ -182,6 +207,12 @@ class Holding:
         return self.may_survey and unknown > max(tolerance, _UNKNOWN_SHARE * self.shared_memory)
 
     @property
+    def freed(self) -> float:
+        """Bytes of anonymous pages that it has given back since the last survey, if that is many."""
+        freed = self._anonymous_then - self.anonymous
+        return float(freed) if freed > _tolerance(self.anonymous) else 0.0
+
+    @property
     def has_less_files(self) -> bool:
         """Whether ``files`` are more than it has now."""
         return self._shared_then - self.shared > _tolerance(self.shared)
@@ -193,9 +224,15 @@ class Holding:
     def survey(self) -> bool:
         """Sample the pages; returns whether it has copied many since the last survey."""
         try:
-            found = survey(self._folder, self.level_of_parents)
-        except OSError:  # it has ended, or the OS kernel has no pagemap, or does not permit reading it
-            self.may_survey = False
+            # As fine as before at most: its forks have the versions of those pages.
+            level = self.versions.level if self.handed_down else 0
+            found = survey(self._folder, max(level, self.level_of_parents))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            self.may_survey = (
+                False  # it has ended, or the OS kernel has no pagemap, or does not permit reading it
+            )
+            return False
+        except OSError:  # no more files can be opened
             return False
         # It may have allocated or freed memory since its size was read. The survey was between that size and
         # the one now: an estimate is kept if it fits any size between them.
@@ -210,16 +247,22 @@ class Holding:
         if self.forked and self.has_new_forks and unseen - copied > _UNKNOWN:
             self.may_have_passed_on = unseen - copied
         self.has_new_forks = False
-        parent = self.parent.versions if self.parent else None
-        self.versions.follow(found, parent, has_forks=self.handed_down > 0)
+        parent = self.parent
+        # Nothing is known of its pages if the OS kernel does not permit surveying its parent.
+        if parent is None or parent.ended or parent.versions.all:
+            self.versions.follow(found, parent.versions if parent else None, has_forks=self.handed_down > 0)
+        if self.forked and not self.handed_down:
+            self.begun_with = max(self.begun_with, in_common)  # with whom else would it share?
         in_files = sum(file.step * len(spots) for file, spots in found.files.items())
         self.files, self.rest = found.files, max(min(shared, self.shared) - in_files, 0)
 
-        if self.is_new and self.parent and unseen > 0:
-            self.parent._forks_copied += min(copied, unseen)
-            self.parent._forks_given += unseen
-            self.parent._forks_variance += copied * (PAGE << found.level)
+        self._given_then = max(unseen, 0.0)
         self._copying = min(copied / unseen, 1.0) if unseen > 0 else 0.0
+        if self.parent and unseen > 0:
+            step = PAGE << found.level
+            self.parent.forks_given += unseen
+            self.parent._forks_copied += min(copied, unseen)
+            self.parent._forks_variance += (copied + step) * step
         changed = abs(less) > _tolerance(self.anonymous)
         if changed:
             self._patience = 1.0
@@ -233,32 +276,33 @@ class Holding:
         return changed
 
     def weigh(self, counted: Set[Version], everyone: Collection[Holding]) -> None:
-        """Find what it has copied and then passed on to forks of its own, all since the last survey.
+        """Find what it has copied before it forked others, all since the last survey.
 
-        A survey says of these pages that they are shared, not with whom. By how many the average page is
-        shared says it: with all that have the same version, or only with those that were forked from it.
+        A survey says of these pages that they are shared, not with whom. That follows from how many share the
+        average page: all that have the same version, or only those that were forked from this process. For
+        that the OS kernel walks all its pages.
         """
         most, self.may_have_passed_on = self.may_have_passed_on, 0.0
         common = self.versions.common_at(self.level_of_parents)
         theirs = common & counted
-        if not theirs or self.anonymous > _LARGEST:
+        if not theirs:
             return
         family = {id(self)}
         for each in everyone:  # parents first
-            if each.parent and id(each.parent) in family:
+            if each.parent and each.anonymous and id(each.parent) in family:
                 family.add(id(each))
-        holders = Counter(version for each in everyone for version in each.versions.common)
+        holders = Counter(version for each in everyone if each.anonymous for version in each.versions.common)
         size = self.in_common / len(common)
         of_rest = sum(size / holders[version] for version in common - theirs)
         if_theirs = sum(size / holders[version] for version in theirs)
-        in_common = size * len(theirs)
-        if_its_own = in_common / len(family)
+        bytes_of_theirs = size * len(theirs)
+        if_its_own = bytes_of_theirs / len(family)
         proportional = self._read_number("smaps_rollup", b"Pss_Anon:")
         if proportional and if_its_own > if_theirs:
             found = proportional - self._private - of_rest
-            own = (found - if_theirs) / (if_its_own - if_theirs) * in_common
+            own = (found - if_theirs) / (if_its_own - if_theirs) * bytes_of_theirs
             if own > most / 2:  # less may be an error in the number of those that share it
-                self._begun_with = min(self._begun_with, max(in_common - min(own, most), 0.0))
+                self.begun_with = min(self.begun_with, max(bytes_of_theirs - min(own, most), 0.0))
 
     def _read_number(self, name: str, field: bytes) -> int:
         """Return the bytes in a field of one of its files in /proc; 0 if there is none."""

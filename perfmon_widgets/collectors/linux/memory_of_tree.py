@@ -22,6 +22,8 @@ _AT_ONCE = 16
 _LIBRARIES = 64 * 2**20
 # How many bytes of all processes together may be unknown, and how many new forks are surveyed as examples.
 _UNKNOWN, _EXAMPLES = 32 * 2**20, 4
+# How many bytes of processes the OS kernel is asked to walk at once, page by page: that takes 45 ms.
+_WALKED_AT_ONCE = 4 * 2**30
 # Where the OS kernel says how many huge pages of each size are reserved.
 _HUGE = Path("/sys/kernel/mm/hugepages")
 
@@ -41,8 +43,9 @@ class MemoryOfTree:
     had many page faults, or its size has changed much, since the last one or since it was forked. Until then
     a fork counts as copying what it was given by page faults, or as much of it as others like it did.
 
-    A survey does not show with whom a page is shared. That is followed from one to the next. What a fork of
-    more than 4 GiB copies before it forks itself, both between two readings, counts as still its parent's.
+    A survey does not show with whom a page is shared. That is followed from one to the next. What a process
+    copies and then forks with, both between two readings, is found only in a fork of up to 4 GiB, from Linux
+    5.4 on, and if it is more than 16 MiB. Else it counts as still shared with others, which is too little.
     """
 
     def __init__(self, root: int, folder: Path, *, is_this_process: bool = False) -> None:
@@ -90,33 +93,52 @@ class MemoryOfTree:
         if self._trunk is None:
             self._trunk = Holding(self._folder, forked=False, faults=faults)
         trunk = self._trunk
-        before = trunk.anonymous
         trunk.update(resident, faults, shared)
-        changed = self._holdings.keys() != members.keys()
-        for number in self._holdings.keys() - members.keys():
-            self._holdings.pop(number).end()
+        ended = [self._holdings.pop(number) for number in self._holdings.keys() - members.keys()]
+        changed = bool(ended)
+        for holding in self._holdings.values():
+            holding.anonymous_before = holding.anonymous
         for number, member in members.items():  # parents first: a fork is compared with its parent
-            holding = self._holdings.get(number)
-            if holding is None or holding.member is not member:
-                if member.forked and self._is_vforked(member, members):
-                    self._holdings.pop(number, None)
-                    continue
-                holding = Holding(member.folder, member.forked, 0, member)
-                self._holdings[number] = holding
-                changed = True
-                holding.update(int(member.resident), member.faults)
-                if member.forked:
-                    self._begin(holding, member, before)
+            known = self._holdings.get(number)
+            if known is not None and known.is_of(member):
+                if member.changed:
+                    known.update(int(member.resident), member.faults)
             else:
-                if not member.changed:
-                    continue
-                if holding.forked and not member.forked:  # it has executed a program
-                    holding.leave()
-                    changed = True
-                holding.update(int(member.resident), member.faults)
+                ended += [] if known is None else [known]
+                changed = True
+                self._add(number, member, members)
             member.changed = False
-        if changed:
+        ended += [holding for holding in self._holdings.values() if holding.has_just_ended]
+        for holding in ended:
+            self._end(holding)
+        if changed or ended:
             self._follow_versions()
+
+    def _add(self, number: int, member: Member, members: Mapping[int, Member]) -> None:
+        """Follow another process, or one that has executed a program."""
+        self._holdings.pop(number, None)
+        if member.forked and self._is_vforked(member, members):
+            return
+        holding = Holding(member.folder, member.forked, 0 if member.forked else member.faults, member)
+        self._holdings[number] = holding
+        holding.update(int(member.resident), member.faults)
+        if member.forked:
+            holding.begin(self._parent(member))
+
+    def _end(self, holding: Holding) -> None:
+        """Follow that a process has ended. What only it and its forks had now is only these forks'."""
+        assert self._trunk is not None  # noqa: S101 - for mypy
+        above = holding.parent
+        holding.end()
+        for fork in self._holdings.values():
+            if fork.parent is holding:
+                fork.doubt()
+                if not holding.versions.all:  # nothing is known of its pages
+                    fork.parent = above
+        parents = {id(fork.parent) for fork in self._holdings.values()}
+        for each in (self._trunk, *self._holdings.values()):
+            if each.handed_down and id(each) not in parents:
+                each.forget_forks()
 
     def _is_vforked(self, member: Member, members: Mapping[int, Member]) -> bool:
         """Return whether a process has not only the pages of its parent, but its very address space.
@@ -130,17 +152,12 @@ class MemoryOfTree:
         sizes = read_if_there(member.folder / "statm")
         return bool(sizes) and sizes == read_if_there(folder / "statm")
 
-    def _begin(self, holding: Holding, member: Member, before: int) -> None:
-        """Compare a fork that was just found with its parent, of which it cannot have more than it had."""
+    def _parent(self, member: Member) -> Holding:
+        """Return the process that a new fork was forked from, or the root if that has ended."""
         assert self._trunk is not None  # noqa: S101 - for mypy
-        parent = self._trunk if member.parent == self._root else self._holdings.get(member.parent)
-        if parent is self._trunk:
-            holding.begin(parent, max(parent.anonymous, before))
-        elif parent is not None:
-            holding.begin(parent, parent.anonymous)
-        else:  # it has ended
-            holding.begin(self._trunk, self._trunk.anonymous)
-            holding.doubt()
+        if member.parent == self._root:
+            return self._trunk
+        return self._holdings.get(member.parent, self._trunk)
 
     def _survey(self) -> None:
         """Survey the processes of which too much is unknown, as many as the allowance permits."""
@@ -155,7 +172,8 @@ class MemoryOfTree:
             if ((holding.forked or holding.handed_down) and holding.unsure)
             or (sharing and holding.shared > _LIBRARIES and holding.unsure_of_files)
             or (may_differ and holding.is_unsure_of_shared_memory(_UNKNOWN / len(everyone)))
-        ] or self._examples()
+        ]
+        due += [holding for holding in self._examples() if holding not in due]
         self._unfinished = bool(due)  # a survey may also make others due
         if not due or not self._surveying.affordable():
             return
@@ -164,7 +182,7 @@ class MemoryOfTree:
             for holding in due:
                 if len(surveyed) < _AT_ONCE:
                     self._survey_family(holding, everyone, surveyed)
-        self._follow_versions()
+            self._follow_versions(_WALKED_AT_ONCE)
 
     def _survey_family(self, holding: Holding, everyone: Sequence[Holding], surveyed: set[int]) -> None:
         """Survey a process, before it those that it was forked from, and those forked from it if need be.
@@ -176,52 +194,66 @@ class MemoryOfTree:
         if id(holding) in surveyed:
             return
         surveyed.add(id(holding))
-        changed = holding.survey()
-        forks = [fork for fork in everyone if fork.parent is holding and id(fork) not in surveyed]
-        for fork in forks:
-            fork.versions.inherit(holding.versions)
-        if changed:  # what this process has copied may now be its forks' alone
-            at_once = max(_AT_ONCE - len(surveyed), 0)
-            for fork in forks[:at_once]:
-                surveyed.add(id(fork))
-                fork.survey()
-            for fork in forks[at_once:]:
-                fork.doubt()
+        if holding.survey():  # what this process has copied may now be its forks' alone
+            for fork in everyone:
+                if fork.parent is holding and len(surveyed) < _AT_ONCE:
+                    self._survey_family(fork, everyone, surveyed)
+                elif fork.parent is holding and id(fork) not in surveyed:
+                    fork.doubt()
 
     def _examples(self) -> list[Holding]:
-        """Return a few new forks of a process, if nothing is known of them and they may have copied much."""
-        forks: dict[int, list[Holding]] = {}
+        """Return a few forks of each process of whose forks too little is known."""
+        forks: dict[int, tuple[Holding, list[Holding]]] = {}
         for holding in self._holdings.values():
-            parent = holding.parent
-            if parent and not parent.knows_its_forks and holding.is_new and holding.may_survey:
-                forks.setdefault(id(parent), []).append(holding)
-        return [
-            holding
-            for each in forks.values()
-            if sum(fork.unknown for fork in each) > _UNKNOWN
-            for holding in sorted(each, key=lambda fork: fork.unknown)[-_EXAMPLES:]
-        ]
+            if holding.parent and holding.may_survey and holding.relies_on_others:
+                forks.setdefault(id(holding.parent), (holding.parent, []))[1].append(holding)
+        found = []
+        for parent, each in forks.values():
+            unknown = sum(fork.given for fork in each)
+            if unknown > _UNKNOWN and parent.needs_examples(unknown):
+                parent.forget_examples()
+                found += sorted(each, key=lambda fork: fork.given)[-_EXAMPLES:]
+        return found
 
-    def _follow_versions(self) -> None:
-        """Follow which versions of pages count already with another process: an older one, or the root."""
+    def _follow_versions(self, walkable: int = 0) -> None:
+        """Follow which versions of pages count already with another process: an older one, or the root.
+
+        Processes that may have copied pages before they forked others are weighed, up to ``walkable`` bytes.
+        """
         assert self._trunk is not None  # noqa: S101 - for mypy
         counted = set(self._trunk.versions.all)
         # Forks that were not surveyed have the very set of their parent.
         whole = {id(self._trunk.versions.all)}
+        level = self._trunk.versions.level  # the highest of what is counted
         for holding in self._holdings.values():
-            if holding.may_have_passed_on:
-                holding.weigh(counted, [self._trunk, *self._holdings.values()])
             versions = holding.versions
+            if holding.parent:
+                versions.inherit(holding.parent.versions)
+            size = holding.anonymous + holding.shared
+            if holding.may_have_passed_on and size <= walkable:
+                walkable -= size
+                holding.weigh(counted, [self._trunk, *self._holdings.values()])
             holding.counted = 1.0
-            if id(versions.common) not in whole and (common := versions.common_at(holding.level_of_parents)):
+            if id(versions.common) not in whole and (common := versions.common_at(level)):
                 holding.counted -= len(common - counted) / len(common)
             if holding.anonymous and id(versions.all) not in whole:
                 whole.add(id(versions.all))
                 counted |= versions.all
+                level = max(level, versions.level)
 
     def _anonymous(self) -> float:
         """Return the bytes of anonymous pages that the descendants hold beyond the root."""
-        return float(sum(holding.own for holding in self._holdings.values()))
+        # What forks have in common and their parent has given back, as long as no survey has found it.
+        left: dict[int, float] = {}
+        for holding in self._holdings.values():
+            parent = holding.parent
+            if parent is None or (holding.versions.all and (parent.ended or not parent.freed)):
+                continue
+            more = min(holding.counted * holding.in_common, holding.begun_with) - parent.anonymous
+            if holding.versions.all:
+                more = min(more, parent.freed)
+            left[id(parent)] = max(left.get(id(parent), 0.0), more)
+        return sum(left.values()) + sum(holding.own for holding in self._holdings.values())
 
     def _shared(self) -> float:
         """Return the bytes of files and shared memory that the descendants hold beyond the root.

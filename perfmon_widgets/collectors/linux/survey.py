@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -148,4 +149,7 @@ def _spots(start: int, end: int, level: int) -> Iterator[int]:
 
 
 def _entry(pagemap: int, page: int) -> int:
-    return int.from_bytes(os.pread(pagemap, 8, page * 8), "little")
+    entry = os.pread(pagemap, 8, page * 8)
+    if not entry:
+        raise ProcessLookupError("The process has ended.")
+    return int.from_bytes(entry, sys.byteorder)

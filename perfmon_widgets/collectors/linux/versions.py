@@ -32,6 +32,7 @@ class Versions:
         self.level = 0
         """The level of the sample (see survey.py)."""
         self._unknown = next(_written)  # stands for what was in its pages before they were surveyed
+        self._at_level: tuple[tuple[int, int], frozenset[Version]] = (-1, 0), frozenset()
 
     def begin(self, parent: Versions) -> None:
         """Begin as a fork, with all versions of another process."""
@@ -39,26 +40,23 @@ class Versions:
         self.level = parent.level
 
     def inherit(self, parent: Versions) -> None:
-        """Begin with what a survey of the parent has found since the fork, if nothing was known then."""
-        if not self.all:
-            self.begin(parent)
-            self.common = parent.common
-
-    def forget(self) -> None:
-        """Begin anew, as a process that has executed a program."""
-        self.pages, self.all, self.common = {}, frozenset(), frozenset()
-        self.level = 0
+        """Begin with what the parent has in common with others, if nothing was known of it at the fork."""
+        if not self.all and parent.common:
+            common = parent.common
+            self.pages = {page: version for page, version in parent.pages.items() if version in common}
+            self.all, self.common, self.level = common, common, parent.level
 
     def common_at(self, level: int) -> frozenset[Version]:
         """Return those that other processes have, too, of the pages that a sample of this level takes."""
         if level <= self.level:
             return self.common
-        return frozenset(version for version in self.common if is_sampled(version[0], level))
+        if self._at_level[0] != (level, id(self.common)):
+            found = frozenset(version for version in self.common if is_sampled(version[0], level))
+            self._at_level = (level, id(self.common)), found
+        return self._at_level[1]
 
     def follow(self, found: Survey, parent: Versions | None, *, has_forks: bool) -> None:
-        """Follow what a survey has found; ``parent`` is that of a fork."""
-        if parent and not parent.all:
-            return  # the OS kernel does not permit surveying the parent: nothing is known of their pages
+        """Follow what a survey has found; ``parent`` is that of a fork, which was surveyed before."""
         now = next(_written)
         pages = {
             page: (page, now) if only_here else self._shared(page, parent, has_forks)
@@ -77,5 +75,5 @@ class Versions:
         version = parent.pages.get(page)
         if version in parent.common:
             return version
-        # Either its parent had it, too, and has copied it, or it has allocated it and then was forked itself.
+        # Either its parent had it, too, and has copied it, or it has allocated it and then forked others.
         return page, self._unknown if version is None and has_forks else parent._unknown
