@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from fakes.threads import wait_until
 from real_kernel import Kernel
@@ -149,6 +150,16 @@ def test_the_control_channel_is_still_free_for_what_it_is_for(kernel, controls, 
     for value in (True, False) * 5:
         kernel.change("control", controls["log"], value=value)
     wait_until(lambda: list(kernel.folder.glob("*.csv")), "hearing the clicks")
+    # Or the next test deletes the file of a running log, which then says so in the output of a cell.
+    process = psutil.Process(kernel.process)
+
+    def has_stopped_for_good() -> bool:
+        before = set(kernel.folder.glob("*.csv"))
+        time.sleep(0.5)
+        opened = {Path(file.path) for file in process.open_files()}
+        return set(kernel.folder.glob("*.csv")) == before and before.isdisjoint(opened)
+
+    wait_until(has_stopped_for_good, "stopping the last log")
 
 
 # -- cells -------------------------------------------------------------------------------------------------
