@@ -20,7 +20,7 @@ _MUCH_SHARED = 2**20
 # How many bytes, and what share of its memory, may be unknown of a process before it is surveyed.
 _UNKNOWN, _UNKNOWN_SHARE = 16 * 2**20, 0.02
 # For how many times as many bytes as were seen a process, or others like it, is expected to go on as before.
-_FORESIGHT = 4
+_FORESIGHT = 2
 # How many pages of a file the OS kernel usually maps at one fault ("fault-around").
 _AT_ONE_FAULT = 16
 
@@ -41,6 +41,8 @@ class Holding:
         """``anonymous`` in the reading before."""
         self.shared_memory = 0
         """About how many bytes of ``shared`` are not of files on disks."""
+        self.shared_memory_then = 0
+        """The same in the last survey."""
         self.handed_down = 0.0
         """The most bytes of its anonymous pages that a fork of it has begun with."""
         self.has_new_forks = False
@@ -60,12 +62,13 @@ class Holding:
         self._given_then = self._copying = 0.0
         self.forks_given = 0.0
         """Bytes that those of its forks that were surveyed had been given."""
-        # How many of them these copied, and the variance of this number, which is estimated from samples.
-        self._forks_copied = self._forks_variance = 0.0
+        # How many of them these copied, and how many more it may have been: samples tell it. Of all forks the
+        # same pages are sampled, so that the errors add up.
+        self._forks_copied = self._forks_doubt = 0.0
         self._resident = 0
         self._faults = faults
         self._faults_then = faults
-        self._anonymous_then = self._shared_then = self._shared_memory_then = self._shared_before = 0
+        self._anonymous_then = self._shared_then = self._shared_before = 0
         self._patience = 1.0
         self._doubted = False
         self.may_survey = True
@@ -157,13 +160,12 @@ class Holding:
     @property
     def _copying_of_forks(self) -> float:
         """Bytes that its forks copy for each that they are given: all, unless surveys say it is less."""
-        doubt = 2 * math.sqrt(self._forks_variance)
-        less = self._forks_copied + doubt < self.forks_given
+        less = self._forks_copied + self._forks_doubt < self.forks_given
         return self._forks_copied / self.forks_given if less else 1.0
 
     def forget_examples(self) -> None:
         """Forget what is known of its forks: they may do something else now."""
-        self.forks_given = self._forks_copied = self._forks_variance = 0.0
+        self.forks_given = self._forks_copied = self._forks_doubt = 0.0
 
     def needs_examples(self, unknown: float) -> bool:
         """Return whether too little is known of its forks for so many bytes that they were given."""
@@ -203,7 +205,7 @@ class Holding:
 
     def is_unsure_of_shared_memory(self, tolerance: float) -> bool:
         """Return whether it has much more or less of shared memory than in the last survey."""
-        unknown = abs(self.shared_memory - self._shared_memory_then)
+        unknown = abs(self.shared_memory - self.shared_memory_then)
         return self.may_survey and unknown > max(tolerance, _UNKNOWN_SHARE * self.shared_memory)
 
     @property
@@ -262,7 +264,7 @@ class Holding:
             step = PAGE << found.level
             self.parent.forks_given += unseen
             self.parent._forks_copied += min(copied, unseen)
-            self.parent._forks_variance += (copied + step) * step
+            self.parent._forks_doubt += 2 * math.sqrt((copied + step) * step)
         changed = abs(less) > _tolerance(self.anonymous)
         if changed:
             self._patience = 1.0
@@ -272,7 +274,7 @@ class Holding:
         self._doubted = False
         self._faults_then = self._faults
         self._anonymous_then, self._shared_then = self.anonymous, shared
-        self._shared_memory_then = self.shared_memory
+        self.shared_memory_then = self.shared_memory
         return changed
 
     def weigh(self, counted: Set[Version], everyone: Collection[Holding]) -> None:

@@ -21,7 +21,7 @@ _AT_ONCE = 16
 # in all processes. Above, they are surveyed.
 _LIBRARIES = 64 * 2**20
 # How many bytes of all processes together may be unknown, and how many new forks are surveyed as examples.
-_UNKNOWN, _EXAMPLES = 32 * 2**20, 4
+_UNKNOWN, _EXAMPLES = 32 * 2**20, 8
 # How many bytes of processes the OS kernel is asked to walk at once, page by page: that takes 45 ms.
 _WALKED_AT_ONCE = 4 * 2**30
 # Where the OS kernel says how many huge pages of each size are reserved.
@@ -173,13 +173,16 @@ class MemoryOfTree:
             or (sharing and holding.shared > _LIBRARIES and holding.unsure_of_files)
             or (may_differ and holding.is_unsure_of_shared_memory(_UNKNOWN / len(everyone)))
         ]
-        due += [holding for holding in self._examples() if holding not in due]
-        self._unfinished = bool(due)  # a survey may also make others due
-        if not due or not self._surveying.affordable():
+        examples = self._examples()
+        self._unfinished = bool(due or examples)  # a survey may also make others due
+        if not self._unfinished or not self._surveying.affordable():
             return
         with self._surveying:
+            for holding in examples:
+                if holding.parent:
+                    holding.parent.forget_examples()
             surveyed: set[int] = set()
-            for holding in due:
+            for holding in (*examples, *due):
                 if len(surveyed) < _AT_ONCE:
                     self._survey_family(holding, everyone, surveyed)
             self._follow_versions(_WALKED_AT_ONCE)
@@ -211,7 +214,6 @@ class MemoryOfTree:
         for parent, each in forks.values():
             unknown = sum(fork.given for fork in each)
             if unknown > _UNKNOWN and parent.needs_examples(unknown):
-                parent.forget_examples()
                 found += sorted(each, key=lambda fork: fork.given)[-_EXAMPLES:]
         return found
 
@@ -270,11 +272,11 @@ class MemoryOfTree:
                 found = _beyond({}, 0, surveyed) - trunk.shared
             else:
                 found = _beyond(trunk.files, trunk.rest, surveyed)
-            # The others are like these: as large a part of their shared memory is nobody else's.
-            sizes = [holding.shared_memory for holding in surveyed]
+            # As large a part of what the others have, or these have got since, is nobody else's.
+            sizes = [holding.shared_memory_then for holding in surveyed]
             if found > likely and (more := sum(sizes) - max(sizes)):
-                others = sum(holding.shared_memory for holding in holdings) - sum(sizes)
-                found += min((found - likely) / more, 1.0) * others
+                new = sum(max(holding.shared_memory - holding.shared_memory_then, 0) for holding in holdings)
+                found += min((found - likely) / more, 1.0) * new
         most = sum(holding.shared for holding in holdings)
         return min(max(likely, found), float(most))
 
