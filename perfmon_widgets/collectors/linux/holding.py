@@ -55,15 +55,18 @@ class Holding:
         """Which parts of large files it has in memory, as of the last survey."""
         self.rest = 0
         """Bytes of files and shared memory that were not in ``files`` then."""
-        self.begun_with = self._in_common = self._private = 0.0
+        self.begun_with = 0.0
+        """The most bytes of anonymous pages that it may still have of those that it was forked with."""
+        # Bytes that it had in common with others in the last survey, and that it had alone.
+        self._in_common = self._private = 0.0
         self.may_have_passed_on = 0.0
-        """How many bytes it may have copied since the survey before the last and before it forked others."""
+        """How many bytes it may have copied between its last two surveys, and before it forked others."""
         # Bytes that it was given between the last surveys, and how many it copied for each.
         self._given_then = self._copying = 0.0
         self.forks_given = 0.0
         """Bytes that those of its forks that were surveyed had been given."""
-        # How many of them these copied, and how many more it may have been: samples tell it. Of all forks the
-        # same pages are sampled, so that the errors add up.
+        # How many of them these copied, as their samples say, and how many more it may have been. Of all
+        # forks the same pages are sampled, so the errors add up.
         self._forks_copied = self._forks_doubt = 0.0
         self._resident = 0
         self._faults = faults
@@ -74,6 +77,7 @@ class Holding:
         self.may_survey = True
         """Whether the OS kernel permits to survey it, and it has not ended."""
         self.ended = False
+        """Whether it has ended, or runs another program now."""
 
     def is_of(self, member: Member) -> bool:
         """Return whether it is still that of this process, with the same program."""
