@@ -64,9 +64,10 @@ class Holding:
         # Bytes that it was given between the last surveys, and how many it copied for each.
         self._given_then = self._copying = 0.0
         self.forks_given = 0.0
-        """Bytes that those of its forks that were surveyed had been given."""
-        # How many of them these copied, as their samples say, and how many more it may have been. Of all
-        # forks the same pages are sampled, so the errors add up.
+        """Bytes that those of its forks had been given that were surveyed last as examples."""
+        self.is_example = False
+        """Whether its next survey speaks for the other forks of its parent."""
+        # How many of them these copied, as their samples say, and how many more it may have been.
         self._forks_copied = self._forks_doubt = 0.0
         self._resident = 0
         self._faults = faults
@@ -159,7 +160,7 @@ class Holding:
     @property
     def relies_on_others(self) -> bool:
         """Whether too little was seen of it to know what it does with what it is given."""
-        return self.given > _FORESIGHT * self._given_then
+        return self._given_then < _UNKNOWN or self.given > _FORESIGHT * self._given_then
 
     @property
     def _copying_of_forks(self) -> float:
@@ -264,7 +265,7 @@ class Holding:
 
         self._given_then = max(unseen, 0.0)
         self._copying = min(copied / unseen, 1.0) if unseen > 0 else 0.0
-        if self.parent and unseen > 0:
+        if self.is_example and self.parent and unseen > 0:
             step = PAGE << found.level
             self.parent.forks_given += unseen
             self.parent._forks_copied += min(copied, unseen)
@@ -275,7 +276,7 @@ class Holding:
         elif unseen > _tolerance(self.anonymous):
             # It may have many faults and copy nothing because it allocates and frees all the time.
             self._patience *= 2
-        self._doubted = False
+        self._doubted = self.is_example = False
         self._faults_then = self._faults
         self._anonymous_then, self._shared_then = self.anonymous, shared
         self.shared_memory_then = self.shared_memory

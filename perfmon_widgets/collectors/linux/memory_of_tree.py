@@ -179,6 +179,7 @@ class MemoryOfTree:
             return
         with self._surveying:
             for holding in examples:
+                holding.is_example = True
                 if holding.parent:
                     holding.parent.forget_examples()
             surveyed: set[int] = set()

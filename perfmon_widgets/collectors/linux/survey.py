@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,10 +74,13 @@ def survey(folder: Path, level: int = 0) -> Survey:
             if inode != b"0" and end - start >= _SMALL:
                 mapped.append((device, inode, start, int(offset, 16) // PAGE, end - start))
         files = _files(pagemap, mapped)
-        pages, level = _pages(pagemap, anonymous, level)
+        pages, level, ranges = _pages(pagemap, anonymous, level)
+        # And others, in each survey: of forks that do the same, one sample would miss what the others miss.
+        others, _ = _sample(pagemap, ranges, level, random.getrandbits(32))
     finally:
         os.close(pagemap)
-    return Survey(float((PAGE << level) * sum(pages.values())), pages, level, files)
+    private = (sum(pages.values()) + sum(others.values())) / 2
+    return Survey(private * (PAGE << level), pages, level, files)
 
 
 def is_sampled(page: int, level: int) -> bool:
@@ -102,28 +106,38 @@ def _files(pagemap: int, mapped: Sequence[tuple[bytes, bytes, int, int, int]]) -
     return {file: frozenset(spots) for file, spots in files.items()}
 
 
-def _pages(pagemap: int, ranges: Sequence[tuple[int, int]], least: int) -> tuple[dict[int, bool], int]:
+def _pages(
+    pagemap: int, ranges: Sequence[tuple[int, int]], least: int
+) -> tuple[dict[int, bool], int, Sequence[tuple[int, int]]]:
     """Return which anonymous pages of a sample are in memory, and its level, at least this one.
 
-    Of each page it says whether only this process has it.
+    Of each page it says whether only this process has it. Also returns the ranges that were sampled.
     """
     for points in _MORE_POINTS:
         level = max(_level(sum(end - start for start, end in ranges), points), least)
-        pages: dict[int, bool] = {}
-        filled = []
-        for start, end in ranges:
-            before = len(pages)
-            sampled = list(_spots(start, end, level))
-            for page in sampled:
-                entry = _entry(pagemap, page)
-                if entry & (_PRESENT | _OF_FILE) == _PRESENT:
-                    pages[page] = bool(entry & _EXCLUSIVE)
-            if len(pages) > before or len(sampled) < _EMPTY:
-                filled.append((start, end))
+        pages, filled = _sample(pagemap, ranges, level)
         if len(pages) >= _ENOUGH or level == least:
             break
         ranges = filled
-    return pages, level
+    return pages, level, ranges
+
+
+def _sample(
+    pagemap: int, ranges: Sequence[tuple[int, int]], level: int, salt: int = 0
+) -> tuple[dict[int, bool], list[tuple[int, int]]]:
+    """Return which pages of one sample are in memory, and the ranges that are not certainly empty."""
+    pages: dict[int, bool] = {}
+    filled = []
+    for start, end in ranges:
+        before = len(pages)
+        sampled = list(_spots(start, end, level, salt))
+        for page in sampled:
+            entry = _entry(pagemap, page)
+            if entry & (_PRESENT | _OF_FILE) == _PRESENT:
+                pages[page] = bool(entry & _EXCLUSIVE)
+        if len(pages) > before or len(sampled) < _EMPTY:
+            filled.append((start, end))
+    return pages, filled
 
 
 def _level(pages: int, points: int) -> int:
@@ -131,18 +145,19 @@ def _level(pages: int, points: int) -> int:
     return max(round(math.log2(max(pages, 1) / points)), 0)
 
 
-def _spots(start: int, end: int, level: int) -> Iterator[int]:
+def _spots(start: int, end: int, level: int, salt: int = 0) -> Iterator[int]:
     """Yield the numbers of the pages between these that a sample of this level takes.
 
     That is one in each 2**level pages. Which one looks random, since a program may use every second page, but
-    it is the same in all processes. The pages of a higher level are among those of a lower one.
+    it is the same in all processes, for the same ``salt``. The pages of a higher level are among those of a
+    lower one.
     """
     # How many bits of a page's number are scattered at each step, those of the highest first.
     steps = [min(level - low, _BITS) for low in range((level - 1) // _BITS * _BITS, -1, -_BITS)]
     for number in range(start >> level, (end - 1 >> level) + 1):
         spot = number
         for bits in steps:
-            scattered = (spot >> _BITS - bits) * _SCATTER >> 32 - _BITS
+            scattered = ((spot >> _BITS - bits) * _SCATTER ^ salt) >> 32 - _BITS
             spot = spot << bits | scattered & (1 << bits) - 1
         if start <= spot < end:
             yield spot
