@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import shutil
@@ -253,6 +254,54 @@ def test_no_process_has_to_be_started_by_the_root_itself_to_be_found(tmp_path, f
     assert watched.members.keys() == {70, 72, 73, 74, 75}
     order = list(watched.members)
     assert order.index(74) < order.index(75) < order.index(73)  # parents first
+
+
+@pytest.mark.usefixtures("look_each_time")
+@pytest.mark.parametrize("order", [*itertools.permutations((72, 73, 74, 75))])
+def test_in_whatever_order_they_are_found_parents_come_first(tmp_path, fake, order, monkeypatch):
+    """Numbers begin again, so that a child may have a lower one than its parent."""
+    parents = {74: 60, 75: 74, 73: 75, 72: 73}
+    sessions = {75: 75, 72: 60}  # 75 has begun its own
+    fake.write(60, pages=1000, session=60)
+    watched = Tree(60, tmp_path)
+    watched.read()
+    for number, parent in parents.items():
+        fake.write(number, pages=1, parent=parent, session=sessions.get(number, 60))
+    new = {number: (parents[number], sessions.get(number, 60)) for number in order}
+    monkeypatch.setattr(watched._newcomers, "look", lambda members: new)
+    watched.read()
+    assert list(watched.members) == [74, 75, 73, 72]
+
+
+@pytest.mark.usefixtures("look_each_time")
+@pytest.mark.parametrize("order", [(72, 73, 55), (73, 55, 72), (55, 73, 72)])
+def test_a_session_belongs_to_the_tree_also_where_a_launcher_outside_it_is_seen(
+    tmp_path, fake, order, monkeypatch
+):
+    parents, sessions = {72: 55, 73: 72, 55: 1}, {72: 60, 73: 60, 55: 9}
+    fake.write(60, pages=1000, session=60)
+    watched = Tree(60, tmp_path)
+    watched.read()
+    for number in order:
+        fake.write(number, pages=1, parent=parents[number], session=sessions[number])
+    new = {number: (parents[number], sessions[number]) for number in order}
+    monkeypatch.setattr(watched._newcomers, "look", lambda members: new)
+    watched.read()
+    assert list(watched.members) == [72, 73]
+
+
+@pytest.mark.usefixtures("look_each_time")
+def test_numbers_that_are_given_again_while_they_are_read_do_not_make_it_go_in_a_circle(
+    tmp_path, fake, monkeypatch
+):
+    fake.write(60, pages=1000, session=60)
+    watched = Tree(60, tmp_path)
+    watched.read()
+    fake.write(72, pages=1, parent=73, session=60)
+    fake.write(73, pages=1, parent=72, session=60)
+    monkeypatch.setattr(watched._newcomers, "look", lambda members: {72: (73, 60), 73: (72, 60)})
+    watched.read()
+    assert watched.members.keys() == {72, 73}
 
 
 @pytest.mark.usefixtures("look_each_time")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from perfmon_widgets.clocks import time
@@ -117,11 +117,13 @@ class Tree:
             return
         numbers = {self._root, *self.members}
         found: list[int] = []  # parents before their children
-        while more := [
+        while candidates := {
             number
             for number, (parent, session) in new.items()
             if number not in numbers and (parent in numbers or session in numbers)
-        ]:
+        }:
+            more = [number for number in candidates if candidates.isdisjoint(_above(number, new))]
+            more = more or [*candidates]
             numbers.update(more)
             found += more
         kept_open = sum(member.kept_open for member in self.members.values())
@@ -185,3 +187,12 @@ class Tree:
         self._waited_for = waited_for
         for member in self.members.values():
             member.settle()
+
+
+def _above(number: int, processes: Mapping[int, tuple[int, int]]) -> Iterator[int]:
+    """Yield which of these processes, given with parent and session, one descends from."""
+    seen = {number}  # where a number was given again while they were read, they may seem to go in a circle
+    while (parent := processes[number][0]) in processes and parent not in seen:
+        yield parent
+        seen.add(parent)
+        number = parent
