@@ -123,7 +123,11 @@ class MemoryOfTree:
         self._holdings[number] = holding
         holding.update(int(member.resident), member.faults)
         if member.forked:
-            holding.begin(self._parent(member))
+            parent = self._trunk if member.parent == self._root else self._holdings.get(member.parent)
+            assert self._trunk is not None  # noqa: S101 - for mypy
+            holding.begin(parent or self._trunk)
+            if parent is None:  # it has ended: it may have had other memory than the root
+                holding.doubt()
 
     def _end(self, holding: Holding) -> None:
         """Follow that a process has ended. What only it and its forks had now is only these forks'."""
@@ -151,13 +155,6 @@ class MemoryOfTree:
         folder = self._folder if parent is None else parent.folder
         sizes = read_if_there(member.folder / "statm")
         return bool(sizes) and sizes == read_if_there(folder / "statm")
-
-    def _parent(self, member: Member) -> Holding:
-        """Return the process that a new fork was forked from, or the root if that has ended."""
-        assert self._trunk is not None  # noqa: S101 - for mypy
-        if member.parent == self._root:
-            return self._trunk
-        return self._holdings.get(member.parent, self._trunk)
 
     def _survey(self) -> None:
         """Survey the processes of which too much is unknown, as many as the allowance permits."""
@@ -273,7 +270,7 @@ class MemoryOfTree:
                 found = _beyond({}, 0, surveyed) - trunk.shared
             else:
                 found = _beyond(trunk.files, trunk.rest, surveyed)
-            # As large a part of what the others have, or these have got since, is nobody else's.
+            # Of shared memory that no survey has seen yet, the same share is taken to be one process's own.
             sizes = [holding.shared_memory_then for holding in surveyed]
             if found > likely and (more := sum(sizes) - max(sizes)):
                 new = sum(max(holding.shared_memory - holding.shared_memory_then, 0) for holding in holdings)
