@@ -54,6 +54,13 @@ def private(mib: int) -> mmap.mmap:
     return memory
 
 
+def shared_memory(mib: int) -> mmap.mmap:
+    """Shared memory whose pages are all there."""
+    memory = mmap.mmap(-1, mib * MIB)
+    touch(memory)
+    return memory
+
+
 def touch(memory: mmap.mmap, start: int = 0, end: int | None = None, step: int = PAGE) -> None:
     """Write to a byte of each page."""
     for at in range(start, len(memory) if end is None else end, step):
@@ -89,6 +96,12 @@ def worker(*steps: Callable[[], object]) -> Iterator[Callable[[], None]]:
 def grown(watched: Tree, before: float) -> float:
     """Return by how many MiB the tree has grown."""
     return (watched.read()[1] - before) / MIB
+
+
+def check_rows(watched: Tree, rows: int) -> None:
+    """Fail unless the next rows are near what all processes have, each page once."""
+    for _ in range(rows):
+        assert watched.read()[1] / MIB == pytest.approx(memory() / MIB, abs=doubt(70))
 
 
 def doubt(least: float) -> float:
@@ -358,8 +371,7 @@ def test_a_little_that_each_of_many_forks_copies_counts_in_the_next_row(mib):
         watched.read()
         for copy in workers:
             copy()
-        for _ in range(2):
-            assert watched.read()[1] / MIB == pytest.approx(memory() / MIB, abs=doubt(70))
+        check_rows(watched, 2)
     inherited.close()
 
 
@@ -380,8 +392,7 @@ def test_forks_that_allocate_and_free_a_little_have_not_copied_it(mib):
             watched.read()
         for churn in workers:
             churn()
-        for _ in range(2):
-            assert watched.read()[1] / MIB == pytest.approx(memory() / MIB, abs=doubt(70))
+        check_rows(watched, 2)
     inherited.close()
 
 
@@ -396,8 +407,7 @@ def test_what_one_pool_does_is_not_expected_of_the_next():
             watched.read()
             for work in workers:
                 work()
-            for _ in range(2):
-                assert watched.read()[1] / MIB == pytest.approx(memory() / MIB, abs=doubt(70))
+            check_rows(watched, 2)
         watched.read()
     inherited.close()
 
@@ -552,15 +562,10 @@ def test_shared_memory_that_workers_read_counts_once_at_every_moment(surveyed, r
 def test_workers_with_shared_memory_of_their_own_count_with_all_of_it():
     """The largest is not all that there is."""
 
-    def own() -> mmap.mmap:
-        memory = mmap.mmap(-1, 120 * MIB)
-        touch(memory)
-        return memory
-
     watched = Tree(os.getpid())
     watched.read()
     with ExitStack() as stack:
-        workers = [stack.enter_context(worker(own)) for _ in range(3)]
+        workers = [stack.enter_context(worker(lambda: shared_memory(120))) for _ in range(3)]
         before = watched.read()[1]
         for number, allocate in enumerate(workers, 1):
             allocate()
@@ -570,41 +575,29 @@ def test_workers_with_shared_memory_of_their_own_count_with_all_of_it():
 def test_a_little_shared_memory_of_each_of_many_workers_counts():
     """As batches that the workers of a DataLoader prepare: less than libraries take in each of them."""
 
-    def own() -> mmap.mmap:
-        memory = mmap.mmap(-1, 12 * MIB)
-        touch(memory)
-        return memory
-
     watched = Tree(os.getpid())
     watched.read()
     with ExitStack() as stack:
-        workers = [stack.enter_context(worker(own)) for _ in range(24)]
+        workers = [stack.enter_context(worker(lambda: shared_memory(12))) for _ in range(24)]
         watched.read()
         for allocate in workers:
             allocate()
-        for _ in range(3):
-            assert watched.read()[1] / MIB == pytest.approx(memory() / MIB, abs=doubt(70))
+        check_rows(watched, 3)
 
 
 def test_workers_without_shared_memory_are_not_like_those_that_have_some():
-    """Their libraries are not counted as shared memory that nobody else has."""
-
-    def own() -> mmap.mmap:
-        memory = mmap.mmap(-1, 80 * MIB)
-        touch(memory)
-        return memory
+    """They have libraries in common, which must not count once for each of them."""
 
     watched = Tree(os.getpid())
     watched.read()
     with ExitStack() as stack:
         for _ in range(12):
             stack.enter_context(forked())
-        workers = [stack.enter_context(worker(own)) for _ in range(3)]
+        workers = [stack.enter_context(worker(lambda: shared_memory(80))) for _ in range(3)]
         watched.read()
         for allocate in workers:
             allocate()
-        for _ in range(2):
-            assert watched.read()[1] / MIB == pytest.approx(memory() / MIB, abs=doubt(70))
+        check_rows(watched, 2)
 
 
 def test_a_little_shared_memory_that_many_workers_have_in_common_counts_once():
@@ -616,8 +609,7 @@ def test_a_little_shared_memory_that_many_workers_have_in_common_counts_once():
         watched.read()
         for write in workers:
             write()
-        for _ in range(3):
-            assert watched.read()[1] / MIB == pytest.approx(memory() / MIB, abs=doubt(70))
+        check_rows(watched, 3)
     shared.close()
 
 

@@ -86,7 +86,7 @@ class Holding:
 
     @property
     def has_just_ended(self) -> bool:
-        """Whether it has ended, and nobody has waited for it or followed it yet."""
+        """Whether it has ended since the last reading, and its parent has not waited for it."""
         return self.member is not None and not self.member.resident and not self.ended
 
     def update(self, resident: int, faults: int, shared: int | None = None) -> None:
@@ -173,7 +173,7 @@ class Holding:
         self.forks_given = self._forks_copied = self._forks_doubt = 0.0
 
     def needs_examples(self, unknown: float) -> bool:
-        """Return whether too little is known of its forks for so many bytes that they were given."""
+        """Return whether too little is known of its forks to say how much of so many bytes they copied."""
         return unknown > _FORESIGHT * self.forks_given
 
     @property

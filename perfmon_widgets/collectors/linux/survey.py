@@ -141,7 +141,7 @@ def _sample(
 
 
 def _level(pages: int, points: int) -> int:
-    """Return the level of a sample that takes about so many points of so many pages."""
+    """Return the level at which a sample of ``pages`` pages takes about ``points`` of them."""
     return max(round(math.log2(max(pages, 1) / points)), 0)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from perfmon_widgets.collectors.linux.survey import Survey, is_sampled
 
-# Numbers that tell what was written to a page from what was written to it before, or by others.
+# Each survey takes a number, so that the new versions that it finds differ from all others.
 _written = itertools.count()
 
 Version = tuple[int, int]
