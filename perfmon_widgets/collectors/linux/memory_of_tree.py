@@ -212,7 +212,10 @@ class MemoryOfTree:
         for parent, each in forks.values():
             unknown = sum(fork.given for fork in each)
             if unknown > _UNKNOWN and parent.needs_examples(unknown):
-                found += sorted(each, key=lambda fork: fork.given)[-_EXAMPLES:]
+                each.sort(key=lambda fork: fork.given)
+                # From those with little to those with much, as many of each.
+                among = min(_EXAMPLES, len(each))
+                found += [each[(2 * number + 1) * len(each) // (2 * among)] for number in range(among)]
         return found
 
     def _follow_versions(self, walkable: int = 0) -> None:
