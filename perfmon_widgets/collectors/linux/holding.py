@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Set
 from pathlib import Path
 
+from perfmon_widgets.collectors.linux.examples import FORESIGHT, Examples
 from perfmon_widgets.collectors.linux.member import PAGE, Member
 from perfmon_widgets.collectors.linux.survey import File, Spots, survey
 from perfmon_widgets.collectors.linux.system_file import read_if_there, read_short
@@ -19,8 +19,6 @@ _STEP = 2**18
 _MUCH_SHARED = 2**20
 # How many bytes, and what share of its memory, may be unknown of a process before it is surveyed.
 _UNKNOWN, _UNKNOWN_SHARE = 16 * 2**20, 0.02
-# For how many times as many bytes as were seen a process, or others like it, is expected to go on as before.
-_FORESIGHT = 2
 # How many pages of a file the OS kernel usually maps at one fault ("fault-around").
 _AT_ONE_FAULT = 16
 
@@ -63,12 +61,10 @@ class Holding:
         """How many bytes it may have copied between its last two surveys, and before it forked others."""
         # Bytes that it was given between the last surveys, and how many it copied for each.
         self._given_then = self._copying = 0.0
-        self.forks_given = 0.0
-        """Bytes that those of its forks had been given that were surveyed last as examples."""
+        self.examples = Examples()
+        """Of its forks."""
         self.is_example = False
-        """Whether its next survey speaks for the other forks of its parent."""
-        # How many of them these copied, as their samples say, and how many more it may have been.
-        self._forks_copied = self._forks_doubt = 0.0
+        """Whether its next survey is one of the examples of its parent's forks."""
         self._resident = 0
         self._faults = faults
         self._faults_then = faults
@@ -136,7 +132,7 @@ class Holding:
     def forget_forks(self) -> None:
         """Follow that all its forks have ended: others may do something else."""
         self.has_new_forks, self.handed_down = False, 0.0
-        self.forget_examples()
+        self.examples.forget()
 
     @property
     def in_common(self) -> float:
@@ -147,8 +143,8 @@ class Holding:
         """Return about how many bytes it has copied since its last survey."""
         if not self.relies_on_others:
             return self._copying * self.given
-        if (parent := self.parent) and parent.forks_given:
-            return parent._copying_of_forks * self.given
+        if self.parent and self.parent.examples.given:
+            return self.parent.examples.copying * self.given
         # Forks mostly copy: a program writes to objects also where it only uses them.
         return min(self.given, _UNKNOWN)
 
@@ -160,21 +156,7 @@ class Holding:
     @property
     def relies_on_others(self) -> bool:
         """Whether too little was seen of it to know what it does with what it is given."""
-        return self._given_then < _UNKNOWN or self.given > _FORESIGHT * self._given_then
-
-    @property
-    def _copying_of_forks(self) -> float:
-        """Bytes that its forks copy for each that they are given: all, unless surveys say it is less."""
-        less = self._forks_copied + self._forks_doubt < self.forks_given
-        return self._forks_copied / self.forks_given if less else 1.0
-
-    def forget_examples(self) -> None:
-        """Forget what is known of its forks: they may do something else now."""
-        self.forks_given = self._forks_copied = self._forks_doubt = 0.0
-
-    def needs_examples(self, unknown: float) -> bool:
-        """Return whether too little is known of its forks to say how much of so many bytes they copied."""
-        return unknown > _FORESIGHT * self.forks_given
+        return self._given_then < _UNKNOWN or self.given > FORESIGHT * self._given_then
 
     @property
     def level_of_parents(self) -> int:
@@ -266,10 +248,7 @@ class Holding:
         self._given_then = max(unseen, 0.0)
         self._copying = min(copied / unseen, 1.0) if unseen > 0 else 0.0
         if self.is_example and self.parent and unseen > 0:
-            step = PAGE << found.level
-            self.parent.forks_given += unseen
-            self.parent._forks_copied += min(copied, unseen)
-            self.parent._forks_doubt += 2 * math.sqrt((copied + step) * step)
+            self.parent.examples.add(unseen, copied, PAGE << found.level)
         changed = abs(less) > _tolerance(self.anonymous)
         if changed:
             self._patience = 1.0

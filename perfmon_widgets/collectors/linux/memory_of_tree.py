@@ -20,8 +20,8 @@ _AT_ONCE = 16
 # Below this many bytes of files and shared memory in a process, files are those of libraries, likely the same
 # in all processes. Above, they are surveyed.
 _LIBRARIES = 64 * 2**20
-# How many bytes of all processes together may be unknown, and how many new forks are surveyed as examples.
-_UNKNOWN, _EXAMPLES = 32 * 2**20, 8
+# How many bytes of all processes together may be unknown, and how many forks are surveyed as examples.
+_UNKNOWN_TOGETHER, _EXAMPLES = 32 * 2**20, 8
 # How many bytes of processes the OS kernel is asked to walk at once, page by page: that takes 45 ms.
 _WALKED_AT_ONCE = 4 * 2**30
 # Where the OS kernel says how many huge pages of each size are reserved.
@@ -162,13 +162,13 @@ class MemoryOfTree:
         everyone = [self._trunk, *self._holdings.values()]
         sharing = sum(holding.shared > _LIBRARIES for holding in everyone) > 1
         shared_memory = [holding.shared_memory for holding in everyone]
-        may_differ = sum(shared_memory) - max(shared_memory) > _UNKNOWN
+        may_differ = sum(shared_memory) - max(shared_memory) > _UNKNOWN_TOGETHER
         due = [
             holding
             for holding in everyone
             if ((holding.forked or holding.handed_down) and holding.unsure)
             or (sharing and holding.shared > _LIBRARIES and holding.unsure_of_files)
-            or (may_differ and holding.is_unsure_of_shared_memory(_UNKNOWN / len(everyone)))
+            or (may_differ and holding.is_unsure_of_shared_memory(_UNKNOWN_TOGETHER / len(everyone)))
         ]
         examples = self._examples()
         self._unfinished = bool(due or examples)  # a survey may also make others due
@@ -178,7 +178,7 @@ class MemoryOfTree:
             for holding in examples:
                 holding.is_example = True
                 if holding.parent:
-                    holding.parent.forget_examples()
+                    holding.parent.examples.forget()
             surveyed: set[int] = set()
             for holding in (*examples, *due):
                 if len(surveyed) < _AT_ONCE:
@@ -211,7 +211,7 @@ class MemoryOfTree:
         found = []
         for parent, each in forks.values():
             unknown = sum(fork.given for fork in each)
-            if unknown > _UNKNOWN and parent.needs_examples(unknown):
+            if unknown > _UNKNOWN_TOGETHER and not parent.examples.speak_for(unknown):
                 each.sort(key=lambda fork: fork.given)
                 # From those with little to those with much, as many of each.
                 among = min(_EXAMPLES, len(each))
