@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from perfmon_widgets.collectors.timeout_thread import NoAnswerError, TimeoutThread
 from perfmon_widgets.core.errors import text_of
 from perfmon_widgets.core.steps import Meter
 from perfmon_widgets.forks import renew_after_fork
@@ -19,6 +20,8 @@ MAX_SERIES = 100
 """How many names may be recorded: each is a column of every row."""
 LONGEST_NAME = 200
 """The most characters that the name of a series may have."""
+# Seconds to wait for the devices that hold recorded tensors. What they answer later comes in the next row.
+_TIMEOUT = 1.0
 
 
 class Recorded:
@@ -34,6 +37,7 @@ class Recorded:
         self._meter: Meter | None = None
         self.errors: dict[str, str] = {}
         """Why the last value of a series could not be read, by its name."""
+        self._thread = TimeoutThread("perfmon-recorded")
         self.renew_after_fork()
         renew_after_fork(self)
 
@@ -41,11 +45,13 @@ class Recorded:
         """In a forked child: make a new lock, since a thread of the parent may have held the old one."""
         # Reentrant: a signal handler may record while the thread that it interrupts holds the lock.
         self._lock = threading.RLock()
+        self._asked: set[str] = set()  # the names of tensors that are being read, or have been
+        self._arrived: Mapping[str, tuple[float, str]] = {}  # what was read of them, set by the other thread
 
     def record(self, values: Mapping[str, object], taken: frozenset[str]) -> None:
         """Keep the values for the next reading: all of them, or none if one is refused.
 
-        A tensor is kept as it is, since reading its number may wait for a GPU; the next reading reads it.
+        A tensor is kept as it is, since its number may have to be waited for; the next reading does that.
 
         ``taken`` are the names of the other columns. Raises TypeError for a value that cannot be a single
         number, and ValueError for a name that cannot be a column or is one already, and for more than
@@ -81,7 +87,8 @@ class Recorded:
     @property
     def waiting(self) -> bool:
         """Whether there are values for the next reading."""
-        return bool(self._values) or (self._meter is not None and self._meter.waiting)
+        new = bool(self._values or self._arrived)
+        return new or (self._meter is not None and self._meter.waiting)
 
     @property
     def new(self) -> tuple[str, ...]:
@@ -96,9 +103,13 @@ class Recorded:
             self.metrics, self._new = metrics, new  # in one statement: an interrupt leaves both as they were
 
     def collect(self) -> Mapping[str, float]:
-        """Return the last value of each series that was recorded since the reading before."""
+        """Return the last value of each series that was recorded since the reading before.
+
+        Waits for a device that holds some of them, but not for long: one that hangs must not stop the
+        sampling.
+        """
         meter = self._meter
-        if not self._values and meter is None:
+        if not self._values and not self._asked and meter is None:
             return {}
         with self._lock:
             # A name that was recorded for the first time a moment ago is a column from the next reading on.
@@ -106,25 +117,70 @@ class Recorded:
             for name in self._new.keys() & values.keys():
                 self._values[name] = values.pop(name)
             is_column = meter is not None and meter.metrics[0].name not in self._new
-        numbers = {name: self._read(name, value) for name, value in values.items()}
+        tensors = {name: value for name, value in values.items() if type(value) is not float}
+        found = self._read_in_time(tensors) if tensors or self._asked else {}
+        found.update((name, (value, "")) for name, value in values.items() if type(value) is float)
+        for name, (_, reason) in found.items():
+            if reason:
+                self.errors[name] = reason
+            else:
+                self.errors.pop(name, None)
+        numbers = {name: number for name, (number, _) in found.items()}
         if meter is not None and is_column:
             numbers.update(meter.collect())
         return numbers
 
-    def _read(self, name: str, value: Any) -> float:
-        """Return the number of a value; NaN, with the reason in ``errors``, if it has none."""
-        if type(value) is float:
-            self.errors.pop(name, None)
-            return value
-        try:
-            number = _number(name, value)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - code of the value's class
-            self.errors[name] = text_of(error)
-            return math.nan
-        self.errors.pop(name, None)
-        return number
+    def _read_in_time(self, tensors: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
+        """Return what these tensors hold, as ``_read`` does, and what those hold whose device was late."""
+        found = self._answers()
+        if self._thread.busy:
+            self._keep(tensors)
+        elif tensors:
+            self._asked = set(tensors)
+            try:
+                self._thread.ask(lambda: self._read_all(tensors), _TIMEOUT)
+            except NoAnswerError:
+                pass  # said below
+            except OSError as error:  # no thread can be started
+                self._asked = set()
+                self._keep(tensors)
+                reason = f"it cannot be read: {error.strerror}"
+                return {**found, **dict.fromkeys(tensors, (math.nan, reason))}
+            found.update(self._answers())
+        if self._thread.busy:
+            reason = f"the device that holds it has not answered for {self._thread.silence:.0f} s"
+            found.update(dict.fromkeys(self._asked | tensors.keys(), (math.nan, reason)))
+        return found
+
+    def _answers(self) -> dict[str, tuple[float, str]]:
+        """Return what the tensors hold that were asked for, once their device has answered."""
+        if self._thread.busy:
+            return {}
+        if self._asked:
+            self.close()  # the next tensor may never come
+        arrived, self._arrived, self._asked = dict(self._arrived), {}, set()
+        return arrived
+
+    def _read_all(self, tensors: Mapping[str, Any]) -> None:
+        self._arrived = {name: _read(name, value) for name, value in tensors.items()}
+
+    def _keep(self, values: Mapping[str, Any]) -> None:
+        """Keep values for the next reading, unless there are newer ones by then."""
+        with self._lock:
+            self._values = {**values, **self._values}
+
+    def close(self) -> None:
+        """End the thread that reads tensors; the next one starts another. Called when the monitor stops."""
+        self._thread.close()
+        self._thread.join(_TIMEOUT)
+
+
+def _read(name: str, value: Any) -> tuple[float, str]:
+    """Return the number of a value; NaN, with the reason, if it has none."""
+    try:
+        return _number(name, value), ""
+    except BaseException as error:  # noqa: BLE001 - code of the value's class
+        return math.nan, text_of(error)
 
 
 def _kept(name: str, value: Any) -> Any:

@@ -19,6 +19,7 @@ import pytest
 from fakes.collectors import FakeCollector, metric
 
 from perfmon_widgets import PerformanceMonitor, clocks, read_csv
+from perfmon_widgets.core import recorded
 from perfmon_widgets.core.recorded import MAX_SERIES
 from perfmon_widgets.core.spans import CAP, LONGEST_NAME, MARK, SPAN, Spans
 
@@ -453,6 +454,56 @@ def test_a_tensor_that_cannot_be_read_costs_its_own_number_and_says_why(monitor,
     monitor.record(loss=0.5)
     monitor.sample()
     assert "loss" not in monitor.errors
+
+
+def test_a_device_that_hangs_costs_its_own_numbers_only_and_for_as_long(monitor, monkeypatch):
+    """As where ranks wait for each other for ever: this is when the other numbers are needed."""
+    monkeypatch.setattr(recorded, "_TIMEOUT", 0.05)
+    answers, read = threading.Event(), []
+
+    def hang() -> float:
+        answers.wait()
+        return 1.0
+
+    def wait_and_read() -> float:
+        read.append(2.0)
+        return 2.0
+
+    monitor.record(loss=0.5, epoch=0)
+    monitor.sample()
+    monitor.record(loss=OnDevice(hang), epoch=1)
+    first = monitor.sample().values
+    monitor.record(accuracy=OnDevice(wait_and_read), epoch=2)
+    second, third = monitor.sample().values, monitor.sample().values
+    assert [each["epoch"] for each in (first, second)] == [1, 2]
+    assert all(math.isnan(each["loss"]) for each in (first, second, third))
+    assert "has not answered for" in monitor.errors["loss"]
+    assert "has not answered for" in monitor.errors["accuracy"]
+    assert read == []  # a second reading would hang behind the first
+    answers.set()
+    while monitor._recorded._thread.busy:
+        time.sleep(0.001)
+    last = monitor.sample().values
+    assert (last["loss"], last["accuracy"]) == (1.0, 2.0)  # late, and not lost
+    assert not {"loss", "accuracy"} & monitor.errors.keys()
+    assert math.isnan(monitor.sample().values["loss"])
+
+
+def test_a_number_that_is_newer_than_one_that_comes_late_counts(monitor, monkeypatch):
+    monkeypatch.setattr(recorded, "_TIMEOUT", 0.05)
+    answers = threading.Event()
+    monitor.record(loss=0.5)
+    monitor.sample()
+    monitor.record(loss=OnDevice(lambda: answers.wait() and 1.0))
+    monitor.sample()
+    monitor.record(loss=0.25)
+    assert monitor.sample().values["loss"] == 0.25
+    assert "loss" not in monitor.errors
+    monitor.record(loss=0.125)
+    answers.set()
+    while monitor._recorded._thread.busy:
+        time.sleep(0.001)
+    assert monitor.sample().values["loss"] == 0.125
 
 
 def test_the_name_of_a_series_has_a_length_limit(monitor):
