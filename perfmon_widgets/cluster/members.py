@@ -14,7 +14,7 @@ from itertools import count
 
 from perfmon_widgets.clocks import time
 from perfmon_widgets.cluster.member_metrics import member_metric
-from perfmon_widgets.cluster.rows import Row
+from perfmon_widgets.cluster.rows import Row, is_measured
 from perfmon_widgets.collectors.plausible import checked
 from perfmon_widgets.metrics import Metric, place_label, unit_of
 
@@ -225,7 +225,9 @@ class Members:
         missing: dict[str, str] = {}
         for column, metric in declared.items():
             name = metric.name
-            value, reason = checked(unit_of(column), float(values.get(column, math.nan)))
+            value, reason = float(values.get(column, math.nan)), ""
+            if is_measured(column):
+                value, reason = checked(unit_of(column), value)
             if math.isnan(value):
                 place = name.removesuffix(f"/{column}")
                 otherwise = f"the monitor on {place_label(place)} has no number for it"

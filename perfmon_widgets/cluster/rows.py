@@ -32,6 +32,7 @@ _OWN_NAMES = {
     "process_read_bytes_per_second": "read_bytes_per_second",
     "process_write_bytes_per_second": "write_bytes_per_second",
 }
+_MEASURED = {*_OWN_NAMES.values(), "ram_percent"}
 
 
 class Row(NamedTuple):
@@ -91,7 +92,8 @@ def split(values: Mapping[str, float]) -> tuple[dict[str, float], dict[str, floa
     """Return the values of a monitor's row that belong to its process, and those about the whole machine.
 
     ``process_cpu_percent`` becomes ``cpu_percent``, ``process_ram_bytes`` becomes ``ram_used_bytes``. Single
-    CPUs are left out, and GPUs that are not in use.
+    CPUs are left out, and GPUs that are not in use. The machine's ``cpu_percent`` is that of all its CPUs,
+    also where this process may use some only: the members of one machine may be bound to different ones.
     """
     own: dict[str, float] = {}
     machine: dict[str, float] = {}
@@ -102,12 +104,22 @@ def split(values: Mapping[str, float]) -> tuple[dict[str, float], dict[str, floa
             machine[column] = value
         else:
             own[own_name(column)] = value
+    if "host_cpu_percent" in machine:
+        machine["cpu_percent"] = machine.pop("host_cpu_percent")
     limit = own.setdefault("ram_limit_bytes", machine.get("ram_limit_bytes", math.nan))
     if limit > 0 and "ram_used_bytes" in own:
         own["ram_percent"] = min(100 * own["ram_used_bytes"] / limit, 100.0)  # min(100.0, nan) would be 100
     else:
         del own["ram_limit_bytes"]
     return own, machine
+
+
+def is_measured(column: str) -> bool:
+    """Return whether a column of a row is one of the package's own, whose values can be checked.
+
+    A program may record what it likes under any other name: a ``gain_percent`` may be negative.
+    """
+    return column in _OF_MACHINE or column in _MEASURED or ("/" in column and group_of(column) == "gpu")
 
 
 def own_name(column: str) -> str:

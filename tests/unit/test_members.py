@@ -79,9 +79,15 @@ def test_every_column_of_the_default_collectors_has_its_side():
     assert len(declared) >= 26
     own, machine = split(dict.fromkeys(declared, 1.0))
     processes = {name for name in declared if name.startswith("process_")}
-    assert machine.keys() == declared - processes
+    assert machine.keys() == declared - processes - {"host_cpu_percent"}
     assert own.keys() - {"ram_limit_bytes", "ram_percent"} == {own_name(name) for name in processes}
     assert not any(name.startswith("process_") for name in own)
+
+
+def test_the_cpus_of_a_machine_are_all_that_it_has():
+    """Of two ranks that are bound to one CPU each, neither knows the CPU of the other, or of the machine."""
+    _, machine = split({"cpu_percent": 100.0, "host_cpu_percent": 2.0})
+    assert machine == {"cpu_percent": 2.0}
 
 
 def test_the_limit_of_the_process_itself_comes_before_that_of_the_machine():
@@ -341,6 +347,14 @@ def test_a_number_that_cannot_be_true_is_missing_alone(members):
     assert "worker0/cpu_percent" not in reading
     assert reading["worker0/ram_percent"] == 5.0
     assert "cannot be more than 100" in members.errors["worker0/cpu_percent"]
+
+
+def test_what_a_program_records_may_be_any_number(members):
+    own = {"gain_percent": -3.0, "train/margin_percent": 250.0, "gpu0/utilization_percent": 250.0}
+    members.put(row("0", own=own))
+    reading = members.collect()
+    assert (reading["worker0/gain_percent"], reading["worker0/train/margin_percent"]) == (-3.0, 250.0)
+    assert "worker0/gpu0/utilization_percent" not in reading
 
 
 def test_the_reason_that_the_member_gives_is_passed_on(members):
