@@ -108,6 +108,12 @@ class Tail:
         self.path = path
         self.modified = math.nan
         """When the file was written last, in Unix seconds of the server that it lies on."""
+        self.is_new = True
+        """Whether the last read has met the file for the first time, or another one in its place."""
+        self.spacing = math.nan
+        """Seconds between its newest two rows; NaN if there is only one."""
+        self._newest = math.nan  # the time of its newest row
+        self._file = (-1, -1)  # device and inode
         self._columns: Sequence[str] = ()
         self._offset = 0  # of the first byte that was not read
         self._torn = b""  # the beginning of a line whose end is not there yet
@@ -115,15 +121,18 @@ class Tail:
     def read(self) -> tuple[float, dict[str, float]] | None:
         """Return time (Unix seconds) and values of the newest whole line; None if there is no new one.
 
-        A file that is shorter than it was is read from its beginning again. Raises OSError if it cannot be
-        read, and ValueError if it is no log.
+        Another file of that name, or one that is shorter than it was, is read from its beginning. Raises
+        OSError if it cannot be read, and ValueError if it is no log.
         """
         # Opened for each read: a network file system then asks its server, and does not answer from a cache.
         with self.path.open("rb") as file:
             status = os.fstat(file.fileno())
             self.modified = status.st_mtime
-            if status.st_size < self._offset:
-                self._offset, self._torn, self._columns = 0, b"", ()
+            file_id = (status.st_dev, status.st_ino)
+            self.is_new = file_id != self._file or status.st_size < self._offset
+            if self.is_new:
+                self._file, self._offset, self._torn, self._columns = file_id, 0, b"", ()
+                self._newest = math.nan
             if not self._columns and not self._read_header(file.readline()):
                 return None
             start = max(self._offset, status.st_size - _LAST_BYTES)
@@ -133,7 +142,14 @@ class Tail:
         self._offset = start + len(content)
         lines, _, torn = ((b"" if skipped else self._torn) + content).rpartition(b"\n")
         self._torn = torn
-        return self._row(lines.rpartition(b"\n")[2]) if lines else None
+        if not lines:
+            return None
+        last = lines.rsplit(b"\n", 2)
+        at, values = self._row(last[-1])
+        # The first of them may be the end of a line.
+        before = _stamp(last[-2]) if len(last) > (2 if skipped else 1) else self._newest
+        self.spacing, self._newest = at - before, at
+        return at, values
 
     def _read_header(self, line: bytes) -> bool:
         """Take the names of the columns; False if the line is not whole yet."""
@@ -151,10 +167,8 @@ class Tail:
 
     def _row(self, line: bytes) -> tuple[float, dict[str, float]]:
         try:
-            stamp, *fields = line.decode().split(",")
-            at = datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
-            values = [float(field or "nan") for field in fields]
-            return at, dict(zip(self._columns, values, strict=True))
+            values = [float(field or "nan") for field in line.decode().split(",")[1:]]
+            return _stamp(line), dict(zip(self._columns, values, strict=True))
         except ValueError as error:
             raise ValueError(f"{self.path} has a line that is no row: {error}") from None
 

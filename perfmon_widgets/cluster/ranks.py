@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import socket
 from collections.abc import Collection, Mapping, Sequence
@@ -107,6 +108,7 @@ class Ranks:
         self._members = Members("rank", f"logs in {self._folder}", _SILENCE)
         self._tails: dict[int, Tail] = {}
         self._processes: dict[Path, Process] = {}
+        self._read_at = -math.inf  # when the folder was read last, in monotonic seconds
         self._error = ""
         self._thread = TimeoutThread("perfmon-ranks")
         self._read_in_time()
@@ -176,6 +178,7 @@ class Ranks:
 
     def _read_new(self) -> None:
         """Take the newest row of each rank, from the last part of the log of its last process."""
+        begun = time.monotonic()
         for rank, attempts in find(self._folder).items():
             if not attempts:
                 continue
@@ -184,13 +187,16 @@ class Ranks:
                 self._read_rank(rank, parts)
             except (OSError, ValueError) as error:
                 self._members.fail(str(rank), text_of(error))
+        self._read_at = begun
 
     def _read_rank(self, rank: int, parts: Sequence[Path]) -> None:
         tail = self._tails.get(rank)
-        seen_before = tail is not None
+        seen_before = tail is not None and time.monotonic() - self._read_at < _PAUSE
         if tail is None or tail.path != parts[-1]:
             tail = Tail(parts[-1])
         found = tail.read()
+        if tail.is_new:  # the folder may have been made anew, for another run
+            self._processes.pop(parts[0], None)
         process = self._processes.get(parts[0]) or described(parts[0], rank)
         if process is not None:
             self._processes[parts[0]] = process
@@ -199,10 +205,11 @@ class Ranks:
             return
         at, values = found
         own, machine = split(values)
-        interval = process.interval if process else _USUAL
+        # It may have been changed since the process described itself.
+        interval = max(process.interval if process else _USUAL, min(tail.spacing, _PAUSE))
         if process is not None:
             own["uptime_seconds"] = max(0.0, at - process.started)
-        # A file that is seen for the first time may be old; any other row has come since the last reading.
+        # Any other row has come since the last reading. Clocks are compared only where that was long ago.
         age = 0.0 if seen_before else max(0.0, time.time() - tail.modified)
         host = process.host if process else f"the machine of rank {rank}"
         self._members.put(Row(str(rank), str(rank), host, interval, own, machine), age, rank)
@@ -210,6 +217,8 @@ class Ranks:
 
 # The interval of a log that does not say its own: that of a monitor.
 _USUAL = 5.0
+# Seconds between two readings, or two rows, that may be a pause rather than an interval.
+_PAUSE = 60.0
 
 
 def _frame(

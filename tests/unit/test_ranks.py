@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,9 @@ from perfmon_widgets.cluster.rank_files import Tail, describe, described, spaced
 from perfmon_widgets.cluster.ranks import Ranks, rank_of
 
 
-def line(second: int, *numbers: float, day: str = "2026-01-01") -> str:
-    minute, second = divmod(second, 60)
-    hour, minute = divmod(minute, 60)
-    return f"{day}T{hour:02}:{minute:02}:{second:02}.000000Z,{','.join(map(str, numbers))}\n"
+def line(second: float, *numbers: float, day: str = "2026-01-01") -> str:
+    at = datetime.fromisoformat(f"{day}T00:00:00") + timedelta(seconds=second)
+    return f"{at.isoformat(timespec='microseconds')}Z,{','.join(map(str, numbers))}\n"
 
 
 HEADER = "time,cpu_percent,process_cpu_percent\n"
@@ -225,6 +225,51 @@ def test_rows_that_come_and_stop_coming(folder, watched, monkeypatch):
         file.write(line(5, 80.0, 9.0))
     assert collector.collect()["rank0/cpu_percent"] == 9.0
     assert collector.errors == {}
+
+
+def test_a_folder_that_is_made_anew_is_another_run(folder, watched):
+    """On other machines; its log may have grown longer already than the one before was."""
+    write(folder, "rank0000", HEADER + line(7200, 80.0, 1.0), started=1767225600.0, interval=0.1)
+    collector = watched()
+    assert collector.collect()["rank0/uptime_seconds"] == 7200
+    (folder / "rank0000.csv").rename(folder / "old")  # else its inode may be given to the new one
+    longer = HEADER.replace("\n", ",loss\n") + line(0, 70.0, 1.0, 0.5) + line(1, 60.0, 2.0, 0.25)
+    write(folder, "rank0000", longer, host="b", started=1767225600.0, interval=30.0)
+    reading = collector.collect()
+    assert (reading["rank0/cpu_percent"], reading["rank0/loss"]) == (2.0, 0.25)
+    assert reading["rank0/uptime_seconds"] == 1
+    assert reading["host1/cpu_percent"] == 60.0
+    assert "host0/cpu_percent" not in reading
+    time.sleep(0.3)
+    assert collector.collect()["rank0/cpu_percent"] == 2.0
+
+
+def test_an_interval_that_was_changed_is_seen_by_the_rows(folder, watched):
+    path = write(folder, "rank0000", HEADER + line(0, 80.0, 1.0), interval=0.1)
+    collector = watched()
+    with path.open("a") as file:
+        file.write(line(30, 80.0, 2.0))
+    assert collector.collect()["rank0/cpu_percent"] == 2.0
+    time.sleep(0.5)
+    assert collector.collect()["rank0/cpu_percent"] == 2.0
+    with path.open("a") as file:
+        file.write(line(40, 80.0, 3.0) + line(40.1, 80.0, 4.0))
+    assert collector.collect()["rank0/cpu_percent"] == 4.0
+    time.sleep(0.5)
+    assert collector.collect() == {}
+
+
+def test_what_came_in_a_pause_of_the_reader_may_be_old(folder, watched):
+    path = write(folder, "rank0000", HEADER + line(0, 80.0, 1.0), interval=1.0)
+    collector = watched()
+    assert collector.collect() != {}
+    with path.open("a") as file:
+        file.write(line(1, 80.0, 2.0))
+    os.utime(path, (time.time() - 3000, time.time() - 3000))
+    collector._read_at -= 3600
+    collector._members._members["0"].arrived -= 3600
+    assert collector.collect() == {}
+    assert "for 3000 s" in collector.errors["rank0/cpu_percent"]
 
 
 def test_a_run_that_is_over_has_no_present(folder, watched):
