@@ -159,6 +159,39 @@ def test_a_launcher_in_the_script_of_a_slurm_job_is_no_rank(folder):
     assert set(Ranks("run").read().index.get_level_values("rank")) == {0, 1}
 
 
+@pytest.mark.parametrize("through_shell", [False, True])
+def test_a_launcher_with_the_number_of_its_pod_is_no_rank(folder, through_shell):
+    """Kubeflow's operators set RANK for torchrun. Its ranks end one after the other."""
+    code = LAUNCHER.replace("time.sleep(3)", "time.sleep(5 if os.environ['RANK'] == '0' else 2)")
+    code = code.replace('"import time;', '"import os, time;')
+    Path("launch.py").write_text(code)
+    script = f"{sys.executable} launch.py; true"  # a shell executes its last command in its own place
+    words = ("sh", "-c", script) if through_shell else (sys.executable, "launch.py")
+    ended = run("--ranks", "run", "--interval", "0.2", "--", *words, RANK="0")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.splitlines()[-1] == "logs of 2 ranks in run"
+    assert {path.name for path in Path("run").glob("*.csv")} == {"rank0000.csv", "rank0001.csv"}
+    table = Ranks("run").read()
+    assert len(table.loc[0]) > len(table.loc[1]) + 5
+    assert table.loc[0, "process_ram_bytes"].max() < 100e6  # without the launcher
+
+
+def test_a_log_that_cannot_be_deleted_costs_no_rank(folder, monkeypatch):
+    """As on a file server that has forgotten it."""
+
+    def fail(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "unlink", fail)
+    monitor = PerformanceMonitor(interval=0.2)
+    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER])
+    logs = RankLogs(monitor, launcher.pid, "run", {"RANK": "7"})
+    until(lambda: len(list(Path("run").glob("rank000[01].csv"))) == 2)
+    launcher.wait()
+    logs.close()
+    assert logs.words[0] == "logs of 2 ranks in run"
+
+
 def test_a_rank_whose_children_have_its_number_is_one(folder):
     """As where a program of srun sets RANK for PyTorch, and then starts processes that load data."""
     code = LAUNCHER.replace("range(2)", "range(1)")
@@ -170,7 +203,7 @@ def test_a_rank_whose_children_have_its_number_is_one(folder):
 
 
 def test_a_rank_that_cannot_be_logged_costs_no_other_rank(folder):
-    """Here the disk is full once the first one has begun its log; this is not tried again and again."""
+    """Here the disk is full once the first one has begun its log; this is not tried again for a minute."""
     monitor = PerformanceMonitor(interval=0.2)
     launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER])
     log_to = rank_processes.log_to
@@ -191,6 +224,25 @@ def test_a_rank_that_cannot_be_logged_costs_no_other_rank(folder):
     assert len(begun) == 2
     assert not any(each.running or each.log.running for each in begun)
     assert logs.words == ["rank 0 was not logged: the disk is full", "logs of 1 rank in run"]
+
+
+def test_a_rank_that_could_not_be_logged_is_tried_again(folder, monkeypatch):
+    monkeypatch.setattr(rank_processes, "_RETRY", 0.3)
+    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER])
+    log_to, failed = rank_processes.log_to, []
+
+    def log(monitor: PerformanceMonitor, folder: Path, rank: int) -> None:
+        if rank == 0 and not failed:
+            failed.append(rank)
+            raise OSError(errno.ENOSPC, "the disk is full")
+        log_to(monitor, folder, rank)
+
+    monkeypatch.setattr(rank_processes, "log_to", log)
+    logs = RankLogs(PerformanceMonitor(interval=0.2), launcher.pid, "run", {})
+    launcher.wait()
+    logs.close()
+    assert failed == [0]
+    assert logs.words == ["logs of 2 ranks in run"]
 
 
 def test_a_slow_file_server_does_not_delay_the_samples_of_the_command(folder, monkeypatch):
