@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,9 @@ from perfmon_widgets.metrics import Metric
 if TYPE_CHECKING:
     import pandas as pd
 
-# Seconds to wait for the scheduler, and for the first rows of the workers.
+# Seconds to wait for the scheduler and all workers, and for the first rows of the workers.
 _TIMEOUT, _FIRST_ROWS = 5.0, 0.5
+_UNANSWERED = "some workers have not answered yet, such as one that is suspended: the others are watched"
 _SILENCE = "it is busy, suspended or was killed, or cannot reach the scheduler"
 
 # Those that an event is passed on to, by client: a client has one handler for each topic.
@@ -69,6 +71,7 @@ class Workers:
         self._interval = float(interval)
         self._members = Members("worker", f"event of Dask's scheduler, topic {TOPIC}", _SILENCE)
         self._watching = True
+        self._connection: object = None  # the one to the scheduler that was subscribed on
         self._changing = asyncio.Lock()
         self._error = ""
         self._asked = 0.0  # the time of day at which the scheduler's clock was asked for
@@ -87,10 +90,11 @@ class Workers:
 
     def collect(self) -> Mapping[str, float]:
         """Return the newest row of each worker. They lie ready: this does not wait for the network."""
-        if not self._watching:  # the monitor was stopped, and runs again
-            self._watching = True
-            self._client.loop.add_callback(self._begin_again)
         connected = self._client.status == "running"
+        is_new = connected and self._client.scheduler_comm is not self._connection
+        if is_new or not self._watching:  # the scheduler was started anew, or the monitor
+            self._watching, self._connection = True, self._client.scheduler_comm
+            self._client.loop.add_callback(self._begin_again)
         self._members.silence = _SILENCE if connected else f"the Dask client is {self._client.status}"
         return self._members.collect()
 
@@ -102,7 +106,7 @@ class Workers:
         """
         was_watching, self._watching = self._watching, False
         if was_watching and self._client.status == "running":
-            self._client.sync(self._end, callback_timeout=_TIMEOUT)
+            self._client.sync(self._end, callback_timeout=2 * _TIMEOUT)
 
     def recent(self) -> pd.DataFrame:
         """Return the rows that the scheduler has kept, which are the last 1000 of all workers by default.
@@ -135,10 +139,11 @@ class Workers:
     async def _join(self) -> None:
         listeners = _listeners.setdefault(self._client, weakref.WeakSet())
         listeners.add(self)
+        self._connection, self._ahead = self._client.scheduler_comm, None
         try:
             self._client.subscribe_topic(TOPIC, partial(_hear, listeners))
-            answers = await self._client.register_plugin(Plugin(self._interval))
-            await self._first_rows(len(answers))
+            answers = await self._answers_of_all(self._client.register_plugin(Plugin(self._interval)))
+            await self._first_rows(math.inf if answers is None else len(answers))
             for stamp, message in await self._events():
                 self._take(message, max(0.0, time.time() - stamp))
         except BaseException:
@@ -146,7 +151,28 @@ class Workers:
                 await self._leave()
             raise
 
-    async def _first_rows(self, workers: int) -> None:
+    async def _answers_of_all(self, request: Awaitable[Any]) -> Any:
+        """Return what all workers answer; None if some do not in time, or end meanwhile.
+
+        The scheduler keeps a plugin before it asks the workers, so one of them costs no other.
+        """
+        asking = asyncio.ensure_future(request)
+        await asyncio.wait({asking}, timeout=_TIMEOUT)
+        if not asking.done():
+            self._error = _UNANSWERED
+            asking.add_done_callback(self._all_have_answered)
+            return None
+        with contextlib.suppress(OSError):  # of the connection to a worker
+            return asking.result()
+        return None
+
+    def _all_have_answered(self, asking: asyncio.Future[Any]) -> None:
+        if not asking.cancelled():
+            asking.exception()  # of a worker that has ended instead; else asyncio prints it
+        if self._error == _UNANSWERED:
+            self._error = ""
+
+    async def _first_rows(self, workers: float) -> None:
         """Wait until all workers have been heard of, so that the first sample has their columns.
 
         Not for long: several may be threads of one process, and one may be busy.
@@ -156,12 +182,11 @@ class Workers:
             await asyncio.sleep(0.01)
 
     async def _begin_again(self) -> None:
+        self._error = ""
         try:
             await self._begin()
         except Exception as error:  # noqa: BLE001 - of any kind that a comm or a worker may have
             self._error = f"the workers are not watched: {error}; start the monitor again"
-        else:
-            self._error = ""
 
     async def _end(self) -> None:
         """Subscribe no longer, and remove the plugin; not while it is still being sent to the workers."""
@@ -173,7 +198,7 @@ class Workers:
         listeners.discard(self)
         if not listeners:
             self._client.unsubscribe_topic(TOPIC)
-            await self._client.unregister_worker_plugin(NAME)
+            await self._answers_of_all(self._client.unregister_worker_plugin(NAME))
 
     async def _events(self) -> list[tuple[float, Mapping[str, Any]]]:
         """Return the events that the scheduler has kept; the time of each is on our clock."""

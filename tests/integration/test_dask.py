@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import psutil
 import pytest
@@ -22,7 +23,7 @@ from distributed.core import Status
 from fakes.threads import wait_until
 
 from perfmon_widgets import PerformanceMonitor
-from perfmon_widgets.cluster import dask_worker
+from perfmon_widgets.cluster import dask, dask_worker
 from perfmon_widgets.cluster.dask import Workers
 
 INTERVAL = 0.2
@@ -279,6 +280,27 @@ def test_restarts_scaling_and_kills_are_followed():
             assert "has left the cluster" in monitor.errors[f"{gone}/cpu_percent"]
 
 
+def test_a_worker_that_does_not_answer_costs_no_other(monkeypatch):
+    """Suspended before it is watched, it holds up what Dask asks of all workers until it is dropped."""
+    monkeypatch.setattr(dask, "_TIMEOUT", 2.0)
+    with local_cluster() as client:
+        process = client.run(os.getpid)
+        stuck = next(a for a, each in client.scheduler_info()["workers"].items() if each["name"] == 1)
+        os.kill(process[stuck], signal.SIGSTOP)
+        try:
+            begun = time.monotonic()
+            workers = Workers(client, interval=INTERVAL)
+            assert time.monotonic() - begun < 10
+            with PerformanceMonitor([workers], interval=INTERVAL) as monitor:
+                until(lambda: places(monitor) == {"worker0"})
+                assert "some workers have not answered yet" in monitor.errors["dask"]
+                os.kill(process[stuck], signal.SIGCONT)
+                until(lambda: places(monitor) == {"worker0", "worker1"})
+                until(lambda: "dask" not in monitor.errors)
+        finally:
+            os.kill(process[stuck], signal.SIGCONT)
+
+
 def test_when_the_cluster_is_gone_the_reason_says_so():
     with local_cluster(n_workers=1) as client:
         monitor = PerformanceMonitor([Workers(client, interval=INTERVAL)], interval=INTERVAL)
@@ -392,18 +414,31 @@ def free_port() -> int:
         return any_free.getsockname()[1]
 
 
+def worker_of(address: str, folder: Path) -> tuple[str, ...]:
+    words = f"dask worker {address} --nthreads 1 --no-dashboard --local-directory"
+    return (*words.split(), str(folder))
+
+
+def test_a_scheduler_that_is_started_anew_is_watched_again(folder):
+    """The new one knows nothing of who listens, or of the plugin."""
+    address = f"tcp://127.0.0.1:{free_port()}"
+    scheduler = ("dask", "scheduler", "--no-dashboard", "--host", address)
+    worker = worker_of(address, folder)
+    with program(*scheduler) as first, Client(address, timeout=30) as client, program(*worker):
+        client.wait_for_workers(1, timeout=60)
+        with PerformanceMonitor([Workers(client, interval=INTERVAL)], interval=INTERVAL) as monitor:
+            until(lambda: places(monitor), seconds=60)
+            first.kill()
+            first.wait()
+            until(lambda: not places(monitor), seconds=60)
+            with program(*scheduler), program(*worker):
+                until(lambda: places(monitor), seconds=60)
+                assert "dask" not in monitor.errors
+
+
 def test_a_scheduler_and_workers_that_are_programs_of_their_own(folder):
     address = f"tcp://127.0.0.1:{free_port()}"
-    worker = (
-        "dask",
-        "worker",
-        address,
-        "--nthreads",
-        "1",
-        "--no-dashboard",
-        "--local-directory",
-        str(folder),
-    )
+    worker = worker_of(address, folder)
     with (
         program("dask", "scheduler", "--no-dashboard", "--host", address),
         Client(address, timeout=30) as client,
