@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--serve-after",
         metavar="TIME",
         type=_duration,
-        help="serve the page, and its last picture for so long after the command: 30s, 10m, 2h",
+        help="serve the page, and keep its last state for this long after the command ends: 30s, 10m, 2h",
     )
     run.add_argument(
         "command", metavar="COMMAND", nargs=argparse.REMAINDER, help="the command and its arguments"

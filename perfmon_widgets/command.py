@@ -42,7 +42,7 @@ class Result(NamedTuple):
 
 
 class Command:
-    """A command that is started by ``start()``; its process waits from the beginning and keeps its id.
+    """A command as a child process, which is forked at once and executes the command at ``start()``.
 
     So the collectors and the log are ready before the command runs, and it is sampled from its first moment.
     The alternative is to start it after our imports and to find its process then. At the first sample it

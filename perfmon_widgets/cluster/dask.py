@@ -99,7 +99,7 @@ class Workers:
         return self._members.collect()
 
     def close(self) -> None:
-        """Have the workers sample no longer, unless somebody else in this process watches them.
+        """Stop the sampling on the workers, unless somebody else in this process watches them.
 
         Called when the monitor stops. A notebook that was restarted, or that never stopped its monitor,
         leaves the workers sampling.
@@ -207,9 +207,9 @@ class Workers:
         return [(stamp - ahead, message) for stamp, message in events if isinstance(message, Mapping)]
 
     async def _clock_ahead(self) -> float:
-        """Return by how many seconds the clock of the scheduler is ahead of ours; asked once.
+        """Return by how many seconds the clock of the scheduler is ahead of ours; measured once.
 
-        The scheduler stamps each event, so one of our own, sent and received, tells.
+        The scheduler stamps each event, so one that this client sends and receives shows the difference.
         """
         if self._ahead is None:
             self._ahead = asyncio.get_running_loop().create_future()

@@ -1,8 +1,8 @@
 """Members: the newest row of each of many processes, as columns such as ``worker3/cpu_percent``.
 
 What belongs to the process gets the place of the member (``worker3``); what is about the whole machine gets
-that of its host, once for all members there. Rows are told by their arrival: the clocks of other machines
-are not read.
+that of its host, once for all members there. The age of a row counts from its arrival: the clocks of the
+members' machines are not used.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from perfmon_widgets.metrics import Metric, place_label, unit_of
 _FRESH = 2.0
 # Seconds of silence after which the number of a member that has not said goodbye may go to another.
 _FORGOTTEN = 60.0
-# A member whose name is a number below the first of these keeps it, unless it would be a new number while as
-# many as the second are unused. Else it gets the lowest free one: the names of an adaptive cluster go on
-# counting, and each number that was ever used has its columns.
+# A member whose name is a number below _OWN_NUMBERS keeps that number if it is free, and if it either has
+# columns already or fewer than _MAX_UNUSED numbers with columns are unused. Any other gets the lowest free
+# number: an adaptive cluster never uses a name again, and every number once used keeps its columns.
 _OWN_NUMBERS, _MAX_UNUSED = 256, 8
 # The most columns of a member: other programs may write to the same topic or folder.
 _MAX_COLUMNS = 200
@@ -125,7 +125,7 @@ class Members:
             self._failed[name] = reason
 
     def leave(self, key: str, reason: str, age: float = 0.0) -> None:
-        """Have the numbers of this member missing, for this reason, until it has a row again.
+        """Report the numbers of this member as missing, for this reason, until it has a row again.
 
         It left ``age`` seconds ago; if it has had a row since then, nothing changes.
         """

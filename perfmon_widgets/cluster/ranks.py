@@ -95,10 +95,10 @@ def log_to(monitor: PerformanceMonitor, folder: str | os.PathLike[str], rank: in
 class Ranks:
     """A collector of the newest row of each rank that logs to a folder: ``rank0/cpu_percent``.
 
-    ``PerformanceMonitor([Ranks("run/")])``. A reading costs the bytes that are new; a rank that begins later
-    adds columns, which are never more than those of the ranks. The columns ``host0/…`` are about a whole
-    machine. What a rank records is there too: ``rank0/loss``. A row that came more than two intervals ago is
-    missing, with a reason in ``errors``. The folder may be made later.
+    ``PerformanceMonitor([Ranks("run/")])``. A reading costs the bytes that are new. A rank that begins later
+    adds columns; one that is restarted goes on in its own. The columns ``host0/…`` are about a whole machine.
+    What a rank records is there too: ``rank0/loss``. A row that came more than two intervals ago is missing,
+    with a reason in ``errors``. The folder may be made later.
     """
 
     grows = True

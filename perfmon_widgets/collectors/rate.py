@@ -40,12 +40,12 @@ def percent(used: float, limit: float) -> float:
 
 
 class Backlog:
-    """Turn CPU time into percent of a limit, and pass on to the next values what one cannot hold.
+    """Turn CPU time into percent of a limit, and carry over to later values what would exceed 100 %.
 
-    CPU time may arrive late and at once: a process that was never seen counts when its parent has waited for
-    it, and the counters are read a moment before or after the clock. Such a value would be above 100, and the
-    time above it would be lost. It is carried over instead, as far as it can have been used earlier: up to
-    the time that the values of the last minute left unused. Beyond that, the limit is not what holds.
+    CPU time may arrive late, and all in one value: that of a process that was never seen counts when its
+    parent has waited for it, and the counters are read a moment before or after the clock. What exceeds 100 %
+    is carried over, up to the CPU time that the values of the last minute left unused. More than that cannot
+    have been used within the limit, and is dropped.
     """
 
     _MEMORY = 60.0  # seconds whose unused time counts

@@ -12,9 +12,8 @@ from perfmon_widgets.clocks import time
 
 # Bytes of a part in the result. Small ones would cost a message each, a large one much time in one call.
 _SIZE = 2**20
-# The seconds of work before each pause, and those of the pause. A thread that computes without one keeps
-# Python's lock for 5 ms whenever another thread wants it; a sample takes the lock some 20 times, and would
-# come too late.
+# The seconds of work before each pause, and those of the pause. A thread that computes without one keeps the
+# GIL for 5 ms whenever another thread wants it; a sample, which takes it some 20 times, would come too late.
 _WORK, _PAUSE = 5e-4, 1e-4
 # How many parts may be on their way, and how many seconds a reader may take for one.
 _ON_THE_WAY, _READ_SECONDS = 4, 30.0

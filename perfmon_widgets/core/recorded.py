@@ -71,7 +71,7 @@ class Recorded:
             self._values.update(numbers)
 
     def follow(self, meter: Meter, taken: frozenset[str]) -> None:
-        """Have the columns of this meter, too; it is read with each reading. Does nothing the second time.
+        """Add the columns of this meter, which is then read with each reading. Does nothing the second time.
 
         ``taken`` are the names of the other columns; raises ValueError if the meter's are among them.
         """

@@ -103,7 +103,7 @@ class Sources:
         return tuple(found)
 
     def adopt(self, names: Sequence[str]) -> None:
-        """Have these columns, too; the new metrics among them are filled from the next reading on."""
+        """Accept these names as columns; the new ones among them have values from the next reading on."""
         growing = {
             name: _Growing(adopted | set(mine), metrics, ())
             for name, (adopted, metrics, mine) in self._growing.items()

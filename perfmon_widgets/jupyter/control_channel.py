@@ -51,9 +51,9 @@ class ControlChannel:
     async def ask(self, request: Request, timeout: float, send: Send | None = None) -> Response | None:
         """Return the kernel's response; None if the kernel does not know this kind of request.
 
-        With ``send``, that is called before with each part of a long body; the next one is asked for when it
-        has returned. The body of the response is empty then, and these were not all parts if its status is
-        not theirs. Raises what ``send`` raises.
+        With ``send``, each part of a long body is passed to ``send``, and the next one is asked for when that
+        has returned; the response then has an empty body. If its status is not the one that the parts had,
+        they are not the whole body. Raises what ``send`` raises.
 
         Raises ConnectionError, with the reason, if the kernel has no address, or sends neither an answer nor
         a part of one within ``timeout`` seconds.

@@ -40,8 +40,8 @@ def _load_jupyter_server_extension(server: Any) -> None:
     manager = server.kernel_manager
     manager.untracked_message_types = [*manager.untracked_message_types, "perfmon_request"]
     if getattr(manager, "cull_connected", False) and manager.cull_idle_timeout > 0:
-        # Then a page that is open does not prevent it either, once it has not been touched for as long: the
-        # panel's link.js reads this.
+        # An open page then does not keep its idle kernel from being culled. link.js reads this number: where
+        # nobody has touched a page for that long, it reports no views of the panel.
         config = server.web_app.settings.setdefault("page_config_data", {})
         config["perfmonUnusedAfter"] = manager.cull_idle_timeout
     announce(server.web_app.settings["base_url"])

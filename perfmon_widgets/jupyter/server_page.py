@@ -20,7 +20,7 @@ _ANCESTORS = re.compile(r"(?:^|;)\s*frame-ancestors\s+([^;]*[^;\s])", re.IGNOREC
 
 
 class PageHandler(JupyterHandler):
-    """The page itself. Who is not logged in is led to the login."""
+    """The page itself. A person who is not logged in is sent to the login page."""
 
     auth_resource = "kernels"
     _track_activity = False  # an open page must not prevent an idle server from being shut down
@@ -69,7 +69,7 @@ class KernelsHandler(APIHandler):
         self.finish({"kernels": sorted(kernels, key=lambda kernel: kernel["name"])})
 
     async def _may_read_sessions(self) -> bool:
-        """Whether this person may know the paths of notebooks; who may read kernels need not."""
+        """Whether this person may know the paths of notebooks, which not all may who may read kernels."""
         asked = self.authorizer.is_authorized(self, self.current_user, "read", "sessions")
         return await ensure_async(asked)
 

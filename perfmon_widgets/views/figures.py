@@ -1,9 +1,9 @@
-"""Figures as data: what is drawn of a history, decided once for every brush.
+"""Figures as data: what is drawn of a history, decided once for all renderers.
 
-A brush (bqplot in ``panel/``, SVG in ``views/svg.py``) only draws a Figure. This module decides which columns
-share a figure, in which order, where the axis ends, and where a line is broken. ``palette.py`` decides the
-colours and dashes. A Figure is made in two steps: ``section()`` or ``chosen()`` decide what it shows,
-and ``fill()`` gives it the numbers of a history.
+A renderer (bqplot in ``panel/``, SVG in ``views/svg.py``) only draws a Figure. This module decides which
+columns share a figure, in which order, where the axis ends, and where a line is broken. ``palette.py``
+decides the colours and dashes. A Figure is made in two steps: ``section()`` or ``chosen()`` decide what it
+shows, and ``fill()`` gives it the numbers of a history.
 """
 
 from __future__ import annotations
@@ -188,8 +188,8 @@ def section(group: str, metrics: Sequence[Metric]) -> list[Figure]:
     """The figures of one group: one for each unit; of recorded series and of many GPUs, one per quantity.
 
     ``metrics``: all that are declared, since the colours follow their order. Limits are not drawn, since they
-    do not change, and of two columns that say the same only one is: the amount, where it is a headline, since
-    the percentage of that stands in a gauge; else the percentage. The table has all of them.
+    do not change. Of an amount and its percentage only one is drawn: the amount, if it is a headline, since
+    its percentage stands in a gauge; else the percentage. The table has all of them.
 
     Parts, such as single CPUs, are faint; more than eight of them become a map. So do the percentages of more
     than two GPUs, or other things of one kind: a map for each, with a row per GPU.

@@ -1,4 +1,4 @@
-"""Times of day as people read them: in the time zone of the reader, in one format for all faces.
+"""Times of day as people read them: in the time zone of the reader, in one format for all user interfaces.
 
 The data stay in UTC. The reader is the person whose request is answered (``reader()``), else the one at the
 browser that reported its zone last to the panel (``set_zone()``). Until a browser has, for example in a

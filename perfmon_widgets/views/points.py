@@ -61,7 +61,7 @@ def grid_of(rows: Rows, figures: Sequence[Figure], window: float) -> Grid:
 
 
 class Points:
-    """The points of all lines and the columns of all maps, from the one on that has the newest row of a page.
+    """The points of lines and columns of maps to send: from the one with the newest row of a page onwards.
 
     Args:
         rows: the rows that are shown; of columns that have a figure, and perhaps of others.

@@ -40,12 +40,12 @@ HISTORY = "/api/performance/history"
 
 _TEN_MINUTES = timedelta(minutes=10)
 
-# How many values of a history are made JSON at a time. The encoder keeps Python's interpreter lock, and with
-# it every other thread, until it is done: this many take 0.4 ms, a window of 432,000 rows took 2.9 s.
+# A history is encoded as JSON this many values at a time. The encoder holds the GIL, and so stops every other
+# thread: for 0.4 ms with this many values, for 2.9 s with a window of 432,000 rows in one go.
 _VALUES_AT_ONCE = 1000
-# Up to how many values, which take about 10 ms, a history is made at once.
+# A history of at most this many values is made in one piece, which takes about 10 ms.
 _FEW_VALUES = 20_000
-# Of how many values a page is sent at once what is new in them, which takes 2 ms.
+# A page that shows at most this many values is answered without a thread of its own, in about 2 ms.
 _FEW_SHOWN = 100_000
 
 

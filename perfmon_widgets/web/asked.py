@@ -60,7 +60,7 @@ class Asked:
         return self.since is not None and time <= self.since + ROUNDED
 
     def is_time_for_findings(self, time: float) -> bool:
-        """Whether five seconds of the clock have ended between what the page has and this time."""
+        """Whether a multiple of five seconds lies between the newest sample of the page and this time."""
         return self.since is None or time // _FIND_EVERY != self.since // _FIND_EVERY
 
 

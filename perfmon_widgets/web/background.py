@@ -26,8 +26,9 @@ class Background:
     """Answers the slow requests of one server: one that reads and one that writes at a time.
 
     One, because a history is copied to be read, and the log has one file. Readers do not wait for writers,
-    since a file server that does not respond may hold a writer for long. Of those who read a long history,
-    one is served at a time, as fast as it reads; the others are not held up by it.
+    since a file server that does not respond may hold a writer for long. A long history is sent to one client
+    at a time, at the pace at which it reads. A second one waits for some seconds, and is then refused with
+    503; short answers do not wait for either.
     """
 
     def __init__(self) -> None:
@@ -44,10 +45,12 @@ class Background:
     ) -> None:
         """Return at once; call ``reply`` with the response later, on another thread.
 
-        With ``send``, that is called before with each part of a long body as soon as the part is made. The
-        body of the response is empty then; its status is not that of the parts if they are not all.
+        With ``send``, each part of a long body goes to ``send`` as soon as it is made, and ``reply`` then
+        gets an empty body. If the status of that response is not the one that the parts had, they are not the
+        whole body.
 
-        It is 503 if the request before has taken too long, or if no thread can be started.
+        The status is 503 if earlier requests take too long, if the parts are read too slowly, or if no thread
+        can be started.
         """
         lock = self._reading if request.method == "GET" else self._writing
 

@@ -36,8 +36,8 @@ def sections(
     """Return the sections as they are sent, the open ones with figures and a table, and their time axis.
 
     ``every``: rows of all columns, at least those that are shown. ``whose``: differs between monitors.
-    ``have`` of the result stands for all that a page then has and needs to be sent once only; if the page
-    sends it back, that is left out, and of the points only the new ones are sent.
+    ``have`` of the result is a digest of what a page needs to be sent only once. If the page sends it back
+    unchanged, all of that is left out, and of the points only the new ones are sent.
     """
     now = float(every.times[-1])
     rows = every.between(now - asked.window, now)

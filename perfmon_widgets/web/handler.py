@@ -57,7 +57,7 @@ class Requests(httputil.HTTPServerConnectionDelegate):
 
 
 class _Handler(httputil.HTTPMessageDelegate):
-    """One request. If it is refused, then before its body is read.
+    """One request. Host, token or cookie, and the declared length are checked before its body is read.
 
     Not a RequestHandler of tornado.web: that refuses unknown methods before any check of ours, and logs them
     with the path and a traceback.

@@ -243,7 +243,7 @@ def test_on_a_machine_the_cards_count_and_nothing_that_passes_them_again(machine
     assert counted(machine, "lo", *names) == ["eth0", "eth1", "wlan0"]
 
 
-def test_in_a_container_the_ends_of_its_cables_count(machine):
+def test_in_a_container_the_ends_of_its_veth_pairs_count(machine):
     interface(machine, "eth0")
     interface(machine, "eth1")
     interface(machine, "tunl0", kind=768)

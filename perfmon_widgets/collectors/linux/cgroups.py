@@ -34,8 +34,8 @@ class Groups(NamedTuple):
 def groups(controller: str, cgroup: str, mountinfo: str, process: int = 0, proc: Path = PROC) -> Groups:
     """Return the groups of a process in the hierarchy that has this controller.
 
-    ``cgroup`` is the text of that file of the process, ``mountinfo`` that of this one. ``process`` is its id,
-    by which its group is found where these two do not give it; without an id it is not searched for.
+    ``cgroup`` is the text of /proc/<pid>/cgroup of the process, ``mountinfo`` that of /proc/self/mountinfo.
+    ``process`` is its id, by which its group is searched for if these two do not give it; 0: do not search.
     """
     version, path, mounted = _mounted(controller, cgroup, mountinfo)
     if not mounted:
@@ -123,7 +123,7 @@ def _relative(path: str, root: str) -> tuple[list[str] | None, int]:
 
 @lru_cache(maxsize=16)  # the names of groups never change, and the search may read many
 def _search(point: Path, missing: int, inside: Sequence[str], process: int) -> Path | None:
-    """Return the group with this process, of those whose first ``missing`` names below the mount are open."""
+    """Return the group with this process; the first ``missing`` names of its path are not known."""
     wanted = b"%d" % process
     for folder in _below(point, missing):
         own = folder.joinpath(*inside)

@@ -1,15 +1,18 @@
-"""Examples: a few forks of a process that were surveyed, and speak for its others."""
+"""Examples: how much the forks of one process copy, estimated from surveys of a few of them."""
 
 from __future__ import annotations
 
 import math
 
-# For how many times as many bytes as were seen a process, or others like it, is expected to go on as before.
+# A share of copies is relied on for at most this many times as many bytes as it was measured on.
 FORESIGHT = 2
 
 
 class Examples:
-    """How much the forks of one process copy of what page faults give them, as surveys of a few say."""
+    """What surveys of a few forks of one process have found: how much of what they are given they copy.
+
+    Page faults give a process memory: copies of pages that it shared, and pages that it allocates.
+    """
 
     def __init__(self) -> None:
         self.given = 0.0
@@ -28,10 +31,10 @@ class Examples:
         self.given = self._copied = self._doubt = 0.0
 
     def speak_for(self, given: float) -> bool:
-        """Return whether enough is known to say of so many bytes how many of them were copied."""
+        """Return whether the examples suffice to estimate how many of ``given`` bytes were copied."""
         return given <= FORESIGHT * self.given
 
     @property
     def copying(self) -> float:
-        """Bytes that forks copy for each that they are given: all, unless the examples say it is less."""
+        """The share of what forks are given that they copy; 1 unless the examples clearly show less."""
         return self._copied / self.given if self._copied + self._doubt < self.given else 1.0

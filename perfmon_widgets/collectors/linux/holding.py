@@ -58,7 +58,7 @@ class Holding:
         # Bytes that it had in common with others in the last survey, and that it had alone.
         self._in_common = self._private = 0.0
         self.may_have_passed_on = 0.0
-        """How many bytes it may have copied between its last two surveys, and before it forked others."""
+        """Bytes that it may have copied between its last two surveys, and then passed on to its forks."""
         # Bytes that it was given between the last surveys, and how many it copied for each.
         self._given_then = self._copying = 0.0
         self.examples = Examples()
@@ -72,7 +72,7 @@ class Holding:
         self._patience = 1.0
         self._doubted = False
         self.may_survey = True
-        """Whether the OS kernel permits to survey it, and it has not ended."""
+        """Whether the OS kernel permits surveying it, and it has not ended."""
         self.ended = False
         """Whether it has ended, or runs another program now."""
 
@@ -123,14 +123,14 @@ class Holding:
             parent._in_common = max(parent._in_common, self._in_common)
 
     def end(self) -> None:
-        """Follow that it has ended, or runs another program now; its forks still need its versions.
+        """Note that it has ended, or runs another program now; keep its versions, which its forks need.
 
-        It lets go of its parent, or ever more would be kept where each process forks the next.
+        Drop its parent: else a chain of forks would keep every earlier process of the chain in memory.
         """
         self.parent, self.may_survey, self.ended, self.anonymous = None, False, True, 0
 
     def forget_forks(self) -> None:
-        """Follow that all its forks have ended: others may do something else."""
+        """Note that all its forks have ended: later ones may behave differently."""
         self.has_new_forks, self.handed_down = False, 0.0
         self.examples.forget()
 
@@ -145,22 +145,22 @@ class Holding:
             return self._copying * self.given
         if self.parent and self.parent.examples.given:
             return self.parent.examples.copying * self.given
-        # Forks mostly copy: a program writes to objects also where it only uses them.
+        # Without data, a fork is taken to copy: CPython writes reference counts even where it only reads.
         return min(self.given, _UNKNOWN)
 
     @property
     def given(self) -> float:
-        """Bytes that it was given by page faults since its last survey, and that its size does not show."""
+        """Bytes of page faults since its last survey that its size does not show: copied, or freed again."""
         return max(self._unseen(), 0.0)
 
     @property
     def relies_on_others(self) -> bool:
-        """Whether too little was seen of it to know what it does with what it is given."""
+        """Whether its own surveys saw too little to estimate how much it copies: see ``_copied``."""
         return self._given_then < _UNKNOWN or self.given > FORESIGHT * self._given_then
 
     @property
     def level_of_parents(self) -> int:
-        """The highest level of the samples of those that it was forked from, one from the other."""
+        """The highest level of the samples of its ancestors, as far as each forked the next."""
         level, parent = 0, self.parent
         while parent:
             level, parent = max(level, parent.versions.level), parent.parent
@@ -211,7 +211,7 @@ class Holding:
         self._doubted, self._patience = True, 1.0
 
     def survey(self) -> bool:
-        """Sample the pages; returns whether it has copied many since the last survey."""
+        """Sample the pages; return whether it shares many more or fewer bytes than in the last survey."""
         try:
             # As fine as before at most: its forks have the versions of those pages.
             level = self.versions.level if self.handed_down else 0
@@ -262,11 +262,11 @@ class Holding:
         return changed
 
     def weigh(self, counted: Set[Version], everyone: Collection[Holding]) -> None:
-        """Find what it has copied before it forked others, all since the last survey.
+        """Estimate what it copied and then passed on to new forks, both between its last two surveys.
 
-        A survey says of these pages that they are shared, not with whom. That follows from how many share the
-        average page: all that have the same version, or only those that were forked from this process. For
-        that the OS kernel walks all its pages.
+        A survey only says that these pages are shared. Among how many follows from ``Pss_Anon``, to which a
+        page that n processes share adds one nth of its size: n are all that have the old version, or only
+        this process and its descendants. To compute it, the OS kernel walks all pages of the process.
         """
         most, self.may_have_passed_on = self.may_have_passed_on, 0.0
         common = self.versions.common_at(self.level_of_parents)

@@ -9,18 +9,17 @@ from pathlib import Path
 from perfmon_widgets.collectors.linux.system_file import read_if_there, text_if_there
 
 _LOOPBACK = "lo"
-# The type of an interface that carries Ethernet frames: a card, or the end of a cable into a container. Those
-# of tunnels, whose packets pass another interface once more, have other types.
+# The type of an interface that carries Ethernet frames, such as a network card or one end of a veth pair. A
+# tunnel, whose packets pass another interface once more, has another type.
 _ETHERNET = "1"
 
 
 def outside(names: Collection[str], process: Path, sys: Path) -> Sequence[str]:
-    """Return the interfaces whose traffic adds up to that of the namespace, of all that it has.
+    """Return the interfaces whose traffic adds up to that between the namespace and the outside.
 
-    On a machine these are its network cards. What passes a bond, a bridge, a VLAN, a tunnel or the cable to a
-    container passes a card, too. A container has no cards as a rule: there the ends of its cables count. If
-    it has some, the cable with the default route counts, too. Where /sys shows nothing, all but the loopback
-    do.
+    On a machine these are its network cards: what passes a bond, a bridge, a VLAN, a tunnel or a veth pair
+    passes a card, too. A container usually has no card: there its ends of veth pairs count. In a container
+    with cards, a veth with the default route counts, too. Where /sys shows nothing, all but the loopback do.
 
     ``process`` is the folder in /proc of a process in the namespace.
     """
@@ -31,13 +30,13 @@ def outside(names: Collection[str], process: Path, sys: Path) -> Sequence[str]:
         for name, folder in folders.items()
         if name not in cards and not _exists(folder / "master") and not _is_upper(folder)
     ]
-    cables = [name for name in ends if text_if_there(folders[name] / "type") == _ETHERNET]
+    veths = [name for name in ends if text_if_there(folders[name] / "type") == _ETHERNET]
     if not cards:
-        return cables or ends
+        return veths or ends
     # A virtual function counts for the card that it belongs to (Azure).
     own = [name for name in cards if _master(folders[name]) not in cards]
     default = _with_default_route(process)
-    return sorted([*own, *(name for name in cables if name in default)])
+    return sorted([*own, *(name for name in veths if name in default)])
 
 
 def _exists(path: Path) -> bool:
@@ -60,7 +59,7 @@ def _master(folder: Path) -> str:
 
 
 def _with_default_route(process: Path) -> set[str]:
-    """Return the interfaces by which everything goes out that has no way of its own, in IPv4 and IPv6."""
+    """Return the interfaces that have a default route, in IPv4 or IPv6."""
     routes = [line.split() for line in read_if_there(process / "net" / "route").split(b"\n")[1:]]
     found = {fields[0] for fields in routes if len(fields) > 7 and fields[1] == fields[7] == b"00000000"}
     routes = [line.split() for line in read_if_there(process / "net" / "ipv6_route").split(b"\n")]

@@ -43,9 +43,10 @@ class MemoryOfTree:
     had many page faults, or its size has changed much, since the last one or since it was forked. Until then
     a fork counts as copying what it was given by page faults, or as much of it as others like it did.
 
-    A survey does not show with whom a page is shared. That is followed from one to the next. What a process
-    copies and then forks with, both between two readings, is found only in a fork of up to 4 GiB, from Linux
-    5.4 on, and if it is more than 16 MiB. Else it counts as still shared with others, which is too little.
+    A survey shows that a page is shared, not with whom; that is inferred from one survey to the next. Pages
+    that a process copies and then passes on to a fork, both between two surveys, are recognised only in
+    processes that were forked themselves (up to 4 GiB of them in one reading), on Linux 5.4 or later, and if
+    they are more than 16 MiB. Otherwise they go on counting as shared with others, so the total is too low.
     """
 
     def __init__(self, root: int, folder: Path, *, is_this_process: bool = False) -> None:
@@ -130,7 +131,7 @@ class MemoryOfTree:
                 holding.doubt()
 
     def _end(self, holding: Holding) -> None:
-        """Follow that a process has ended. What only it and its forks had now is only these forks'."""
+        """Note that a process has ended: what only it and its forks shared belongs to the forks alone."""
         assert self._trunk is not None  # noqa: S101 - for mypy
         above = holding.parent
         holding.end()
@@ -186,9 +187,9 @@ class MemoryOfTree:
             self._follow_versions(_WALKED_AT_ONCE)
 
     def _survey_family(self, holding: Holding, everyone: Sequence[Holding], surveyed: set[int]) -> None:
-        """Survey a process, before it those that it was forked from, and those forked from it if need be.
+        """Survey a process: first its ancestors with new forks, then itself, then its forks if it changed.
 
-        Those in ``surveyed`` have just been, and are left out.
+        Skips processes whose id() is in ``surveyed``, and adds those that it surveys.
         """
         if (parent := holding.parent) and parent.has_new_forks and parent.may_survey:
             self._survey_family(parent, everyone, surveyed)

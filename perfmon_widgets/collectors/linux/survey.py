@@ -52,7 +52,7 @@ class Survey(NamedTuple):
     pages: Mapping[int, bool]
     """The sampled anonymous pages that are in memory, by their numbers: whether only this process has it."""
     level: int
-    """One page of 2**level was sampled. Those of a higher level are among those of a lower one."""
+    """One page in 2**level was sampled. The pages of a higher level are a subset of those of a lower one."""
     files: Mapping[File, Spots]
     """Which parts of large files and of shared memory it has in memory."""
 
@@ -88,7 +88,10 @@ def is_sampled(page: int, level: int) -> bool:
 
 
 def _files(pagemap: int, mapped: Sequence[tuple[bytes, bytes, int, int, int]]) -> dict[File, Spots]:
-    """Return which parts of files are in memory: of each the device, inode, first page, offset and length."""
+    """Return which parts of these files are in memory.
+
+    ``mapped``: of each mapping the device, inode, first page, offset in the file and length, all in pages.
+    """
     files: dict[File, set[int]] = {}
     for device, inode, start, offset, length in mapped:
         level = _level(length, _POINTS_OF_FILE)

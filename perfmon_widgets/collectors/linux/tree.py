@@ -20,7 +20,7 @@ if sys.platform != "win32":  # where this module is imported, but not used
     import resource
 
 ROUNDS = 5
-"""How often the descendants are read at most, in search of a moment in which none of them ends."""
+"""The most times that the descendants are read, in search of a moment in which none of them ends."""
 # Of how many descendants the files stay open: two of each.
 _KEPT_OPEN = 16
 # What the OS kernel's rounding may take from the CPU time of two processes, in µs.
@@ -30,9 +30,9 @@ _ROUNDING = 4 * TICK
 class Tree:
     """A process (``root``: its number in /proc) and its descendants; raises OSError if it is not found.
 
-    A descendant belongs to the tree from the first reading in which it lives, and stays in it when its parent
-    ends. One whose parent has ended before any reading is still found, unless it has begun a session of its
-    own: the session of the root, if the root leads one as a notebook's kernel does, or of a descendant.
+    A process becomes a member in the first reading that finds it alive, and stays one when its parent ends.
+    One whose parent ended before any reading is found by its session, if the leader of that session is a
+    member or the root, as a Jupyter kernel is. It is missed if it has begun a session of its own.
 
     CPU time is conserved. A process's time consists of its own and of that of the children that it has waited
     for, so the time of one that ends moves to its parent, and the sum over the tree stays. What no process

@@ -1,4 +1,7 @@
-"""Which NVIDIA GPUs this process and its descendants use, found without waking or attaching any of them.
+"""Which NVIDIA GPUs this process and its descendants use.
+
+No GPU is attached or woken until one of these processes has opened a device file of CUDA. Then NVML may be
+asked which file belongs to which GPU, and who uses it; that attaches GPUs, also those that are not used.
 
 Nothing here loads or initialises CUDA: libraries that this process has already loaded are asked. What is only
 inferred from outside is marked as a guess, and shown as "likely".

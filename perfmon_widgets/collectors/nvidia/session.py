@@ -21,7 +21,7 @@ class Session:
 
     def __init__(self) -> None:
         self.number = 0
-        """How often NVML was initialised."""
+        """How many times NVML was initialised."""
         self.is_open = False
         renew_after_fork(self)
 

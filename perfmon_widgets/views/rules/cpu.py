@@ -1,4 +1,4 @@
-"""What holds the CPUs up, and this kernel on them."""
+"""Rules about the CPUs: a quota, other programs, too many threads or too few, the GIL, an idle kernel."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _busy_by_this_kernel(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def _more_than_cpus(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """They are busy with this kernel alone, and nearly always one of its threads waits for one (PSI)."""
+    """This kernel causes nearly all of the CPU load, and a thread nearly always waits for a CPU (PSI)."""
     busy, own = _share_of_this_kernel(evidence)
     waiting = _waiting_for_a_cpu(evidence, busy, own)
     if waiting >= _WAIT_FOR_CPU:
@@ -80,7 +80,7 @@ def _more_than_cpus(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def _one_of_many(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """This kernel uses between 0.8 and 1.3 CPUs of at least two, the others are free and no GPU works."""
+    """This kernel keeps 0.8 to 1.3 CPUs busy, may use two or more that are not all busy, and no GPU works."""
     if evidence.cpus < 2 or evidence.mean("cpu_percent") >= CPU_WARNING:
         return
     if any(evidence.mean(f"{place}/utilization_percent") >= _GPU_WORKS for place in evidence.gpus):
@@ -99,7 +99,7 @@ _LATE_IN, _LATE_SHARE, _LATE_TIMES = 60.0, 0.2, 2
 def _late(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """Samples of a fifth of the last minute are missing, while this kernel keeps one CPU busy.
 
-    The thread that takes the samples needs Python's interpreter lock. Python code releases it every 5 ms
+    The thread that takes the samples needs the GIL. Python code releases it every 5 ms
     (sys.setswitchinterval); a call into C that keeps it delays all threads. Where all CPUs are busy, the
     thread may wait for one of these instead.
     """
@@ -119,7 +119,7 @@ _IDLE_FOR, _IDLE_CPUS, _IDLE_PERCENT, _IDLE_BYTES = 60.0, 0.1, 2.0, 1e5
 
 
 def _nothing_runs(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """For a minute this kernel has used less than a tenth of a CPU and its disks, and no GPU worked."""
+    """For a minute this kernel has used hardly any CPU time and disk traffic, and no GPU worked."""
     cpu = evidence.peak("process_cpu_percent", _IDLE_FOR)
     quiet = cpu * evidence.cpus / 100 < _IDLE_CPUS if evidence.cpus > 0 else cpu < _IDLE_PERCENT
     if not quiet:

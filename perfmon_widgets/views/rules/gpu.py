@@ -30,7 +30,7 @@ def _memory_full(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 # Longer than one step of a training takes: the usual timeouts of notebooks' kernels begin at some minutes.
 _HELD_FOR = 300.0
-# Less is what a CUDA context alone takes, of a small GPU.
+# A CUDA context alone takes up to this share of a small GPU.
 _HELD = 10.0
 
 
@@ -50,7 +50,7 @@ def _held_idle(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def _is_held_by_others(evidence: Evidence, place: str) -> bool:
-    """Whether this kernel is known to have little of what is in use."""
+    """Whether this kernel is known to have less than half of what is in use."""
     own, used = (evidence.newest(f"{place}/{what}") for what in ("process_memory_bytes", "memory_used_bytes"))
     return own < used / 2
 

@@ -22,8 +22,8 @@ _MANY = 0.25
 _LEAST = 3
 # The most that are named.
 _NAMED = 3
-# Seconds within which a process that was restarted has a row again. What comes later, or is older then, is
-# another process, which has got the number of one that has left.
+# A process with a shorter uptime than the row before is a restart if it is at most this many seconds old, and
+# its row comes at most this long after that one. Otherwise another process has got the number.
 _RESTART = 60.0
 # No process has run for longer, in seconds.
 _LONGEST = 1e9
