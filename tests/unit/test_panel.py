@@ -31,6 +31,7 @@ from perfmon_widgets.core.csv_log import CsvLog
 from perfmon_widgets.core.registry import registry
 from perfmon_widgets.jupyter import kernel
 from perfmon_widgets.jupyter.kernel import Cell
+from perfmon_widgets.jupyter.measurement import Measurement
 from perfmon_widgets.metrics import Sample, unit_of
 from perfmon_widgets.panel import former
 from perfmon_widgets.panel import panel as panel_module
@@ -454,7 +455,7 @@ def test_anything_with_the_members_of_a_monitor_can_be_shown(show, monitor, wire
     assert panel.monitor is replay
     elsewhere(lambda: wire.set(panel.advanced, selected_index=0))
     elsewhere(lambda: choose(wire, control(panel, "Sample every"), 6.0))
-    assert replay.interval == 6.0
+    assert replay.interval == panel._link.readings["interval"] == 6.0
     replay.replay()
     assert gauges(panel)["CPU"]["value"] == monitor.latest.values["cpu_percent"]
     assert panel.advanced.children[0].charts[0].marks[0].y.shape[-1] == 4
@@ -1295,6 +1296,49 @@ def test_an_interval_set_by_a_program_stays(show, machine):
         samples.next()
     monitor.stop()
     assert monitor.intervals == [FAST]
+
+
+def test_an_interval_set_by_a_program_is_sent_at_once_and_once(panel, monitor, wire):
+    """A browser that had a shorter one took the numbers for old until the next sample."""
+    before = gauges(panel)
+    wire.clear()
+    monitor.interval = 60.0
+    assert panel._link.readings["interval"] == control(panel, "Sample every").value == 60.0
+    assert gauges(panel) == before
+    changed = once(panel._link, control(panel, "Sample every"))
+    assert wire.count() == changed
+    monitor.interval = 60.0
+    assert wire.count() == changed
+    look_at(wire, panel, views=0)
+    monitor.interval = 70.0
+    assert wire.count() == changed
+    look_at(wire, panel)
+    assert panel._link.readings["interval"] == 70.0
+    panel.close()
+    wire.clear()
+    monitor.interval = 80.0
+    assert wire.messages == []
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_an_interval_that_is_chosen_is_sent_with_one_message(panel, monitor, wire, busy):
+    def pick() -> None:
+        choose(wire, control(panel, "Sample every"), 10.0)
+
+    wire.clear()
+    elsewhere(pick) if busy else pick()
+    assert panel._link.readings["interval"] == 10.0
+    assert wire.count()[panel._link.comm.comm_id] == 1
+
+
+def test_the_interval_is_that_of_the_monitor_again_when_a_measured_cell_has_ended(panel, monitor):
+    """Its last sample is sent before: an idle panel was grey until the next, "no update for 1 s"."""
+    monitor.start()
+    measured = Measurement(monitor)
+    wait_until(lambda: panel._link.readings["interval"] == 0.2, "the shorter interval")
+    measured.end()
+    wait_until(lambda: panel._link.readings["interval"] == NEVER, "the longer interval")
+    assert control(panel, "Sample every").value == NEVER
 
 
 # -- the log -----------------------------------------------------------------------------------------------
