@@ -212,6 +212,7 @@ class PerformancePanel(ipywidgets.VBox):
         self.monitor.on_sample(self._show_sample, remove=True)
         self.monitor.on_state(self._show_state, remove=True)
         on_interval(self.monitor, self._show_interval, remove=True)
+        notify_displayed(self, remove=True)
         self._snapshot.close()
         self._dock.close()
         with self._actions.writing():
