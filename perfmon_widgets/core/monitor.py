@@ -73,6 +73,7 @@ class PerformanceMonitor(Stores):
         self._clocks_differ = math.nan  # time of day minus monotonic time at the newest sample
         self._sample_subscribers: Subscribers[Sample] = Subscribers("on_sample", self._errors)
         self._state_subscribers: Subscribers[bool] = Subscribers("on_state", self._errors)
+        self._interval_subscribers: Subscribers[float] = Subscribers("on_interval", self._errors)
         self._actions = Actions(self._errors)
         self._pace = Pace()
         self._measured = frozenset(self._columns)  # the columns that are not recorded
@@ -172,6 +173,13 @@ class PerformanceMonitor(Stores):
         Adding the same callback again changes nothing. ``remove=True`` removes it.
         """
         self._state_subscribers.change(callback, remove)
+
+    def on_interval(self, callback: Callable[[float], object], remove: bool = False) -> None:
+        """Call ``callback(interval)`` soon after each change of the interval, as call_soon() does.
+
+        Adding the same callback again changes nothing. ``remove=True`` removes it.
+        """
+        self._interval_subscribers.change(callback, remove)
 
     @property
     def guard(self) -> Guard:
@@ -283,10 +291,12 @@ class PerformanceMonitor(Stores):
 
     @interval.setter
     def interval(self, seconds: float) -> None:
-        self._interval = _seconds("interval", seconds)
+        before, self._interval = self._interval, _seconds("interval", seconds)
         sampler = self._sampler
         if sampler is not None:
             sampler.wake()
+        if self._interval != before:
+            self.call_soon(lambda: self._interval_subscribers.notify(self._interval), "interval")
 
     @property
     def running(self) -> bool:

@@ -65,6 +65,13 @@ def findings_of(monitor: Monitor) -> list[Finding]:
     return [] if find is None else list(find())
 
 
+def on_interval(monitor: Monitor, callback: Callable[[float], object], remove: bool = False) -> None:
+    """Call ``callback(interval)`` after each change of the interval; the method of this name is optional."""
+    subscribe = getattr(monitor, "on_interval", None)
+    if subscribe is not None:
+        subscribe(callback, remove)
+
+
 def newest_rows_of(
     monitor: Monitor, seconds: float
 ) -> tuple[NDArray[np.datetime64], NDArray[np.bool_], NDArray[np.float64]]:

@@ -125,10 +125,11 @@ def _main(lines: Sequence[Line]) -> Line | None:
 
 
 def _stroke(line: Line) -> str:
-    """The colour of a line. That of a dashed one names its dashes, too.
+    """The colour of a line, as CSS. That of a dashed one also names its dashes.
 
-    bqplot knows one pattern for a whole mark, so panel.css draws them, and has to know which line has which.
-    The property is never set, so that what counts is the colour behind it.
+    bqplot has one dash pattern for all lines of a mark. So panel.css sets the pattern of each line, which it
+    finds by the name of a CSS property in the line's colour: ``var(--perfmon-dash-1, #1f77b4)``. That
+    property is never set, so a browser uses the fallback value, which is the colour.
     """
     return f"var(--perfmon-dash-{DASHES.index(line.dash)}, {line.color})" if line.dash else line.color
 

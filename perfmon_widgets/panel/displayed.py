@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import ipywidgets
 
@@ -26,10 +27,17 @@ _panels: weakref.WeakSet[Displayed] = weakref.WeakSet()
 # The widgets that cells have shown, and the panels that were not seen in them: one may be put there later.
 _widgets: weakref.WeakSet[ipywidgets.Widget] = weakref.WeakSet()
 _unseen: weakref.WeakSet[Displayed] = weakref.WeakSet()
+# Of those widgets and their parts, the ones that may hold other widgets than when they were looked at.
+_changed: weakref.WeakSet[ipywidgets.Widget] = weakref.WeakSet()
+_HOLDING = ("children", "outputs")  # the traits by which a container or an Output holds other widgets
 
 
-def notify_displayed(panel: Displayed) -> None:
-    """Call ``displayed()`` of the panel, as long as it exists, when a cell shows it."""
+def notify_displayed(panel: Displayed, remove: bool = False) -> None:
+    """Call ``displayed()`` of the panel, as long as it exists, when a cell shows it; or do so no more."""
+    if remove:
+        _panels.discard(panel)
+        _unseen.discard(panel)
+        return
     _panels.add(panel)
     _unseen.add(panel)
     kernel.on_shown(_shown)
@@ -40,18 +48,50 @@ def _shown(model: str, how: kernel.Shown) -> None:
     widget = _widget(model)
     if widget is not None:
         _widgets.add(widget)
-        _notify(list(_panels), widget, how)
-    if how is kernel.Shown.RESULT and _unseen:
+        if _panels:
+            _notify(list(_panels), widget, how)
+        else:
+            _changed.add(widget)
+    if how is kernel.Shown.RESULT and _unseen and any(map(_holds_unseen, _take_changed())):
         for earlier in list(_widgets):
             _notify(list(_unseen), earlier, how)
 
 
+def _take_changed() -> Iterator[ipywidgets.Widget]:
+    """Yield the widgets that have changed, each once. Other threads may change more of them meanwhile."""
+    with contextlib.suppress(KeyError):  # there are no more
+        while True:
+            yield _changed.pop()
+
+
+def _holds_unseen(widget: ipywidgets.Widget) -> bool:
+    parts = _look_at(widget)
+    return any(panel.is_shown_by(parts) for panel in list(_unseen))
+
+
 def _notify(panels: list[Displayed], widget: ipywidgets.Widget, how: kernel.Shown) -> None:
-    parts = set(_seen(widget)) if panels else set()
+    parts = _look_at(widget)
     for panel in panels:
         if panel.is_shown_by(parts):
             _unseen.discard(panel)
             panel.displayed(how, alone=panel is widget)
+
+
+def _look_at(widget: ipywidgets.Widget) -> set[ipywidgets.Widget]:
+    """Return what is seen in a widget, and note from now on when that changes.
+
+    So the end of a cell costs nothing for widgets that stay as they are, such as many progress bars.
+    """
+    parts = set(_seen(widget))
+    for part in parts:
+        for name in _HOLDING:
+            if part.has_trait(name):
+                part.observe(_note_change, name)  # at most once, however often this is called
+    return parts
+
+
+def _note_change(change: dict[str, Any]) -> None:
+    _changed.add(change["owner"])
 
 
 def _seen(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:

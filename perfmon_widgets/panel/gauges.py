@@ -65,6 +65,10 @@ class Gauges(ipywidgets.HBox):
         else:
             self._link.readings = {**self._link.readings, "state": "live" if running else "stopped"}
 
+    def show_interval(self) -> None:
+        """Send the interval if it has changed: a browser that has a shorter one takes the numbers for old."""
+        self._link.readings = {**self._link.readings, "interval": self._monitor.interval}
+
     def all_parts(self) -> tuple[Gauge, ...]:
         """Return every gauge that was made, those that are not shown now among them."""
         return tuple(self._by_label.values())

@@ -7,7 +7,7 @@ from typing import Any
 import ipywidgets
 
 from perfmon_widgets.core.guard import guard
-from perfmon_widgets.core.protocol import Monitor, check_monitor
+from perfmon_widgets.core.protocol import Monitor, check_monitor, on_interval
 from perfmon_widgets.core.shared import default_monitor
 from perfmon_widgets.forks import renew_after_fork
 from perfmon_widgets.jupyter import kernel
@@ -103,6 +103,7 @@ class PerformancePanel(ipywidgets.VBox):
             self.monitor.start()
         self.monitor.on_sample(self._show_sample)  # before the first drawing, so that no sample is missed
         self.monitor.on_state(self._show_state)
+        on_interval(self.monitor, self._show_interval)
         self._show_all()
         if self.monitor.latest is not None and not self.monitor.running:
             self._show_state(running=False)
@@ -147,9 +148,17 @@ class PerformancePanel(ipywidgets.VBox):
                 self.advanced.show_rest()
                 self._snapshot.keep()
 
+    def _show_interval(self, _: float) -> None:
+        """Draw at once that the interval has changed, since the next sample may be long in coming."""
+        with self._actions.writing():
+            if not self._is_over and self._viewers.present:
+                self.gauges.show_interval()
+                self._show_controls()
+
     def _show_changes(self) -> None:
         """Draw what an action of a person may have changed, and samples that the open section left out."""
         if not self._is_over:
+            self.gauges.show_interval()
             self._show_controls()
             self.advanced.show_rest()
 
@@ -202,6 +211,8 @@ class PerformancePanel(ipywidgets.VBox):
             return
         self.monitor.on_sample(self._show_sample, remove=True)
         self.monitor.on_state(self._show_state, remove=True)
+        on_interval(self.monitor, self._show_interval, remove=True)
+        notify_displayed(self, remove=True)
         self._snapshot.close()
         self._dock.close()
         with self._actions.writing():

@@ -132,10 +132,11 @@ class Section(ipywidgets.VBox):
     def is_due(self, now: float, interval: float) -> bool:
         """Whether to draw the row of ``now`` (Unix seconds), if the next comes after ``interval`` seconds.
 
-        Drawing costs a browser the same, however little the lines move. So a row is skipped if it moves them
-        by less than a pixel and a later row will move them by one soon, and if one was drawn within a second.
+        Drawing costs a browser the same, however little the lines move. So the next drawing is wanted only
+        when the lines have moved by a pixel and a second has passed, whichever takes longer. The row that
+        comes nearest to that moment is drawn, and those before it are skipped.
         """
-        # Of the rows around the next pixel, this draws the nearest. abs(): the clock may have been set back.
+        # The nearest row is within half an interval of that moment. abs(): the clock may have been set back.
         return abs(now - self.newest) + interval / 2 > max(self._seconds / PIXELS, _DRAW_EVERY)
 
     @contextmanager

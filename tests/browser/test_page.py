@@ -220,6 +220,25 @@ def test_a_program_that_answers_without_new_samples_is_not_live(chromium, tmp_pa
         expect(page.locator(".perfmon-stale")).to_have_count(0)
 
 
+def test_a_longer_interval_is_no_silence(chromium, tmp_path):
+    longer = """
+import os, threading, time
+def lengthen():
+    while not os.path.exists("longer"):
+        time.sleep(0.02)
+    monitor.interval = 30
+threading.Thread(target=lengthen, daemon=True).start()
+"""
+    program = PROGRAM.replace("with monitor.span", f"{longer}\nwith monitor.span")
+    with started(chromium, program, tmp_path) as (_, page):
+        expect(page.locator("#state")).to_have_text("Live: a sample every 0.25 s.")
+        (tmp_path / "longer").touch()
+        expect(page.locator("#state")).to_have_text("Live: a sample every 30 s.")
+        page.wait_for_timeout(4500)  # three of the shorter interval, as the page counts it, are 3 s
+        expect(page.locator("#state")).to_have_text("Live: a sample every 30 s.")
+        expect(page.locator(".perfmon-stale")).to_have_count(0)
+
+
 def test_the_end_of_the_program_is_told(chromium, tmp_path):
     with started(chromium, PROGRAM, tmp_path) as (process, page):
         expect(page.locator(".figures svg").first).to_be_visible()

@@ -126,6 +126,28 @@ def test_a_long_history_is_exported_in_parts_while_a_cell_runs(open_notebook):
     assert notebook.is_busy()
 
 
+@pytest.mark.parametrize("then", ["button.click()", "location.reload()"])
+def test_a_file_that_nobody_waits_for_any_more_delays_no_other(open_notebook, then):
+    fill = (
+        "import perfmon_widgets.core.parts; perfmon_widgets.core.parts._SIZE = 2000\n"
+        "for _ in range(200): panel.monitor.sample()"
+    )
+    notebook, place = open_panel(open_notebook, fill)
+    notebook.run_cell(1)
+    notebook.wait_idle()
+    notebook.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    button = place.get_by_role("button", name="Export CSV")
+    click = f"button => {{ button.click(); {then} }}"
+    if "reload" in then:
+        button.evaluate(click)
+        notebook.wait_kernel()
+        expect(place.get_by_role("meter")).to_have_count(3, timeout=TIMEOUT * 1000)
+        click = "button => button.click()"
+    with notebook.page.expect_download(timeout=8000) as download:  # the kernel waits 30 s for a receipt
+        button.evaluate(click)
+    assert len(read_csv(download.value.path())) >= 200
+
+
 def test_the_quickstart_notebook_while_its_model_trains(open_notebook, tmp_path):
     longer = tmp_path / QUICKSTART.name
     before, after = "time.monotonic() + 20", "time.monotonic() + 120"

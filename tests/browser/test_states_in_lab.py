@@ -158,6 +158,23 @@ def test_a_silent_monitor_is_greyed_and_says_for_how_long_and_that_the_kernel_is
     expect(place.get_by_text(re.compile("no update"))).to_have_count(0)
 
 
+def test_a_longer_interval_is_no_silence(open_notebook):
+    program = "import time\nmonitor.interval = 0.3\ntime.sleep(1)\nmonitor.interval = 30\ntime.sleep(5)"
+    notebook, place = open_panel(open_notebook, program)
+    choice = place.get_by_label("Sample every")
+
+    def expect_live(chosen: str) -> None:
+        expect(choice.locator("option:checked")).to_have_text(chosen)
+        notebook.page.wait_for_timeout(2500)  # longer than three of the shorter interval
+        expect(place.locator(".perfmon-stale")).to_have_count(0)
+        expect(place.locator(".perfmon-hint")).to_be_empty()
+
+    choice.select_option("10 s")
+    expect_live("10 s")
+    notebook.run_cell(1)
+    expect_live("30 s")
+
+
 @pytest.mark.parametrize("end", ["a person", "a crash"])
 def test_after_a_restart_no_number_looks_live_and_the_layout_holds(open_notebook, end):
     notebook, place = open_panel(open_notebook, "import os; os._exit(1)")

@@ -360,6 +360,24 @@ def test_nothing_is_sent_to_a_page_that_has_gone(wire, long_history, monkeypatch
     assert joined(wire.messages) == long_history.log.export()
 
 
+def test_a_file_that_nobody_waits_for_any_more_delays_no_other(wire, long_history):
+    """A second click, or a page loaded again: the next file came after 30 seconds without a receipt."""
+    control = export_csv(long_history, Link())
+    wire.clear()
+    for request in ("17", "18", "19"):
+        wire.ask(control.widget, export=request, receipts=True)
+        control.act(request)
+        wait_until(lambda: len(wire.messages) == 4)  # those of the first, for which the others wait
+    wire.ask(control.widget, received="17", more=False)
+    wire.ask(control.widget, received="18", more=False)
+    wait_until(lambda: len(wire.messages) == 8)
+    assert [message.data["content"]["export"] for message in wire.messages] == ["17"] * 4 + ["19"] * 4
+    wire.ask(control.widget, received="19", more=False)
+    join_threads("perfmon-export")
+    assert len(wire.messages) == 8
+    assert control.widget._flows == long_history.errors == {}
+
+
 def test_each_request_is_one_use_of_the_button(wire):
     control = export_csv(PerformanceMonitor([]), Link())
     seen = requests(control.widget)

@@ -22,6 +22,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from fakes.collectors import FakeCollector, OtherCollector, Samples, metric
+from fakes.threads import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -1113,7 +1114,7 @@ def test_a_child_forked_while_another_thread_holds_every_lock_works_on_its_own(f
     monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
     parts = [
         *(monitor._history, monitor._log, monitor._spans, monitor._span_log, monitor._recorded),
-        *(monitor._sample_subscribers, monitor._state_subscribers),
+        *(monitor._sample_subscribers, monitor._state_subscribers, monitor._interval_subscribers),
     ]
     held, go_on = threading.Event(), threading.Event()
 
@@ -1283,6 +1284,27 @@ def test_faces_hear_of_a_start_and_a_stop():
     monitor.stop()
     monitor.stop()
     assert heard == [(True, True), (False, False)]
+
+
+def test_faces_hear_of_a_new_interval_on_the_sampling_thread_if_there_is_one():
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
+    heard: list[tuple[float, str]] = []
+
+    def hear(seconds: float) -> None:
+        heard.append((seconds, threading.current_thread().name))
+
+    monitor.on_interval(hear)
+    monitor.interval = 70.0
+    monitor.interval = 70.0
+    assert heard == [(70.0, "MainThread")]
+    with monitor:
+        monitor.interval = 80.0
+        wait_until(lambda: len(heard) == 2)
+    assert heard[1:] == [(80.0, "perfmon-sampler")]
+    monitor.on_interval(hear, remove=True)
+    monitor.interval = 90.0
+    assert len(heard) == 2
+    assert monitor.errors == {}
 
 
 def test_a_face_that_took_itself_out_hears_no_more():

@@ -31,11 +31,13 @@ from perfmon_widgets.core.csv_log import CsvLog
 from perfmon_widgets.core.registry import registry
 from perfmon_widgets.jupyter import kernel
 from perfmon_widgets.jupyter.kernel import Cell
+from perfmon_widgets.jupyter.measurement import Measurement
 from perfmon_widgets.metrics import Sample, unit_of
-from perfmon_widgets.panel import former
+from perfmon_widgets.panel import displayed, former
 from perfmon_widgets.panel import panel as panel_module
 from perfmon_widgets.panel.gauge import Gauge
 from perfmon_widgets.panel.link import Page, script
+from perfmon_widgets.panel.parts import parts_of
 from perfmon_widgets.panel.section import Section
 from perfmon_widgets.panel.snapshot import charts
 from perfmon_widgets.panel.verdict import Verdict
@@ -454,7 +456,7 @@ def test_anything_with_the_members_of_a_monitor_can_be_shown(show, monitor, wire
     assert panel.monitor is replay
     elsewhere(lambda: wire.set(panel.advanced, selected_index=0))
     elsewhere(lambda: choose(wire, control(panel, "Sample every"), 6.0))
-    assert replay.interval == 6.0
+    assert replay.interval == panel._link.readings["interval"] == 6.0
     replay.replay()
     assert gauges(panel)["CPU"]["value"] == monitor.latest.values["cpu_percent"]
     assert panel.advanced.children[0].charts[0].marks[0].y.shape[-1] == 4
@@ -883,6 +885,71 @@ def test_a_panel_that_is_put_into_a_box_later_is_stored_too(monitor, in_kernel):
         widget.close()
 
 
+@pytest.mark.parametrize("before", ["a panel", "a closed panel"])
+@pytest.mark.parametrize("place", ["a box in the box", "an Output in the box", "a box of a former cell"])
+def test_a_panel_that_is_put_somewhere_later_is_stored_wherever_that_is(monitor, in_kernel, before, place):
+    PerformancePanel(monitor).close()
+    panel = PerformancePanel(monitor) if before == "a panel" else None
+    inner, output = ipywidgets.VBox(), ipywidgets.Output()
+    box = ipywidgets.VBox([inner, output])
+    in_kernel.display(box)
+    in_kernel.end_cell()
+    panel = panel or PerformancePanel(monitor)
+    in_kernel.end_cell()
+    if place == "a box of a former cell":
+        inner = ipywidgets.HBox()
+        box.children = [inner]
+        in_kernel.end_cell()
+    assert in_kernel.shown == []
+    if place == "an Output in the box":
+        data = panel._repr_mimebundle_()
+        output.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
+    else:
+        inner.children = [panel]
+    in_kernel.end_cell()
+    assert len(in_kernel.shown) == 1
+    for widget in (panel, inner, output, box):
+        widget.close()
+
+
+def test_a_cell_is_not_delayed_by_widgets_that_stay_as_they_are(show, monitor, in_kernel, monkeypatch):
+    """1,000 progress bars, and a panel made for its monitor alone, were 0.8 s after each cell."""
+    show(monitor)
+    bars = [ipywidgets.HBox([ipywidgets.HTML(), ipywidgets.FloatProgress()]) for _ in range(3)]
+    for bar in bars:
+        in_kernel.display(bar)
+    in_kernel.end_cell()
+    looked_at: list[ipywidgets.Widget] = []
+
+    def look(widget: ipywidgets.Widget) -> set[ipywidgets.Widget]:
+        looked_at.append(widget)
+        return parts_of(widget)
+
+    monkeypatch.setattr(displayed, "parts_of", look)
+    bars[0].children[1].value = 1.0
+    in_kernel.end_cell()
+    assert looked_at == []
+    bars[1].children = bars[1].children[:1]
+    for _ in range(2):
+        in_kernel.end_cell()
+    assert looked_at == [bars[1]]
+    for bar in bars:
+        bar.close()
+
+
+def test_a_closed_panel_is_looked_for_no_more(monitor, in_kernel, monkeypatch):
+    panel = PerformancePanel(monitor)
+    panel.close()
+    monkeypatch.setattr(panel, "is_shown_by", lambda _: pytest.fail("it is closed"))
+    box = ipywidgets.VBox()
+    in_kernel.display(box)
+    box.children = [ipywidgets.Label()]
+    in_kernel.end_cell()
+    assert panel not in displayed._panels
+    assert panel not in displayed._unseen
+    box.close()
+
+
 def test_other_widgets_of_the_user_bring_no_table(show, monitor, in_kernel):
     show(monitor)
     in_kernel.display(ipywidgets.VBox([ipywidgets.Label("mine")]))
@@ -1295,6 +1362,49 @@ def test_an_interval_set_by_a_program_stays(show, machine):
         samples.next()
     monitor.stop()
     assert monitor.intervals == [FAST]
+
+
+def test_an_interval_set_by_a_program_is_sent_at_once_and_once(panel, monitor, wire):
+    """A browser that had a shorter one took the numbers for old until the next sample."""
+    before = gauges(panel)
+    wire.clear()
+    monitor.interval = 60.0
+    assert panel._link.readings["interval"] == control(panel, "Sample every").value == 60.0
+    assert gauges(panel) == before
+    changed = once(panel._link, control(panel, "Sample every"))
+    assert wire.count() == changed
+    monitor.interval = 60.0
+    assert wire.count() == changed
+    look_at(wire, panel, views=0)
+    monitor.interval = 70.0
+    assert wire.count() == changed
+    look_at(wire, panel)
+    assert panel._link.readings["interval"] == 70.0
+    panel.close()
+    wire.clear()
+    monitor.interval = 80.0
+    assert wire.messages == []
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_an_interval_that_is_chosen_is_sent_with_one_message(panel, monitor, wire, busy):
+    def pick() -> None:
+        choose(wire, control(panel, "Sample every"), 10.0)
+
+    wire.clear()
+    elsewhere(pick) if busy else pick()
+    assert panel._link.readings["interval"] == 10.0
+    assert wire.count()[panel._link.comm.comm_id] == 1
+
+
+def test_the_interval_is_that_of_the_monitor_again_when_a_measured_cell_has_ended(panel, monitor):
+    """Its last sample is sent before: an idle panel was grey until the next, "no update for 1 s"."""
+    monitor.start()
+    measured = Measurement(monitor)
+    wait_until(lambda: panel._link.readings["interval"] == 0.2, "the shorter interval")
+    measured.end()
+    wait_until(lambda: panel._link.readings["interval"] == NEVER, "the longer interval")
+    assert control(panel, "Sample every").value == NEVER
 
 
 # -- the log -----------------------------------------------------------------------------------------------

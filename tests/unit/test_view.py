@@ -72,6 +72,8 @@ def test_the_gauges_are_those_of_the_panel(monitor: PerformanceMonitor) -> None:
     assert shown["gauges"]["CPU"]["value"] == 1.0
     assert shown["gauges"]["GPU"] == {"detail": found["GPU"].detail}
     assert (shown["state"], shown["interval"]) == ("stopped", 3600)
+    monitor.interval = 10
+    assert ask(monitor, **has(shown))["interval"] == 10  # also without a new sample
 
 
 def test_the_first_two_sections_are_open_and_the_rest_only_named(monitor: PerformanceMonitor) -> None:

@@ -72,9 +72,15 @@ async function render({ model, el }) {
   let asked = null;
   /** @type {Blob[]} */
   let parts = [];
-  const click = () => {
-    asked = Math.random().toString(16).slice(2);
+  /** Tell the kernel that nobody waits for the file any more: it makes one at a time, and waits for the receipts. */
+  const forget = () => {
+    if (asked !== null) model.send({ received: asked, more: false });
+    asked = null;
     parts = [];
+  };
+  const click = () => {
+    forget();
+    asked = Math.random().toString(16).slice(2);
     model.send({ export: asked, receipts: hasControlChannel(model.widget_manager) });
   };
   const save = (
@@ -99,9 +105,15 @@ async function render({ model, el }) {
   button.addEventListener("click", click);
   makeSectionsReachable();
   model.on("msg:custom", save);
+  window.addEventListener("pagehide", forget); // a page that is loaded again removes no views
+  const end = () => {
+    model.off("msg:custom", save);
+    window.removeEventListener("pagehide", forget);
+    forget();
+  };
 
   const link = await find(model.widget_manager, model.get("link"));
-  if (!link) return () => model.off("msg:custom", save);
+  if (!link) return end;
   const state = pageState(link);
   const draw = () => {
     hint.textContent = state.doubt || (state.waiting > 0 ? "applies when the cell ends" : "");
@@ -119,8 +131,8 @@ async function render({ model, el }) {
   return () => {
     leave();
     speak(-1);
-    model.off("msg:custom", save);
     link.off("perfmon:waiting perfmon:doubt", draw);
+    end();
   };
 }
 

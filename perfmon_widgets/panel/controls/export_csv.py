@@ -49,13 +49,14 @@ class ExportButton(anywidget.AnyWidget):
                 self._flows[request] = Flow()
             self.request = request
         elif content.get("received") in self._flows:
-            self._flows[content["received"]].received()
+            self._flows[content["received"]].received(more=content.get("more", True))
 
     def send_file(self, request: str, parts: Iterable[bytes]) -> None:
         """Send the parts of the file to the browser, where the view that made the request saves it.
 
-        Returns when the last one is sent, or when the view sends no receipts any more, since its page was
-        closed. To a view that cannot send them while a cell runs, all parts are sent in one message.
+        Returns when the last one is sent, or when the view wants no more of them, because it has asked for
+        another file or was removed, or sends no receipts any more, because its page was lost. To a view that
+        cannot send them while a cell runs, all parts are sent in one message.
         """
         name = f"perfmon-{datetime.now():%Y%m%d-%H%M%S}.csv"
         flow = self._flows.get(request)
