@@ -153,6 +153,69 @@ def test_mlflow_without_a_run_says_what_to_do(store, monitor):
 
 
 @pytest.fixture
+def files(store, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A store of files: to say whether a run goes on, MLflow reads every value that it has ever logged."""
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    mlflow.set_tracking_uri((folder / "mlruns").as_uri())
+    return mlflow.MlflowClient()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The runs that the store was asked for."""
+    asked: list[str] = []
+    get_run = mlflow.MlflowClient.get_run
+
+    def ask(client: Any, run_id: str) -> Any:
+        asked.append(run_id)
+        return get_run(client, run_id)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "get_run", ask)
+    return asked
+
+
+def test_mlflow_the_store_is_not_asked_for_the_run_with_each_row(files, monitor, asked):
+    with mlflow.start_run() as active, export_to_mlflow(monitor=monitor):
+        sampled(monitor, 5)
+    assert asked == []
+    named = files.create_run("0")
+    with export_to_mlflow(named.info.run_id, monitor=monitor):
+        sampled(monitor, 5)
+    assert asked == [named.info.run_id]
+    for run in (active, named):
+        history = files.get_metric_history(run.info.run_id, "system/cpu_percent")
+        assert len(history) == 5
+        steps = [(each.timestamp - run.info.start_time) // 1000 for each in history]
+        assert [each.step for each in history] == steps
+    assert monitor.errors == {}
+
+
+def test_mlflow_a_metric_whose_file_is_just_being_created_costs_no_row(files, monitor, folder, monkeypatch):
+    monkeypatch.setattr("perfmon_widgets.integrations.mlflow._EVERY", 0.0)
+    with mlflow.start_run() as run, export_to_mlflow(monitor=monitor) as exporter:
+        [metrics] = (folder / "mlruns").glob(f"*/{run.info.run_id}/metrics")
+        (metrics / "loss").touch()  # opened, but not yet written
+        with pytest.raises(ValueError, match="No data found"):
+            files.get_run(run.info.run_id)
+        sampled(monitor, 3)
+    assert exporter.missing == 0
+    assert len(files.get_metric_history(run.info.run_id, "system/cpu_percent")) == 3
+
+
+def test_mlflow_the_end_of_a_run_that_is_not_active_here_is_noticed_when_the_store_is_asked(
+    store, monitor, monkeypatch
+):
+    monkeypatch.setattr("perfmon_widgets.integrations.mlflow._EVERY", 0.1)
+    run_id = store.create_run("0").info.run_id
+    export_to_mlflow(run_id, monitor=monitor)
+    with monitor:
+        until(lambda: len(store.get_metric_history(run_id, "system/cpu_percent")) > 2)
+        store.set_terminated(run_id)
+        until(lambda: not monitor._sample_subscribers._subscribers)
+    assert monitor.errors == {}
+
+
+@pytest.fixture
 def closed_port() -> str:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
