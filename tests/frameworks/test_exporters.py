@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import itertools
 import json
 import logging
 import math
 import os
+import resource
+import shutil
 import socket
 import struct
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +309,73 @@ def test_tensorboard_a_folder_that_cannot_be_made_is_an_error_and_nothing_else(m
         until(lambda: "TensorBoard" in monitor.errors)
         assert "NotADirectoryError" in monitor.errors["TensorBoard"]
     assert exporter.missing == 3
+
+
+@contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """Files cannot be longer than this: what does not fit is refused, as by a disk that is full."""
+    limit, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+
+
+@pytest.mark.parametrize("rows", [0, 2], ids=["before the first row", "after two rows"])
+@pytest.mark.parametrize("room", [0, 10], ids=["full", "nearly full"])
+def test_tensorboard_a_disk_that_was_full_costs_the_rows_of_that_time_only(monitor, folder, rows, room):
+    with export_to_tensorboard(folder, monitor=monitor) as exporter:
+        times = sampled(monitor, rows)
+        exporter._flush()
+        written = sum(each.stat().st_size for each in folder.glob("perfmon/*"))
+        with full_disk(written + room):
+            sampled(monitor, 3)
+            exporter._flush()
+            assert "OSError: [Errno 27]" in monitor.errors["TensorBoard"]
+        assert exporter.missing == 3
+        times += sampled(monitor, 2)
+    assert monitor.errors == {}
+    assert len(list((folder / "perfmon").iterdir())) == 1
+    found = scalars(folder / "perfmon")["system/cpu_percent"]
+    assert [each.wall_time for each in found] == times
+    assert [each.value for each in found] == ([0.25, 0.5, 1.5, 1.75] if rows else [1.0, 1.25])
+
+
+def test_tensorboard_after_a_row_whose_part_cannot_be_taken_back_comes_a_new_file(
+    monitor, folder, monkeypatch
+):
+    class Broken(io.FileIO):
+        def write(self, content: Any) -> int:
+            super().write(content[:20])
+            raise OSError(errno.EIO, "the disk is gone")
+
+        def truncate(self, size: int | None = None) -> int:
+            raise OSError(errno.EIO, "the disk is gone")
+
+    with export_to_tensorboard(folder, monitor=monitor) as exporter:
+        sampled(monitor)
+        exporter._flush()
+        with monkeypatch.context() as broken:
+            broken.setattr(Path, "open", lambda path, mode, buffering: Broken(path, mode))
+            sampled(monitor, 1)
+            exporter._flush()
+        sampled(monitor)
+    assert exporter.missing == 1
+    assert len(list((folder / "perfmon").iterdir())) == 2
+    found = scalars(folder / "perfmon")["system/cpu_percent"]
+    assert [each.value for each in found] == [0.25, 0.5, 0.75, 1.25, 1.5, 1.75]
+
+
+def test_tensorboard_a_folder_that_was_deleted_is_made_again(monitor, folder):
+    with export_to_tensorboard(folder, monitor=monitor) as exporter:
+        sampled(monitor)
+        exporter._flush()
+        shutil.rmtree(folder / "perfmon")
+        sampled(monitor)
+    found = scalars(folder / "perfmon")["system/cpu_percent"]
+    assert [each.value for each in found] == [1.0, 1.25, 1.5]
+    assert monitor.errors == {}
 
 
 # -- Weights & Biases --------------------------------------------------------------------------------------
