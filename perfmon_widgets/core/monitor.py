@@ -264,9 +264,12 @@ class PerformanceMonitor(Stores):
         """``for batch in monitor.steps(loader):`` measures how long the loop waits for its batches.
 
         Recorded are ``steps_per_second``, ``waiting_percent`` (the share of the loop's time in which it waits
-        for the next batch) and ``samples_per_second`` (NaN where a batch has no length): with each sample
-        what the loops did since the one before. A step costs about a microsecond. Each use of the result
-        in a loop is a pass over the loader; it has the loader's length, as tqdm needs it.
+        for the next batch) and ``samples_per_second``: with each sample what the loops did since the one
+        before. A step costs one to three microseconds. Each use of the result in a loop is a pass over the
+        loader; it has the loader's length, as tqdm needs it.
+
+        The samples in a batch are the first dimension that its tensors have in common. They are NaN where
+        that is not certain, as of a list of images, and where a batch has no length.
 
         Raises ValueError if another column has one of these names.
         """

@@ -32,7 +32,8 @@ class Training:
         monitor: where to record; by default the usual one, chosen and started whenever a span begins while
             none is open.
         library: the package whose function runs the loop and has no hook for exceptions. When that function
-            has ended, the next sample ends the spans that are still open.
+            has ended, the next sample ends the spans that are still open. In a loop of the user's own they
+            stay open until the next training.
     """
 
     def __init__(self, monitor: PerformanceMonitor | None = None, library: str = "") -> None:
@@ -197,14 +198,20 @@ class _Call(NamedTuple):
 
     @classmethod
     def of(cls, library: str) -> _Call | None:
-        """Return the outermost call into this package on this thread; None if there is none."""
+        """Return the outermost call into this package on this thread; None if that does not run the loop.
+
+        A user's own loop may call the package for each event, which then only passes it on to the callbacks,
+        as ``CallbackList.on_epoch_begin`` of Keras does. Such functions are named after events.
+        """
         frame: FrameType | None = sys._getframe()
         found = None
         while frame is not None:
             if library and str(frame.f_globals.get("__name__", "")).partition(".")[0] == library:
-                found = cls(threading.get_ident(), id(frame), frame.f_code)
+                found = frame
             frame = frame.f_back
-        return found
+        if found is None or found.f_code.co_name.startswith("on_"):
+            return None
+        return cls(threading.get_ident(), id(found), found.f_code)
 
     def goes_on(self) -> bool:
         """Whether it is still being executed."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import itertools
 import json
 import logging
 import math
 import os
+import resource
+import shutil
 import socket
 import struct
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +158,69 @@ def test_mlflow_without_a_run_says_what_to_do(store, monitor):
 
 
 @pytest.fixture
+def files(store, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A store of files: to say whether a run goes on, MLflow reads every value that it has ever logged."""
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    mlflow.set_tracking_uri((folder / "mlruns").as_uri())
+    return mlflow.MlflowClient()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The runs that the store was asked for."""
+    asked: list[str] = []
+    get_run = mlflow.MlflowClient.get_run
+
+    def ask(client: Any, run_id: str) -> Any:
+        asked.append(run_id)
+        return get_run(client, run_id)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "get_run", ask)
+    return asked
+
+
+def test_mlflow_the_store_is_not_asked_for_the_run_with_each_row(files, monitor, asked):
+    with mlflow.start_run() as active, export_to_mlflow(monitor=monitor):
+        sampled(monitor, 5)
+    assert asked == []
+    named = files.create_run("0")
+    with export_to_mlflow(named.info.run_id, monitor=monitor):
+        sampled(monitor, 5)
+    assert asked == [named.info.run_id]
+    for run in (active, named):
+        history = files.get_metric_history(run.info.run_id, "system/cpu_percent")
+        assert len(history) == 5
+        steps = [(each.timestamp - run.info.start_time) // 1000 for each in history]
+        assert [each.step for each in history] == steps
+    assert monitor.errors == {}
+
+
+def test_mlflow_a_metric_whose_file_is_just_being_created_costs_no_row(files, monitor, folder, monkeypatch):
+    monkeypatch.setattr("perfmon_widgets.integrations.mlflow._EVERY", 0.0)
+    with mlflow.start_run() as run, export_to_mlflow(monitor=monitor) as exporter:
+        [metrics] = (folder / "mlruns").glob(f"*/{run.info.run_id}/metrics")
+        (metrics / "loss").touch()  # opened, but not yet written
+        with pytest.raises(ValueError, match="No data found"):
+            files.get_run(run.info.run_id)
+        sampled(monitor, 3)
+    assert exporter.missing == 0
+    assert len(files.get_metric_history(run.info.run_id, "system/cpu_percent")) == 3
+
+
+def test_mlflow_the_end_of_a_run_that_is_not_active_here_is_noticed_when_the_store_is_asked(
+    store, monitor, monkeypatch
+):
+    monkeypatch.setattr("perfmon_widgets.integrations.mlflow._EVERY", 0.1)
+    run_id = store.create_run("0").info.run_id
+    export_to_mlflow(run_id, monitor=monitor)
+    with monitor:
+        until(lambda: len(store.get_metric_history(run_id, "system/cpu_percent")) > 2)
+        store.set_terminated(run_id)
+        until(lambda: not monitor._sample_subscribers._subscribers)
+    assert monitor.errors == {}
+
+
+@pytest.fixture
 def closed_port() -> str:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -241,6 +309,73 @@ def test_tensorboard_a_folder_that_cannot_be_made_is_an_error_and_nothing_else(m
         until(lambda: "TensorBoard" in monitor.errors)
         assert "NotADirectoryError" in monitor.errors["TensorBoard"]
     assert exporter.missing == 3
+
+
+@contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """Files cannot be longer than this: what does not fit is refused, as by a disk that is full."""
+    limit, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+
+
+@pytest.mark.parametrize("rows", [0, 2], ids=["before the first row", "after two rows"])
+@pytest.mark.parametrize("room", [0, 10], ids=["full", "nearly full"])
+def test_tensorboard_a_disk_that_was_full_costs_the_rows_of_that_time_only(monitor, folder, rows, room):
+    with export_to_tensorboard(folder, monitor=monitor) as exporter:
+        times = sampled(monitor, rows)
+        exporter._flush()
+        written = sum(each.stat().st_size for each in folder.glob("perfmon/*"))
+        with full_disk(written + room):
+            sampled(monitor, 3)
+            exporter._flush()
+            assert "OSError: [Errno 27]" in monitor.errors["TensorBoard"]
+        assert exporter.missing == 3
+        times += sampled(monitor, 2)
+    assert monitor.errors == {}
+    assert len(list((folder / "perfmon").iterdir())) == 1
+    found = scalars(folder / "perfmon")["system/cpu_percent"]
+    assert [each.wall_time for each in found] == times
+    assert [each.value for each in found] == ([0.25, 0.5, 1.5, 1.75] if rows else [1.0, 1.25])
+
+
+def test_tensorboard_after_a_row_whose_part_cannot_be_taken_back_comes_a_new_file(
+    monitor, folder, monkeypatch
+):
+    class Broken(io.FileIO):
+        def write(self, content: Any) -> int:
+            super().write(content[:20])
+            raise OSError(errno.EIO, "the disk is gone")
+
+        def truncate(self, size: int | None = None) -> int:
+            raise OSError(errno.EIO, "the disk is gone")
+
+    with export_to_tensorboard(folder, monitor=monitor) as exporter:
+        sampled(monitor)
+        exporter._flush()
+        with monkeypatch.context() as broken:
+            broken.setattr(Path, "open", lambda path, mode, buffering: Broken(path, mode))
+            sampled(monitor, 1)
+            exporter._flush()
+        sampled(monitor)
+    assert exporter.missing == 1
+    assert len(list((folder / "perfmon").iterdir())) == 2
+    found = scalars(folder / "perfmon")["system/cpu_percent"]
+    assert [each.value for each in found] == [0.25, 0.5, 0.75, 1.25, 1.5, 1.75]
+
+
+def test_tensorboard_a_folder_that_was_deleted_is_made_again(monitor, folder):
+    with export_to_tensorboard(folder, monitor=monitor) as exporter:
+        sampled(monitor)
+        exporter._flush()
+        shutil.rmtree(folder / "perfmon")
+        sampled(monitor)
+    found = scalars(folder / "perfmon")["system/cpu_percent"]
+    assert [each.value for each in found] == [1.0, 1.25, 1.5]
+    assert monitor.errors == {}
 
 
 # -- Weights & Biases --------------------------------------------------------------------------------------

@@ -78,6 +78,11 @@ def names(monitor: PerformanceMonitor) -> list[str]:
     return monitor.spans["name"].tolist()
 
 
+def spans_of(monitor: PerformanceMonitor) -> list[tuple[str, bool]]:
+    """The name of each span, and whether an exception ended it."""
+    return list(zip(names(monitor), monitor.spans["raised"], strict=True))
+
+
 def assert_ended(monitor: PerformanceMonitor, *, raised: bool = False) -> None:
     spans = monitor.spans
     assert len(spans)
@@ -443,6 +448,26 @@ def test_keras_the_next_sample_ends_the_spans_of_a_training_that_has_raised(stil
     model.fit(Batches(), callbacks=[callback], verbose=0)
     assert_ended(still)
     assert names(still) == ["epoch 1", "epoch 1"]
+
+
+def test_keras_a_loop_of_the_users_own_is_measured_to_its_end(still):
+    model = network()
+    callbacks = keras.callbacks.CallbackList([KerasCallback(still, batch_size=4)], model=model)
+    batches = Batches()
+    callbacks.on_train_begin()
+    for epoch in range(2):
+        callbacks.on_epoch_begin(epoch)
+        for batch in range(len(batches)):
+            callbacks.on_train_batch_begin(batch)
+            loss = model.train_on_batch(*batches[batch], return_dict=True)
+            callbacks.on_train_batch_end(batch, loss)
+            row = still.sample()
+        assert row.values["steps_per_second"] > 0
+        assert 0 <= row.values["waiting_percent"] <= 100
+        callbacks.on_epoch_end(epoch)
+    callbacks.on_train_end()
+    assert spans_of(still) == [("epoch 1", False), ("epoch 2", False)]
+    assert_ended(still)
 
 
 # -- Hugging Face ------------------------------------------------------------------------------------------

@@ -28,7 +28,11 @@ class OtherSide:
         self.answers.set()
         self.error: Exception | None = None
         self.takes_more = True
+        self.ends = threading.Event()
+        self.ends.set()
+        self.error_at_the_end: Exception | None = None
         self.finished = 0
+        self.finished_by = ""
 
     def write(self, sample: Sample) -> bool:
         self.asked.set()
@@ -39,7 +43,11 @@ class OtherSide:
         return self.takes_more
 
     def finish(self) -> None:
+        assert self.ends.wait(60)
         self.finished += 1
+        self.finished_by = threading.current_thread().name
+        if self.error_at_the_end is not None:
+            raise self.error_at_the_end
 
 
 @pytest.fixture
@@ -47,6 +55,7 @@ def other() -> Iterator[OtherSide]:
     other = OtherSide()
     yield other
     other.answers.set()
+    other.ends.set()
 
 
 @pytest.fixture
@@ -64,6 +73,7 @@ def export(other, monitor) -> Iterator[Callable[..., Exporter]]:
 
     yield make
     other.answers.set()
+    other.ends.set()
     for each in made:
         each.close()
 
@@ -194,6 +204,63 @@ def test_a_server_that_does_not_answer_holds_up_the_end_for_a_limited_time(
             until(lambda: "closed before all rows were handed on" in monitor.errors.get("Tracker", ""))
     assert not monitor.running
     assert other.rows == []
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["while it runs", "after the monitor has stopped"])
+def test_the_end_is_on_the_thread_of_the_exporter_after_the_last_row(export, other, monitor, stopped):
+    one = export()
+    with monitor:
+        until(lambda: len(other.rows) > 2)
+        if stopped:
+            monitor.stop()
+            until(one._over.is_set)
+            assert other.finished == 0
+        one.close()
+    assert (other.finished, other.finished_by) == (1, "perfmon-Tracker")
+    assert other.rows == monitor.history["a_percent"].tolist()[: len(other.rows)]
+    assert one._over.is_set()
+
+
+def test_an_exporter_that_was_not_used_ends_too(export, other):
+    export().close()
+    assert (other.finished, other.finished_by) == (1, "perfmon-Tracker")
+
+
+def test_an_end_that_hangs_holds_up_close_for_a_limited_time(export, other, monitor, short_timeout):
+    other.ends.clear()
+    one = export()
+    monitor.sample()
+    one.close()
+    assert monitor.errors["Tracker"] == "all rows were handed on, but it has not ended after 0.05 s"
+    assert (other.rows, one.missing, other.finished) == ([0], 0, 0)
+    other.ends.set()
+    assert one._over.wait(10)
+    assert other.finished == 1
+
+
+def test_the_end_waits_for_a_row_that_hangs_and_close_does_not(export, other, monitor, short_timeout):
+    """A folder on a network file system that does not answer."""
+    other.answers.clear()
+    one = export()
+    monitor.sample()
+    assert other.asked.wait(10)
+    monitor.sample()
+    one.close()
+    assert "closed before all rows were handed on" in monitor.errors["Tracker"]
+    assert other.finished == 0
+    other.answers.set()
+    assert one._over.wait(10)
+    assert (other.rows, other.finished, other.finished_by) == ([0], 1, "perfmon-Tracker")
+
+
+def test_an_end_that_fails_is_an_error_of_the_monitor_and_no_exception(export, other, monitor):
+    other.error_at_the_end = OSError("no space left")
+    with export():
+        monitor.sample()
+    assert monitor.errors["Tracker"] == "the end failed: OSError: no space left"
+    export()
+    export()  # which closes the one before
+    assert other.finished == 2
 
 
 def test_a_row_that_comes_while_the_exporter_is_closed_keeps_no_thread(export, other, monitor):

@@ -14,7 +14,7 @@ from fakes.clocks import Clocks
 from fakes.collectors import FakeCollector
 
 from perfmon_widgets import PerformanceMonitor
-from perfmon_widgets.core.steps import METRICS, Meter, Steps
+from perfmon_widgets.core.steps import METRICS, Meter, Steps, samples_in
 
 NAMES = [metric.name for metric in METRICS]
 
@@ -152,8 +152,9 @@ class TestEnds:
 class Tensor:
     """Has a shape and a length; without dimensions, only the shape."""
 
-    def __init__(self, *shape: int) -> None:
+    def __init__(self, *shape: int, dtype: str = "float") -> None:
         self.shape = shape
+        self.dtype = dtype
 
     def __len__(self) -> int:
         if not self.shape:
@@ -196,6 +197,71 @@ def test_the_length_of_a_batch(loop, batch, samples):
     assert loop.meter.collect()["samples_per_second"] == pytest.approx(2 * samples / 0.8, nan_ok=True)
     reason = {"samples_per_second": "the batches have no length"} if math.isnan(samples) else {}
     assert loop.meter.errors == reason
+
+
+IMAGE, MASK, LABEL = Tensor(3, 64, 64), Tensor(64, 64, dtype="int"), Tensor(dtype="int")
+TARGET = {"boxes": Tensor(3, 4), "labels": Tensor(3, dtype="int")}
+
+
+@pytest.mark.parametrize(
+    ("batch", "samples"),
+    [
+        (((Tensor(32, 3), Tensor(32, 5)), Tensor(32)), 32),
+        (((Tensor(32, 3, 64, 64), Tensor(32, 3, 64, 64)), Tensor(32)), 32),
+        (({"ids": Tensor(16, 128, dtype="int"), "mask": Tensor(16, 128, dtype="int")}, Tensor(16)), 16),
+        ({"a": [Tensor(4, 3), Tensor(4)], "b": [Tensor(4, 7)]}, 4),
+        ({"a": [Tensor(4, 3), Tensor(4)], "b": [Tensor(8, 7)]}, math.nan),
+        ({"image": Tensor(8, 3, 64, 64), "path": ["a.png", "b.png"], "epoch": 3, "seed": Tensor()}, 8),
+        ((Tensor(32, 10), Tensor(32, 1)), 32),
+        ([Tensor(32, 10)], 32),
+        ((Tensor(32, dtype="int"), Tensor(32, dtype="int"), Tensor(32)), 32),
+        ((Tensor(32, 3), Tensor(16)), math.nan),
+        ((Tensor(32, 3), None, 5), 32),
+        # Nothing tells these from the parts of a batch of 3.
+        ([IMAGE] * 8, math.nan),
+        ([IMAGE], math.nan),
+        ([Tensor(3, 64, 64), Tensor(3, 80, 48)], math.nan),
+        ([(IMAGE, LABEL)] * 8, math.nan),
+        ([(IMAGE, 7)], math.nan),
+        ((IMAGE, 7), math.nan),
+        (((IMAGE, IMAGE), (TARGET, TARGET)), math.nan),
+        (((IMAGE,), (TARGET,)), math.nan),
+        ([{"image": IMAGE, "mask": MASK}] * 8, math.nan),
+        (([IMAGE] * 3, Tensor(3)), 3),
+        (([IMAGE] * 8, Tensor(8)), math.nan),
+        ([Tensor(100, 3)] * 2, math.nan),
+        ([Tensor(128, dtype="int")] * 8, math.nan),
+        # Without tensors.
+        ([[1, 2, 3], [0, 1, 0]], 3),
+        ({"texts": ["a", "b", "c"], "labels": [0, 1, 0]}, 3),
+        ({"text": "abc"}, math.nan),
+        ([{"text": "abc", "label": 1}] * 8, math.nan),
+        ([Tensor(), Tensor(), Tensor()], 3),
+        ([], 0),
+        (range(5), 5),
+    ],
+)
+def test_the_samples_in_nested_parts(loop, batch, samples):
+    loop.batch = batch
+    loop.run(2)
+    assert samples_in(batch) == pytest.approx(samples, nan_ok=True)
+    assert loop.meter.collect()["samples_per_second"] == pytest.approx(2 * samples / 0.8, nan_ok=True)
+    reason = {"samples_per_second": "the batches have no length"} if math.isnan(samples) else {}
+    assert loop.meter.errors == reason
+
+
+def test_a_list_of_very_many_is_not_looked_through(loop):
+    class Looked:
+        looked = 0
+
+        def __getattr__(self, name: str) -> None:
+            Looked.looked += 1
+            raise AttributeError(name)
+
+    loop.batch = [Looked()] * 100_000
+    loop.run(2)
+    assert loop.meter.collect()["samples_per_second"] == pytest.approx(2 * 100_000 / 0.8)
+    assert Looked.looked < 100
 
 
 def test_a_batch_that_breaks_when_it_is_counted_does_no_harm(loop):

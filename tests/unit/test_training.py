@@ -6,6 +6,7 @@ import copy
 import math
 import pickle
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -113,6 +114,26 @@ def test_a_sample_ends_no_span_while_the_function_goes_on(monitor):
     monitor.sample()
     assert spans(monitor) == [("epoch 1", False, False), ("validation", False, False)]
     training.end()
+
+
+def on_epoch_begin(training: Training) -> None:
+    """The function of a framework that passes an event on, and returns."""
+    training.enter("epoch 1", steps=True)
+
+
+def test_a_loop_of_the_users_own_that_only_passes_events_on_goes_on(monitor):
+    training = Training(monitor, library=LIBRARY)
+    # On another thread, since this function is of the framework, and the loop is not.
+    passes_on = threading.Thread(target=on_epoch_begin, args=(training,))
+    passes_on.start()
+    passes_on.join()
+    monitor.sample()
+    assert spans(monitor) == [("epoch 1", False, False)]
+    training.step(4)
+    time.sleep(0.01)
+    assert monitor.sample().values["steps_per_second"] > 0
+    training.leave()
+    assert spans(monitor) == [("epoch 1", True, False)]
 
 
 def test_the_loop_of_a_training_that_has_raised_is_not_measured_any_more(monitor):
