@@ -256,7 +256,7 @@ def _add_sizes(parts: Any, sure: bool, sizes: dict[int, bool]) -> None:
         elif isinstance(part, (list, tuple, Mapping)):
             nested.append(part)
             kinds.add(frozenset(part) if isinstance(part, Mapping) else None)
-    if not is_mapping and len(kinds) == 1 and not _tables(shapes):
+    if not is_mapping and len(kinds) == 1 and not _are_batches(shapes):
         sure = False
     for shape in shapes:
         sizes[shape[0]] = sure or sizes.get(shape[0], False)
@@ -264,13 +264,16 @@ def _add_sizes(parts: Any, sure: bool, sizes: dict[int, bool]) -> None:
         _add_sizes(part, sure, sizes)
 
 
-def _tables(shapes: list[tuple[int, ...]]) -> bool:
+def _are_batches(shapes: list[tuple[int, ...]]) -> bool:
     """Whether parts of a sequence that are alike are inputs, or inputs and targets, and not samples.
 
     Samples that nobody has stacked, such as images of several sizes, are alike, too, and their first
-    dimension is something else, such as the colours. One table, or two with different columns, are none.
+    dimension is something else, such as the colours. Up to two tensors are none if they have too many
+    dimensions for an image, or are tables with different columns.
     """
-    return len(shapes) == len(set(shapes)) in {1, 2} and len(shapes[0]) in {1, 2}
+    if not 1 <= len(shapes) <= 2:
+        return False
+    return len(shapes[0]) > 3 or (len(shapes[0]) < 3 and len(shapes) == len(set(shapes)))
 
 
 def _has_length(value: object) -> bool:

@@ -37,7 +37,6 @@ class Exporter:
         name: the other program, as people call it.
         place: where the rows go: the same for two exporters only if they would do the same.
         write: hands a row on; called on the exporter's thread. Returns whether the other side takes more.
-        finish: called by ``close()`` on that thread, after the last row.
         monitor: by default the shared one if it runs, else the newest that runs, else the shared one, which
             is started.
     """
@@ -50,22 +49,19 @@ class Exporter:
         place: object,
         write: Callable[[Sample], bool],
         *,
-        finish: Callable[[], object] | None = None,
         monitor: PerformanceMonitor | None = None,
     ) -> None:
         self.missing = 0
         """How many rows could not be handed on."""
         self._name = name
         self._write = write
-        self._finish = finish
         self._monitor = started_monitor(monitor)
         self._key = name, place, id(self._monitor)
         self._queue: SimpleQueue[Sample | None] = SimpleQueue()  # None wakes the thread
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()  # held while a thread is made, so that there is one at a time
         self._over = Event()
         self._over.set()
-        self._ending = self._closing = self._closed = self._failed = False
+        self._ending = self._closed = self._failed = False
         self._asked = math.nan  # since when the other side owes an answer, in monotonic seconds
         for other in tuple(self._open):
             if other._key == self._key:
@@ -78,7 +74,6 @@ class Exporter:
     def renew_after_fork(self) -> None:
         """In a forked child: hand nothing on, since the run belongs to the parent."""
         self._closed = True
-        self._lock = threading.Lock()
 
     def _put(self, sample: Sample) -> None:
         # On the sampling thread, so this never waits.
@@ -90,26 +85,16 @@ class Exporter:
             self.missing += 1
             self._report("rows come faster than they are taken")
         self._report_if_late()
-        self._start()
-
-    def _start(self) -> None:
-        """Start the thread unless it runs."""
-        with self._lock:
-            started = self._make_thread() if self._over.is_set() else None
-        if started is not None:
-            thread, over = started
+        if self._over.is_set():
+            self._ending = False
+            self._over = over = Event()
+            self._thread = threading.Thread(
+                target=self._run, args=(over,), name=f"perfmon-{self._name}", daemon=True
+            )
             try:
-                start_thread(thread)
+                start_thread(self._thread)
             except RuntimeError:  # no thread could be made: the next row tries again
                 over.set()
-
-    def _make_thread(self) -> tuple[threading.Thread, Event]:
-        self._ending = False
-        self._over = over = Event()
-        self._thread = thread = threading.Thread(
-            target=self._run, args=(over,), name=f"perfmon-{self._name}", daemon=True
-        )
-        return thread, over
 
     def _run(self, over: Event) -> None:
         try:
@@ -117,20 +102,10 @@ class Exporter:
                 sample = self._queue.get()
                 if sample is not None:
                     self._hand_on(sample)
-                if (self._ending or self._closing) and self._queue.empty():
-                    break
-            if self._closing:
-                self._finish_once()
+                if self._ending and self._queue.empty():
+                    return
         finally:
             over.set()
-
-    def _finish_once(self) -> None:
-        finish, self._finish = self._finish, None
-        if finish is not None:
-            try:
-                finish()
-            except Exception as error:  # noqa: BLE001 - as for a row
-                self._report(f"the end failed: {type(error).__name__}: {error}")
 
     def _hand_on(self, sample: Sample) -> None:
         self._asked = time.monotonic()
@@ -177,21 +152,11 @@ class Exporter:
         self._monitor.on_state(self._flush_if_stopped, remove=True)
         if self._closed:
             return
-        finish, self._closing = self._finish, True
         self._flush()
-        if self._over.is_set() and self._finish is not None:  # the thread ended before; another one finishes
-            self._start()
-            self._flush()
         self._closed = True
-        if threading.current_thread() is self._thread:
-            return  # which ends now
-        if not self._over.is_set() and self._finish is finish:
+        if not self._over.is_set() and threading.current_thread() is not self._thread:
             self.missing += self._queue.qsize()
             self._report("closed before all rows were handed on")
-        elif not self._over.is_set():
-            self._report(f"all rows were handed on, but it has not ended after {TIMEOUT:g} s")
-        elif self._finish is not None:
-            self._report("the end failed: no thread could be made")
 
     def __enter__(self) -> Self:
         return self

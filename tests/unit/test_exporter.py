@@ -28,11 +28,6 @@ class OtherSide:
         self.answers.set()
         self.error: Exception | None = None
         self.takes_more = True
-        self.ends = threading.Event()
-        self.ends.set()
-        self.error_at_the_end: Exception | None = None
-        self.finished = 0
-        self.finished_by = ""
 
     def write(self, sample: Sample) -> bool:
         self.asked.set()
@@ -42,20 +37,12 @@ class OtherSide:
         self.rows.append(sample.values["a_percent"])
         return self.takes_more
 
-    def finish(self) -> None:
-        assert self.ends.wait(60)
-        self.finished += 1
-        self.finished_by = threading.current_thread().name
-        if self.error_at_the_end is not None:
-            raise self.error_at_the_end
-
 
 @pytest.fixture
 def other() -> Iterator[OtherSide]:
     other = OtherSide()
     yield other
     other.answers.set()
-    other.ends.set()
 
 
 @pytest.fixture
@@ -68,12 +55,11 @@ def export(other, monitor) -> Iterator[Callable[..., Exporter]]:
     made: list[Exporter] = []
 
     def make(name: str = "Tracker", place: object = "run 1") -> Exporter:
-        made.append(Exporter(name, place, other.write, finish=other.finish, monitor=monitor))
+        made.append(Exporter(name, place, other.write, monitor=monitor))
         return made[-1]
 
     yield make
     other.answers.set()
-    other.ends.set()
     for each in made:
         each.close()
 
@@ -95,7 +81,6 @@ def test_each_row_is_handed_on_in_its_order(export, other, monitor):
         for _ in range(5):
             monitor.sample()
     assert other.rows == [0, 1, 2, 3, 4]
-    assert other.finished == 1
 
 
 def test_rows_are_handed_on_by_a_thread_of_the_exporter(monitor):
@@ -206,63 +191,6 @@ def test_a_server_that_does_not_answer_holds_up_the_end_for_a_limited_time(
     assert other.rows == []
 
 
-@pytest.mark.parametrize("stopped", [False, True], ids=["while it runs", "after the monitor has stopped"])
-def test_the_end_is_on_the_thread_of_the_exporter_after_the_last_row(export, other, monitor, stopped):
-    one = export()
-    with monitor:
-        until(lambda: len(other.rows) > 2)
-        if stopped:
-            monitor.stop()
-            until(one._over.is_set)
-            assert other.finished == 0
-        one.close()
-    assert (other.finished, other.finished_by) == (1, "perfmon-Tracker")
-    assert other.rows == monitor.history["a_percent"].tolist()[: len(other.rows)]
-    assert one._over.is_set()
-
-
-def test_an_exporter_that_was_not_used_ends_too(export, other):
-    export().close()
-    assert (other.finished, other.finished_by) == (1, "perfmon-Tracker")
-
-
-def test_an_end_that_hangs_holds_up_close_for_a_limited_time(export, other, monitor, short_timeout):
-    other.ends.clear()
-    one = export()
-    monitor.sample()
-    one.close()
-    assert monitor.errors["Tracker"] == "all rows were handed on, but it has not ended after 0.05 s"
-    assert (other.rows, one.missing, other.finished) == ([0], 0, 0)
-    other.ends.set()
-    assert one._over.wait(10)
-    assert other.finished == 1
-
-
-def test_the_end_waits_for_a_row_that_hangs_and_close_does_not(export, other, monitor, short_timeout):
-    """A folder on a network file system that does not answer."""
-    other.answers.clear()
-    one = export()
-    monitor.sample()
-    assert other.asked.wait(10)
-    monitor.sample()
-    one.close()
-    assert "closed before all rows were handed on" in monitor.errors["Tracker"]
-    assert other.finished == 0
-    other.answers.set()
-    assert one._over.wait(10)
-    assert (other.rows, other.finished, other.finished_by) == ([0], 1, "perfmon-Tracker")
-
-
-def test_an_end_that_fails_is_an_error_of_the_monitor_and_no_exception(export, other, monitor):
-    other.error_at_the_end = OSError("no space left")
-    with export():
-        monitor.sample()
-    assert monitor.errors["Tracker"] == "the end failed: OSError: no space left"
-    export()
-    export()  # which closes the one before
-    assert other.finished == 2
-
-
 def test_a_row_that_comes_while_the_exporter_is_closed_keeps_no_thread(export, other, monitor):
     other.answers.clear()
     one = export()
@@ -286,7 +214,6 @@ def test_after_close_nothing_is_handed_on(export, other, monitor):
     one.close()
     monitor.sample()
     assert other.rows == [0]
-    assert other.finished == 1
     assert not monitor._sample_subscribers._subscribers
     assert not monitor._state_subscribers._subscribers
 
@@ -295,7 +222,7 @@ def test_the_end_of_the_run_closes_the_exporter(export, other, monitor):
     export()
     other.takes_more = False
     monitor.sample()
-    until(lambda: other.finished)
+    until(lambda: not monitor._sample_subscribers._subscribers)
     monitor.sample()
     assert other.rows == [0]
     assert not monitor._sample_subscribers._subscribers
@@ -310,7 +237,6 @@ def test_a_later_exporter_to_the_same_place_replaces_the_first(export, other, mo
     monitor.sample()
     until(lambda: len(other.rows) == 2)
     assert other.rows == [0, 0]
-    assert other.finished == 1
 
 
 def test_a_dropped_monitor_takes_its_exporter_along(other):
