@@ -7,6 +7,7 @@ import errno
 import signal
 import threading
 import traceback
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -33,7 +34,9 @@ class GuardedCells:
     def __init__(self, guard: Guard, shell: Any) -> None:
         self._guard, self._shell = guard, shell
         self._depth = 0  # cells may be nested
-        self._former: Any = None  # the handler of SIGINT while a cell runs on the main thread
+        # While a cell runs on the main thread: our handler of SIGINT, and the one in whose place it is.
+        self._handlers: tuple[Any, Any] | None = None
+        self._over = False  # whether unregister() was called
         self._custom = shell.custom_exceptions, shell.CustomTB
 
     def register(self) -> None:
@@ -49,13 +52,23 @@ class GuardedCells:
             self._before(result.info)
 
     def unregister(self) -> None:
-        """Remove the hooks."""
-        for event, hook in (("pre_run_cell", self._before), ("post_run_cell", self._after)):
-            with contextlib.suppress(ValueError):  # another program has cleared all hooks
-                self._shell.events.unregister(event, hook)
+        """Remove the hooks; from another thread than the main one, the last of them when the cell ends."""
+        self._over = True
+        self._remove("pre_run_cell", self._before)
         if self._shell.custom_exceptions == _ERRORS:
             self._shell.custom_exceptions, self._shell.CustomTB = self._custom
-        self._restore_signal()
+        self._leave()
+
+    def _leave(self) -> None:
+        # Only the main thread can set a handler of SIGINT. On any other, ours stays until the running cell
+        # has ended, and hands on what it gets.
+        if threading.current_thread() is threading.main_thread():
+            self._restore_signal()
+            self._remove("post_run_cell", self._after)
+
+    def _remove(self, event: str, hook: Any) -> None:
+        with contextlib.suppress(ValueError):  # another program has cleared all hooks
+            self._shell.events.unregister(event, hook)
 
     def _before(self, info: Any) -> None:
         """The pre_run_cell hook."""
@@ -65,7 +78,7 @@ class GuardedCells:
                 return
             interrupt = None
             if threading.current_thread() is threading.main_thread():
-                self._former = signal.signal(signal.SIGINT, self._interrupted)
+                self._install_handler()
                 interrupt = _interrupt
             line = meaningful_line(str(info.raw_cell))
             self._guard.cell_began(Cell(execution_number(self._shell), line, time.time()), interrupt)
@@ -77,28 +90,38 @@ class GuardedCells:
             return
         self._depth = 0
         with log_exceptions():
+            if self._over:
+                self._leave()
+                return
             try:
                 self._guard.cell_ended()
             finally:
                 self._restore_signal()
 
-    def _restore_signal(self) -> None:
-        former, self._former = self._former, None
-        if (
-            former is not None
-            and threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) == self._interrupted
-        ):
-            signal.signal(signal.SIGINT, former)
+    def _install_handler(self) -> None:
+        former = signal.getsignal(signal.SIGINT)
+        # One for each cell, which always hands on to the same former one: a program may keep ours and call
+        # it from its own handler, also after the cell. With one for all, two could call each other forever.
+        ours = partial(self._interrupted, former)
+        self._handlers = ours, former
+        signal.signal(signal.SIGINT, ours)
 
-    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+    def _restore_signal(self) -> None:
+        if self._handlers is None or threading.current_thread() is not threading.main_thread():
+            return
+        ours, former = self._handlers
+        if former is not None and signal.getsignal(signal.SIGINT) is ours:
+            signal.signal(signal.SIGINT, former)
+        self._handlers = None
+
+    def _interrupted(self, former: Any, number: int, frame: FrameType | None) -> None:
         """The handler of SIGINT while a cell runs: raises the guard's error if the guard has sent it."""
         message, self._guard.pending = self._guard.pending, ""
         if message:
             self._guard.open_reserve()
             raise MemoryError(message)
-        if callable(self._former):
-            self._former(number, frame)
+        if callable(former):
+            former(number, frame)
 
     def _show(self, shell: Any, kind: type, error: BaseException, tb: Any, tb_offset: Any = None) -> None:
         """Handle an error of a cell: what IPython calls for one of _ERRORS."""
