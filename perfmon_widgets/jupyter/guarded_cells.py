@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import signal
@@ -22,8 +23,9 @@ from perfmon_widgets.jupyter.cells import executing, execution_number
 from perfmon_widgets.jupyter.kernel import log_exceptions
 from perfmon_widgets.views.death import Cell
 
-# What is raised where memory is missing: by Python and NumPy, by PyTorch and threads, by system calls.
-_ERRORS = (MemoryError, RuntimeError, OSError)
+# What is raised where memory is missing: by Python and NumPy, by PyTorch and threads, by system calls. The
+# last one ends a cell that waits in an ``await``: see GuardedCells._interrupted().
+_ERRORS = (MemoryError, RuntimeError, OSError, asyncio.CancelledError)
 # Words of a RuntimeError: of PyTorch's allocator, and of a thread that has no memory for its stack.
 _NO_MEMORY = ("can't allocate memory", "can't start new thread")
 
@@ -37,6 +39,7 @@ class GuardedCells:
         # While a cell runs on the main thread: our handler of SIGINT, and the one in whose place it is.
         self._handlers: tuple[Any, Any] | None = None
         self._over = False  # whether unregister() was called
+        self._cancelled = ""  # the guard's message, if it has cancelled the running cell
         self._custom = shell.custom_exceptions, shell.CustomTB
 
     def register(self) -> None:
@@ -76,6 +79,7 @@ class GuardedCells:
             self._depth += 1
             if self._depth > 1:
                 return
+            self._cancelled = ""
             interrupt = None
             if threading.current_thread() is threading.main_thread():
                 self._install_handler()
@@ -115,17 +119,40 @@ class GuardedCells:
         self._handlers = None
 
     def _interrupted(self, former: Any, number: int, frame: FrameType | None) -> None:
-        """The handler of SIGINT while a cell runs: raises the guard's error if the guard has sent it."""
+        """The handler of SIGINT while a cell runs: raises the guard's error if the guard has sent it.
+
+        While the cell waits in an ``await``, the main thread is in the event loop. An error that is raised
+        there would end the loop, and the Jupyter kernel with it. So ipykernel has a handler of its own for
+        cells with ``await``: it lets the loop cancel them. That does not stop such a cell while it computes,
+        because the loop does not run then; the error that is raised there does.
+        """
         message, self._guard.pending = self._guard.pending, ""
         if message:
             self._guard.open_reserve()
-            raise MemoryError(message)
+            if former is signal.default_int_handler or self._is_in_notebook(frame):
+                raise MemoryError(message)
+            self._cancelled = message
         if callable(former):
             former(number, frame)
+        if message:
+            # ipykernel's handler does not wake the loop, which may wait for the network for long.
+            with contextlib.suppress(RuntimeError):  # there is no loop
+                asyncio.get_running_loop().call_soon_threadsafe(lambda: None)
+
+    def _is_in_notebook(self, frame: FrameType | None) -> bool:
+        """Whether the main thread runs code of the notebook, or what that has called."""
+        while frame is not None and frame.f_globals is not self._shell.user_global_ns:
+            frame = frame.f_back
+        return frame is not None
 
     def _show(self, shell: Any, kind: type, error: BaseException, tb: Any, tb_offset: Any = None) -> None:
         """Handle an error of a cell: what IPython calls for one of _ERRORS."""
         self._guard.open_reserve()  # first: there may be no memory for anything else
+        if self._cancelled and issubclass(kind, asyncio.CancelledError):
+            kind, error = MemoryError, MemoryError(self._cancelled).with_traceback(tb)
+            result = executing(shell)
+            if result is not None:
+                result.error_in_exec = error  # in the reply to the front end
         is_refusal = _is_refusal(error)
         if is_refusal and not str(error).startswith(STOPPED):
             with log_exceptions():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
@@ -27,18 +30,32 @@ class Shell:
         self.history_manager = SimpleNamespace(input_hist_raw=["", "train()"])
         self.custom_exceptions: tuple[type, ...] = ()
         self.CustomTB = None
+        self.user_global_ns: dict[str, object] = {}
+        self.shown: list[BaseException] = []
         self.events = EventManager(self, available_events)
 
     def set_custom_exc(self, kinds: tuple[type, ...], show: Callable[..., object]) -> None:
         self.custom_exceptions, self.CustomTB = kinds, show
 
+    def showtraceback(self, about: tuple[type, BaseException, object], **_: object) -> None:
+        assert isinstance(about[1], about[0])
+        self.shown.append(about[1])
+
     def begin(self) -> None:
-        self.displayhook.exec_result = ExecutionResult(INFO)
+        self.result = self.displayhook.exec_result = ExecutionResult(INFO)
         self.events.trigger("pre_run_cell", INFO)
 
     def end(self) -> None:
-        result, self.displayhook.exec_result = self.displayhook.exec_result, None
-        self.events.trigger("post_run_cell", result)
+        self.displayhook.exec_result = None
+        self.events.trigger("post_run_cell", self.result)
+
+    def fail(self, error: BaseException) -> None:
+        """Handle an error of the running cell, as IPython does."""
+        try:
+            raise error
+        except self.custom_exceptions:
+            self.result.error_in_exec = error
+            self.CustomTB(self, type(error), error, error.__traceback__)
 
     @property
     def hooks(self) -> int:
@@ -111,14 +128,19 @@ def test_an_interrupt_of_a_person_goes_to_the_former_handler(cells, shell, recei
 
 
 def test_an_interrupt_of_the_guard_is_its_error_once(cells, shell, guard, received):
-    shell.begin()
-    guard.pending = STOPPED
-    with pytest.raises(MemoryError, match=STOPPED):
-        signal.raise_signal(signal.SIGINT)
-    signal.raise_signal(signal.SIGINT)
-    shell.end()
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        shell.begin()
+        guard.pending = STOPPED
+        with pytest.raises(MemoryError, match=STOPPED):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        shell.end()
+    finally:
+        signal.signal(signal.SIGINT, former)
     assert guard.told == ["began", "reserve", "ended"]
-    assert received == [signal.SIGINT]
+    assert received == []
 
 
 def test_a_cell_can_be_interrupted_when_another_thread_has_stopped_the_guard(cells, shell, guard, received):
@@ -195,3 +217,67 @@ def test_a_handler_of_the_user_that_hands_on_to_ours_reaches_the_first_one(cells
     finally:
         signal.signal(signal.SIGINT, first)
     assert len(handled) == len(received) == 2
+
+
+# -- cells that await --------------------------------------------------------------------------------------
+
+
+def test_the_guard_cancels_a_cell_that_awaits_and_shows_its_own_error(cells, shell, guard, received):
+    """The handler that is there before stands for that of ipykernel, which cancels such a cell."""
+    shell.begin()
+    guard.pending = STOPPED
+    signal.raise_signal(signal.SIGINT)  # on the way here there is no code of the notebook
+    assert received == [signal.SIGINT]
+    assert guard.told == ["began", "reserve"]
+    shell.fail(asyncio.CancelledError())
+    shell.end()
+    (error,) = shell.shown
+    assert isinstance(error, MemoryError)
+    assert str(error) == STOPPED
+    assert shell.result.error_in_exec is error
+
+
+def test_a_cell_that_computes_after_an_await_gets_the_error_where_it_is(cells, shell, guard, received):
+    shell.user_global_ns["interrupt"] = lambda: signal.raise_signal(signal.SIGINT)
+    shell.begin()
+    guard.pending = STOPPED
+    with pytest.raises(MemoryError, match=STOPPED):
+        exec("interrupt()", shell.user_global_ns)
+    shell.end()
+    assert received == []
+
+
+def test_a_cell_that_others_cancel_is_shown_as_such(cells, shell, guard):
+    shell.begin()
+    guard.pending = STOPPED
+    signal.raise_signal(signal.SIGINT)
+    shell.end()
+    shell.begin()
+    error = asyncio.CancelledError()
+    shell.fail(error)
+    shell.end()
+    assert shell.shown == [error]
+    assert shell.result.error_in_exec is error
+
+
+def test_a_loop_that_waits_for_the_network_is_woken_to_cancel_the_cell(cells, shell, guard):
+    """ipykernel's handler only adds to what the loop does when it wakes up."""
+
+    async def cell() -> float:
+        waits = asyncio.ensure_future(asyncio.sleep(DEADLINE))
+        loop = asyncio.get_running_loop()
+        signal.signal(signal.SIGINT, lambda *_: loop.call_soon(waits.cancel))
+        shell.begin()
+        guard.pending = STOPPED
+        threading.Timer(0.1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+        before = time.monotonic()
+        with contextlib.suppress(asyncio.CancelledError):
+            await waits
+        return time.monotonic() - before
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert asyncio.run(cell()) < DEADLINE / 2
+        shell.end()
+    finally:
+        signal.signal(signal.SIGINT, before)
