@@ -104,9 +104,7 @@ class Guard:
         self._interrupt: Callable[[], object] | None = None
         self.pending = ""
         """The message of an interrupt that was sent and has not arrived yet."""
-        if self._parts is not None:
-            self._parts.limit.give_back()
-            self._parts = None
+        self._give_back_limit()
 
     @property
     def unavailable(self) -> str:
@@ -153,13 +151,16 @@ class Guard:
                 self._parts = self._open_parts()
                 self._stopping = False
                 self.step()
-            except OSError as error:
-                self._parts = None
+                self._wake_up = threading.Lock()
+                self._wake_up.acquire()
+                self._thread = threading.Thread(target=self._run, name="perfmon-guard", daemon=True)
+                self._thread.start()
+            except BaseException as error:
+                self._thread = None
+                self._give_back_limit()  # no thread would ever raise the limit that the step has set
+                if not isinstance(error, OSError):
+                    raise
                 raise RuntimeError(f"memory cannot be guarded here: {error}") from None
-            self._wake_up = threading.Lock()
-            self._wake_up.acquire()
-            self._thread = threading.Thread(target=self._run, name="perfmon-guard", daemon=True)
-            self._thread.start()
         for watcher in watchers:
             watcher(self, True)
 
@@ -182,6 +183,11 @@ class Guard:
                 self._parts.heap.unplug()
             self._thread = self._parts = None
             self._knows_cells, self.cell, self._open = False, None, False
+
+    def _give_back_limit(self) -> None:
+        if self._parts is not None:
+            self._parts.limit.give_back()
+            self._parts = None
 
     def _wake(self) -> None:
         """Make the thread take its next step at once; call it with the lock held."""

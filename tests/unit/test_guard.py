@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import resource
+import threading
 import time
 from collections.abc import Iterator
 
@@ -334,6 +335,39 @@ def test_where_memory_cannot_be_read_it_says_so():
         Guard(fails).start()
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError("no file"), "memory cannot be guarded here: no file"),
+        (MemoryError("no step"), "no step"),
+        (KeyboardInterrupt("no step"), "no step"),
+    ],
+)
+def test_a_start_that_fails_leaves_no_limit(parts, monkeypatch, error, told):
+    def fails() -> None:
+        raise error
+
+    monkeypatch.setattr(parts.limit, "give_back_to_children", fails)
+    guard = Stepped(lambda: parts)
+    with pytest.raises((RuntimeError, MemoryError, KeyboardInterrupt), match=told):
+        guard.start()
+    assert parts.limit.in_force == math.inf
+    assert not guard.running
+
+
+def test_a_start_without_a_thread_leaves_no_limit(parts, monkeypatch):
+    def fails(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fails)
+    guard = Stepped(lambda: parts)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        guard.start()
+    assert parts.limit.in_force == math.inf
+    assert not guard.running
+    assert guard.occupied() == pytest.approx((math.nan, math.nan), nan_ok=True)
+
+
 def test_all_monitors_have_the_same_guard():
     assert PerformanceMonitor([]).guard is PerformanceMonitor([]).guard is guard
     assert not guard.running
@@ -379,6 +413,11 @@ def test_a_limit_is_set_and_given_back():
     assert limit.data() + 2**29 < limit.now() < limit.data() + 2**31
     limit.give_back()
     assert resource.getrlimit(resource.RLIMIT_DATA) == SOFT_AND_HARD
+
+
+def test_children_that_cannot_be_found_are_no_error(machine):
+    (machine.proc / "self" / "statm").write_text("1 1 1 1 0 1 0\n")
+    DataLimit(machine.proc).give_back_to_children()
 
 
 @pytest.mark.usefixtures("_unlimited")
