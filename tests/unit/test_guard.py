@@ -15,6 +15,7 @@ from perfmon_widgets.collectors.linux.limits import Limits
 from perfmon_widgets.collectors.linux.occupied import OccupiedMemory
 from perfmon_widgets.core.data_limit import DataLimit
 from perfmon_widgets.core.guard import Guard, Parts, guard
+from perfmon_widgets.interrupts import Event
 from perfmon_widgets.views.death import Cell
 
 MB = 1e6
@@ -71,7 +72,7 @@ class NoHeap:
 class Stepped(Guard):
     """A guard whose thread takes no steps: the test does."""
 
-    def _run(self) -> None:
+    def _step_until_stopped(self, over: Event) -> None:
         pass
 
 
@@ -366,6 +367,39 @@ def test_a_start_without_a_thread_leaves_no_limit(parts, monkeypatch):
     assert parts.limit.in_force == math.inf
     assert not guard.running
     assert guard.occupied() == pytest.approx((math.nan, math.nan), nan_ok=True)
+
+
+def test_a_thread_that_python_takes_for_dead_after_an_interrupt_guards_and_ends(parts, monkeypatch):
+    guard = Guard(lambda: parts)
+    guard.start()
+    thread = guard._thread
+    monkeypatch.setattr(threading.Thread, "is_alive", lambda _: False)
+    try:
+        assert guard.running
+        guard.start(0.5)
+        assert guard._thread is thread
+    finally:
+        over = guard._over
+        guard.stop()
+    assert not guard.running
+    assert over.is_set()
+
+
+def test_an_interrupted_start_leaves_no_limit_and_no_thread(parts, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    guard = Guard(lambda: parts)
+    monkeypatch.setattr("perfmon_widgets.core.guard.start_thread", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        guard.start()
+    assert not guard.running
+    assert parts.limit.in_force == math.inf
+    monkeypatch.undo()
+    guard.start()
+    assert guard.running
+    guard.stop()
+    assert parts.limit.in_force == math.inf
 
 
 def test_all_monitors_have_the_same_guard():
