@@ -13,7 +13,9 @@ In Python 3.12 and later ``with`` has a gap of its own. Where a loop or a compre
 condition (``if``, ``while``), the block does not cover the jump back to its start, and an interrupt at that
 jump leaves the lock taken for ever. So such loops stand outside of the block, or in a function that it calls.
 
-So this package asks no thread whether it is alive, and uses the replacements in this file.
+So what cells and scripts call in this package uses the replacements in this file, and asks no thread whether
+it is alive: the thread sets an Event when it has nothing left to do. Code that runs elsewhere, such as in an
+actor of Ray, may use ``threading`` as it is.
 """
 
 from __future__ import annotations

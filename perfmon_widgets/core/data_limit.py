@@ -61,8 +61,14 @@ class DataLimit:
             resource.setrlimit(resource.RLIMIT_DATA, self.before)
 
     def give_back_to_children(self) -> None:
-        """Set it in all descendants that have inherited ours, so that they may grow as they would have."""
-        newest = read_once(self._proc / "loadavg").split()[-1]
+        """Set it in all descendants that have inherited ours, so that they may grow as they would have.
+
+        Does nothing for now if /proc cannot be read, such as while no file can be opened.
+        """
+        try:
+            newest = read_once(self._proc / "loadavg").split()[-1]
+        except OSError:
+            return
         if newest == self._newest_process:  # no process was started since
             return
         own = own_number(self._proc)

@@ -25,6 +25,7 @@ from perfmon_widgets.core.intervention import INTERRUPTED, REFUSED, STOPPED, Int
 from perfmon_widgets.core.registry import registry
 from perfmon_widgets.core.room import END, Room, Use
 from perfmon_widgets.forks import renew_after_fork
+from perfmon_widgets.interrupts import Event, start_thread
 from perfmon_widgets.views.death import Cell
 from perfmon_widgets.views.text import format_used, format_value
 
@@ -92,8 +93,8 @@ class Guard:
         """In a forked child: give back the limit, which the child has inherited; nothing is guarded there."""
         self._lock = threading.RLock()  # reentrant: a signal handler may come while a step is made
         self._thread: threading.Thread | None = None
+        self._over: Event | None = None  # set when that thread has ended; another one, or None: it is to end
         self._wake_up = threading.Lock()
-        self._stopping = False
         self.cell: Cell | None = None
         """The running cell; None if none is running."""
         self._knows_cells = False
@@ -104,9 +105,7 @@ class Guard:
         self._interrupt: Callable[[], object] | None = None
         self.pending = ""
         """The message of an interrupt that was sent and has not arrived yet."""
-        if self._parts is not None:
-            self._parts.limit.give_back()
-            self._parts = None
+        self._give_back_limit()
 
     @property
     def unavailable(self) -> str:
@@ -116,8 +115,8 @@ class Guard:
     @property
     def running(self) -> bool:
         """Whether this process is guarded."""
-        thread = self._thread
-        return thread is not None and thread.is_alive() and not self._stopping
+        over = self._over
+        return over is not None and not over.is_set()
 
     @property
     def state(self) -> str:
@@ -151,37 +150,45 @@ class Guard:
                 return
             try:
                 self._parts = self._open_parts()
-                self._stopping = False
                 self.step()
-            except OSError as error:
-                self._parts = None
+                self._wake_up = threading.Lock()
+                self._wake_up.acquire()
+                over = self._over = Event()
+                thread = threading.Thread(target=self._run, args=(over,), name="perfmon-guard", daemon=True)
+                self._thread = thread
+                start_thread(thread)
+            except BaseException as error:
+                self._thread = self._over = None
+                self._give_back_limit()  # no thread would ever raise the limit that the step has set
+                if not isinstance(error, OSError):
+                    raise
                 raise RuntimeError(f"memory cannot be guarded here: {error}") from None
-            self._wake_up = threading.Lock()
-            self._wake_up.acquire()
-            self._thread = threading.Thread(target=self._run, name="perfmon-guard", daemon=True)
-            self._thread.start()
         for watcher in watchers:
             watcher(self, True)
 
     def stop(self) -> None:
         """Give back the limit that was there before; does nothing if not running."""
-        thread = self._thread
+        thread, over = self._thread, self._over
         if thread is None:
             return
         for watcher in watchers:
             watcher(self, False)
         with self._lock:
-            self._stopping = True
-            self._wake()
-        if thread is not threading.current_thread():
-            thread.join(_TIMEOUT)
-        with self._lock:
             if self._parts is not None:
                 self._parts.limit.give_back()
                 self._parts.limit.give_back_to_children()
                 self._parts.heap.unplug()
-            self._thread = self._parts = None
+            # Last: after an interrupt before this, stop() can be called again.
+            self._thread = self._over = self._parts = None
             self._knows_cells, self.cell, self._open = False, None, False
+            self._wake()
+        if over is not None and thread is not threading.current_thread() and over.wait(_TIMEOUT):
+            thread.join(_TIMEOUT)  # it has nothing left to do
+
+    def _give_back_limit(self) -> None:
+        if self._parts is not None:
+            self._parts.limit.give_back()
+            self._parts = None
 
     def _wake(self) -> None:
         """Make the thread take its next step at once; call it with the lock held."""
@@ -190,8 +197,14 @@ class Guard:
 
     # -- the thread ------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        while not self._stopping:
+    def _run(self, over: Event) -> None:
+        try:
+            self._step_until_stopped(over)
+        finally:
+            over.set()
+
+    def _step_until_stopped(self, over: Event) -> None:
+        while self._over is over:
             # Memory may be missing for this thread, too. Then the limit in force stays.
             try:
                 pause = self.step()
@@ -209,7 +222,7 @@ class Guard:
         """Set the limit for what is left now; returns the seconds until the next step is due."""
         with self._lock:
             parts = self._parts
-            if parts is None or self._stopping:
+            if parts is None:
                 return _LONGEST
             limit = parts.limit
             use = _read(parts)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from fakes.allocations import GIVE_BACK, LATE, PATTERNS
 from fakes.real_group import RealGroup, real_group
+from ipykernels import OLDER, install_kernelspecs
 from real_kernel import Kernel
 
 from perfmon_widgets.collectors.linux.oom_kills import count_in
@@ -16,7 +17,7 @@ from perfmon_widgets.collectors.linux.oom_kills import count_in
 LIMIT = 500_000_000
 
 START = f"""
-import gc, json, resource, subprocess, sys, threading, time
+import asyncio, gc, json, resource, subprocess, sys, threading, time
 import numpy as np, pandas as pd, perfmon_widgets
 LIMIT = {LIMIT}
 monitor = perfmon_widgets.PerformanceMonitor(interval=0.5)
@@ -84,6 +85,76 @@ def test_the_cell_fails_and_the_kernel_goes_on(kernel, group, pattern):
     assert kind in (("interrupted",) if pattern == LATE else ("refused", "interrupted"))
     assert kernel.run("monitor.marks.label.iloc[-1] == str(monitor.guard.interventions[-1])")
     assert kills(group) == killed
+
+
+RESERVED = LATE.partition("for array")[0]
+
+ASYNC = {
+    "a thread that the cell awaits": """
+def fill():
+    for array in kept:
+        for start in range(0, len(array), 32768):
+            if ended: return
+            array[start : start + 32768] = 1
+            time.sleep(0.001)
+ended = False
+try: await asyncio.to_thread(fill)
+finally: ended = True
+""",
+    "a task that the cell awaits": """
+async def fill():
+    for array in kept:
+        for start in range(0, len(array), 32768):
+            array[start : start + 32768] = 1
+            await asyncio.sleep(0.001)
+await asyncio.create_task(fill())
+""",
+    "the cell itself, between two awaits": "await asyncio.sleep(0)\n" + LATE.removeprefix(RESERVED),
+}
+
+
+@pytest.mark.parametrize("pattern", ASYNC.values(), ids=ASYNC)
+def test_a_cell_that_awaits_is_stopped_and_the_kernel_goes_on(kernel, group, pattern):
+    _stop_a_cell_that_awaits(kernel, group, pattern)
+
+
+def test_a_cell_that_awaits_is_stopped_in_an_older_ipykernel(tmp_path, pytestconfig):
+    name = install_kernelspecs(tmp_path, pytestconfig.cache)[OLDER[0]]
+    with real_group("older") as group:
+        group.limit_memory(LIMIT)
+        kernel = Kernel(tmp_path, name, tmp_path / "kernels")
+        try:
+            (group.memory / "cgroup.procs").write_text(str(kernel.process))
+            kernel.execute(START)
+            assert kernel.run("__import__('ipykernel').__version__") == OLDER[0]
+            for pattern in ASYNC.values():
+                _stop_a_cell_that_awaits(kernel, group, pattern)
+        finally:
+            kernel.shut_down()
+
+
+def _stop_a_cell_that_awaits(kernel: Kernel, group: RealGroup, pattern: str) -> None:
+    killed = kills(group)
+    kernel.execute(RESERVED)
+    reply, _ = cell(kernel, pattern)
+    assert reply["ename"] == "MemoryError"
+    assert reply["evalue"].startswith("the memory guard of perfmon_widgets stopped this cell")
+    assert "await" in re.sub(r"\x1b\[[\d;]*m", "", "".join(reply["traceback"]))
+    assert cell(kernel, "print(len(kept))")[1] == "6\n"
+    kernel.execute(GIVE_BACK)
+    assert kernel.run("monitor.guard.interventions[-1].kind") == "interrupted"
+    assert kills(group) == killed
+
+
+def test_a_person_can_interrupt_a_cell_that_awaits_as_ever(kernel):
+    before = kernel.run("len(monitor.guard.interventions)")
+    # ipykernel cancels it when its loop does something anyway.
+    code = "print('runs')\nfor _ in range(600): await asyncio.sleep(0.1)"
+    request = kernel.start(code, stop_on_error=False)
+    kernel.published(lambda message: message["msg_type"] == "stream", "that the cell runs")
+    kernel.interrupt()
+    assert kernel.finish(request)["ename"] == "CancelledError"
+    assert kernel.run("len(monitor.guard.interventions)") == before
 
 
 def test_an_error_that_the_cell_handles_is_its_own(kernel):

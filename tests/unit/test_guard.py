@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import resource
+import threading
 import time
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ from perfmon_widgets.collectors.linux.limits import Limits
 from perfmon_widgets.collectors.linux.occupied import OccupiedMemory
 from perfmon_widgets.core.data_limit import DataLimit
 from perfmon_widgets.core.guard import Guard, Parts, guard
+from perfmon_widgets.interrupts import Event
 from perfmon_widgets.views.death import Cell
 
 MB = 1e6
@@ -70,7 +72,7 @@ class NoHeap:
 class Stepped(Guard):
     """A guard whose thread takes no steps: the test does."""
 
-    def _run(self) -> None:
+    def _step_until_stopped(self, over: Event) -> None:
         pass
 
 
@@ -334,6 +336,72 @@ def test_where_memory_cannot_be_read_it_says_so():
         Guard(fails).start()
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError("no file"), "memory cannot be guarded here: no file"),
+        (MemoryError("no step"), "no step"),
+        (KeyboardInterrupt("no step"), "no step"),
+    ],
+)
+def test_a_start_that_fails_leaves_no_limit(parts, monkeypatch, error, told):
+    def fails() -> None:
+        raise error
+
+    monkeypatch.setattr(parts.limit, "give_back_to_children", fails)
+    guard = Stepped(lambda: parts)
+    with pytest.raises((RuntimeError, MemoryError, KeyboardInterrupt), match=told):
+        guard.start()
+    assert parts.limit.in_force == math.inf
+    assert not guard.running
+
+
+def test_a_start_without_a_thread_leaves_no_limit(parts, monkeypatch):
+    def fails(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fails)
+    guard = Stepped(lambda: parts)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        guard.start()
+    assert parts.limit.in_force == math.inf
+    assert not guard.running
+    assert guard.occupied() == pytest.approx((math.nan, math.nan), nan_ok=True)
+
+
+def test_a_thread_that_python_takes_for_dead_after_an_interrupt_guards_and_ends(parts, monkeypatch):
+    guard = Guard(lambda: parts)
+    guard.start()
+    thread = guard._thread
+    monkeypatch.setattr(threading.Thread, "is_alive", lambda _: False)
+    try:
+        assert guard.running
+        guard.start(0.5)
+        assert guard._thread is thread
+    finally:
+        over = guard._over
+        guard.stop()
+    assert not guard.running
+    assert over.is_set()
+
+
+def test_an_interrupted_start_leaves_no_limit_and_no_thread(parts, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    guard = Guard(lambda: parts)
+    monkeypatch.setattr("perfmon_widgets.core.guard.start_thread", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        guard.start()
+    assert not guard.running
+    assert parts.limit.in_force == math.inf
+    monkeypatch.undo()
+    guard.start()
+    assert guard.running
+    guard.stop()
+    assert parts.limit.in_force == math.inf
+
+
 def test_all_monitors_have_the_same_guard():
     assert PerformanceMonitor([]).guard is PerformanceMonitor([]).guard is guard
     assert not guard.running
@@ -379,6 +447,11 @@ def test_a_limit_is_set_and_given_back():
     assert limit.data() + 2**29 < limit.now() < limit.data() + 2**31
     limit.give_back()
     assert resource.getrlimit(resource.RLIMIT_DATA) == SOFT_AND_HARD
+
+
+def test_children_that_cannot_be_found_are_no_error(machine):
+    (machine.proc / "self" / "statm").write_text("1 1 1 1 0 1 0\n")
+    DataLimit(machine.proc).give_back_to_children()
 
 
 @pytest.mark.usefixtures("_unlimited")
