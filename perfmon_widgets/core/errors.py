@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Generic, TypeAlias, TypeVar
@@ -93,13 +93,28 @@ class Subscribers(Generic[Notice]):
             self._subscribers = subscribers
 
     def notify(self, notice: Notice, timeout: float = math.inf) -> None:
-        """Call all callbacks; without a timeout on this thread.
+        """Call all callbacks, those of this package first; without a timeout on this thread.
 
         A callback of the user's that does not return delays the others once, by ``timeout`` seconds, and is
         then left out until it has returned.
         """
+        subscribers = self._of(users=False) | self._of(users=True)
+        self._notify(subscribers, notice, timeout)
+
+    def notify_ours(self, notice: Notice) -> None:
+        """Call the callbacks of this package."""
+        self._notify(self._of(users=False), notice, math.inf)
+
+    def notify_users(self, notice: Notice, timeout: float) -> None:
+        """Call the callbacks of the user's, as notify() does."""
+        self._notify(self._of(users=True), notice, timeout)
+
+    def _of(self, *, users: bool) -> dict[str, _Subscriber[Notice]]:
+        return {name: each for name, each in self._subscribers.items() if (each[1] is not None) is users}
+
+    def _notify(self, subscribers: Mapping[str, _Subscriber[Notice]], notice: Notice, timeout: float) -> None:
         errors = self._errors
-        for name, subscriber in self._subscribers.items():
+        for name, subscriber in subscribers.items():
             callback, thread = subscriber
             try:  # the same as `with errors.catch(name)`, which would cost more than the rest of this method
                 if thread is None or timeout == math.inf:
