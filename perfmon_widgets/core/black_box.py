@@ -175,9 +175,9 @@ def read_death(path: Path, exit_status: int | None = None) -> Death | None:
 
 
 def _count_before(rows: Sequence[tuple[float, ...]]) -> float:
-    """Return the count of OOM kills two seconds before the newest row, or in the oldest row after that.
+    """Return the count of OOM kills in the oldest of the rows of the last two seconds.
 
-    Not the newest: between the count and the end of the program a last sample may have been taken.
+    Not in the newest: after the OS kernel has counted the kill, the dying program may take a last sample.
     """
     newest = rows[-1][0]
     return next(row[1] for row in rows if row[0] >= newest - 2.0)

@@ -72,7 +72,7 @@ class PerformanceMonitor(Stores):
         self.started = 0.0
         """When the last start() began to sample, in monotonic seconds; 0 before the first."""
         self.starts = 0
-        """How often start() was called, whether the monitor was running already or not."""
+        """How many times start() was called, whether or not the monitor was running already."""
         self._clocks_differ = math.nan  # time of day minus monotonic time at the newest sample
         self._sample_subscribers: Subscribers[Sample] = Subscribers("on_sample", self._errors)
         self._state_subscribers: Subscribers[bool] = Subscribers("on_state", self._errors)
