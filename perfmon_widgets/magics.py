@@ -172,7 +172,7 @@ def unwrapped(lines: list[str]) -> list[str]:
     """
     if not lines or lines[0].split(None, 1)[:1] != ["%%perfmon"] or not "".join(lines[1:]).strip():
         return lines
-    arguments = lines[0].rstrip().partition(" ")[2]
+    arguments = "".join(lines[0].split(None, 1)[1:]).rstrip()
     begin = f"get_ipython().magics_manager.registry['PerfmonMagics'].measure({arguments!r})\n"
     return [begin, *to_cell_magic(unwrapped(lines[1:]))]
 

@@ -6,7 +6,7 @@ import errno
 import weakref
 from collections.abc import Callable
 from queue import SimpleQueue
-from threading import Thread, current_thread
+from threading import Thread
 from typing import Any, TypeAlias
 
 from perfmon_widgets.clocks import time
@@ -124,11 +124,6 @@ class TimeoutThread:
     def busy(self) -> bool:
         """Whether the last call has not returned yet."""
         return self._last is not None and not self._last.done()
-
-    @property
-    def is_current(self) -> bool:
-        """Whether this is called on that thread."""
-        return self._thread is current_thread()
 
     @property
     def silence(self) -> float:

@@ -63,6 +63,8 @@ class BlackBox:
         self._row = struct.Struct(f"<Qdd{len(names) + 1}dQ")
         self._places = (SIZE - _ROWS_AT) // self._row.size
         self._number = 0
+        self._cell: Cell | None = None  # the one that is running
+        self._shown: Cell | None = None  # the one that the file names
         self._forked = False
         self._file = -1  # for __del__, should the next line raise
         path.unlink(missing_ok=True)  # not truncated: another program may be reading it
@@ -76,7 +78,7 @@ class BlackBox:
         }
         try:
             self._write_text(0, description, _CELL_AT)
-            self.show_cell(None)
+            self._write_cell()
         except OSError:
             self.remove()
             raise
@@ -87,17 +89,29 @@ class BlackBox:
         self._forked = True
 
     def write(self, sample: Sample) -> None:
-        """Write a sample; raises OSError if that fails."""
+        """Write a sample, and the running cell if show_cell() could not; raises OSError if that fails."""
         if self._forked:
             return
         number = self._number = self._number + 1
         row = self._row.pack(number, sample.time, self._kills.read(), *self._values(sample.values), number)
         os.pwrite(self._file, row, _ROWS_AT + number % self._places * self._row.size)
+        if self._shown is not self._cell:
+            self._write_cell()
 
     def show_cell(self, cell: Cell | None) -> None:
-        """Write which cell is running, None if none is; raises OSError if that fails."""
+        """Write which cell is running, None if none is. If that fails, the next write() tries again."""
+        self._cell = cell
         if not self._forked:
+            with contextlib.suppress(OSError):  # write() raises it, to where errors are listed and cleared
+                self._write_cell()
+
+    def _write_cell(self) -> None:
+        while True:
+            cell = self._cell
             self._write_text(_CELL_AT, None if cell is None else cell._asdict(), _ROWS_AT - _CELL_AT)
+            self._shown = cell
+            if cell is self._cell:  # otherwise another thread has set the next one meanwhile
+                return
 
     def _write_text(self, place: int, content: object, room: int) -> None:
         text = json.dumps(content).encode() + b"\0"
@@ -161,9 +175,9 @@ def read_death(path: Path, exit_status: int | None = None) -> Death | None:
 
 
 def _count_before(rows: Sequence[tuple[float, ...]]) -> float:
-    """Return the count of OOM kills two seconds before the newest row, or in the oldest row after that.
+    """Return the count of OOM kills in the oldest of the rows of the last two seconds.
 
-    Not the newest: between the count and the end of the program a last sample may have been taken.
+    Not in the newest: after the OS kernel has counted the kill, the dying program may take a last sample.
     """
     newest = rows[-1][0]
     return next(row[1] for row in rows if row[0] >= newest - 2.0)

@@ -63,9 +63,12 @@ class CsvLog:
     Files are created for their owner only (0600), since rows and spans may hold secrets. Later parts get the
     permissions that ``run.csv`` has then.
 
-    Rows are not forced to the disk (fsync), since that may take longer than an interval. A process that is
-    killed loses no row. If the power fails, or the machine crashes, the rows that the OS kernel had not
-    written yet are lost: those of the last half minute or so.
+    Rows that were written stay if the process is killed. Lost are those that wait in the window after a write
+    that failed, and the one being written: its line may be torn, and ``read_csv`` leaves it out.
+
+    Rows are not forced to the disk (fsync), since that may take longer than an interval. If the power fails,
+    or the machine crashes, the rows that the OS kernel had not written yet are lost: those of the last half
+    minute or so.
     """
 
     def __init__(

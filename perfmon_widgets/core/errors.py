@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Generic, TypeAlias, TypeVar
 
 from perfmon_widgets.collectors.timeout_thread import NoAnswerError, TimeoutThread
@@ -72,6 +73,7 @@ class Subscribers(Generic[Notice]):
         """In a forked child: make a new lock, since a thread of the parent may have held the old one."""
         # Reentrant: the garbage collector may run inside it, and what it collects may unsubscribe.
         self._lock = threading.RLock()
+        self._calling: set[int] = set()  # the threads on which a callback is being called with a timeout
 
     def change(self, callback: Callable[[Notice], object], remove: bool) -> None:
         """Add the callback (at most once), or remove it."""
@@ -91,30 +93,60 @@ class Subscribers(Generic[Notice]):
             self._subscribers = subscribers
 
     def notify(self, notice: Notice, timeout: float = math.inf) -> None:
-        """Call all callbacks; without a timeout on this thread.
+        """Call all callbacks, those of this package first; without a timeout on this thread.
 
         A callback of the user's that does not return delays the others once, by ``timeout`` seconds, and is
         then left out until it has returned.
         """
+        subscribers = self._of(users=False) | self._of(users=True)
+        self._notify(subscribers, notice, timeout)
+
+    def notify_ours(self, notice: Notice) -> None:
+        """Call the callbacks of this package."""
+        self._notify(self._of(users=False), notice, math.inf)
+
+    def notify_users(self, notice: Notice, timeout: float) -> None:
+        """Call the callbacks of the user's, as notify() does."""
+        self._notify(self._of(users=True), notice, timeout)
+
+    def _of(self, *, users: bool) -> dict[str, _Subscriber[Notice]]:
+        return {name: each for name, each in self._subscribers.items() if (each[1] is not None) is users}
+
+    def _notify(self, subscribers: Mapping[str, _Subscriber[Notice]], notice: Notice, timeout: float) -> None:
         errors = self._errors
-        for name, (callback, thread) in self._subscribers.items():
+        for name, subscriber in subscribers.items():
+            callback, thread = subscriber
             try:  # the same as `with errors.catch(name)`, which would cost more than the rest of this method
                 if thread is None or timeout == math.inf:
                     callback(notice)
                 else:
-                    _call(thread, callback, notice, timeout)
+                    thread.ask(partial(self._call, callback, notice), timeout)
             except KeyboardInterrupt:
                 raise
+            except NoAnswerError:
+                if self._subscribers.get(name) is subscriber:  # otherwise it was removed meanwhile
+                    text = f"it has not returned for more than {timeout:g} s; it is left out until it has"
+                    errors.report(name, TimeoutError(text))
             except BaseException as error:  # noqa: BLE001 - as in catch()
                 errors.report(name, error)
+                if self._subscribers.get(name) is not subscriber:
+                    errors.clear(name)  # it has removed itself before: nothing else would clear its error
             else:
                 if name in errors.texts:
                     errors.clear(name)
 
+    def _call(self, callback: Callable[[Notice], object], notice: Notice) -> None:
+        here = threading.get_ident()
+        self._calling.add(here)
+        try:
+            callback(notice)
+        finally:
+            self._calling.discard(here)
+
     @property
     def running_here(self) -> bool:
-        """Whether this thread is one on which a callback is called with a timeout."""
-        return any(thread is not None and thread.is_current for _, thread in self._subscribers.values())
+        """Whether this thread is calling a callback with a timeout, even if it was removed meanwhile."""
+        return threading.get_ident() in self._calling
 
     def close(self, timeout: float) -> None:
         """End the threads; waits up to ``timeout`` seconds for each, unless its callback has not returned."""
@@ -122,17 +154,6 @@ class Subscribers(Generic[Notice]):
             if thread is not None:
                 thread.close()
                 thread.join(timeout)
-
-
-def _call(
-    thread: TimeoutThread, callback: Callable[[Notice], object], notice: Notice, timeout: float
-) -> None:
-    try:
-        thread.ask(lambda: callback(notice), timeout)
-    except NoAnswerError:
-        raise TimeoutError(
-            f"it has not returned for more than {timeout:g} s; it is left out until it has"
-        ) from None
 
 
 def _is_ours(callback: Callable[..., object]) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors import Collector, default_collectors
+from perfmon_widgets.collectors.timeout_thread import NoAnswerError, TimeoutThread
 from perfmon_widgets.core.actions import Actions
 from perfmon_widgets.core.errors import Subscribers, name_of
 from perfmon_widgets.core.guard import Guard, guard
@@ -21,6 +23,7 @@ from perfmon_widgets.core.spans import SPAN, Span, watchers
 from perfmon_widgets.core.steps import Batch, Loop, Steps
 from perfmon_widgets.core.stores import Stores
 from perfmon_widgets.forks import renew_after_fork
+from perfmon_widgets.interrupts import acquire
 from perfmon_widgets.metrics import Sample
 
 if TYPE_CHECKING:
@@ -69,7 +72,7 @@ class PerformanceMonitor(Stores):
         self.started = 0.0
         """When the last start() began to sample, in monotonic seconds; 0 before the first."""
         self.starts = 0
-        """How often start() was called, whether the monitor was running already or not."""
+        """How many times start() was called, whether or not the monitor was running already."""
         self._clocks_differ = math.nan  # time of day minus monotonic time at the newest sample
         self._sample_subscribers: Subscribers[Sample] = Subscribers("on_sample", self._errors)
         self._state_subscribers: Subscribers[bool] = Subscribers("on_state", self._errors)
@@ -113,26 +116,59 @@ class PerformanceMonitor(Stores):
         # Without a timeout: a slow collector blocks only the caller's own thread.
         return self._sample(after_gap=False, with_timeout=False)
 
+    def sample_within(self, seconds: float) -> None:
+        """Take a sample in addition to the regular ones; return when it is stored, or after these seconds.
+
+        For code that runs in the user's cell: the collectors are read on another thread, and the callbacks of
+        the user's are called soon, on the sampling thread. No sample is taken while another reading hangs.
+        """
+        thread = TimeoutThread("perfmon-reading")
+        try:
+            # After a timeout that thread goes on. Without memory, or another thread, there is no sample.
+            with suppress(NoAnswerError, OSError, MemoryError):
+                thread.ask(partial(self._sample_aside, seconds), seconds)
+        finally:
+            thread.close()
+
+    def _sample_aside(self, seconds: float) -> None:
+        taken: list[bool] = []
+        try:
+            acquire(self._sampling, seconds, taken)
+            if True not in taken:
+                return
+            sample = self._store(after_gap=False, with_timeout=True)
+        finally:
+            if True in taken:
+                self._sampling.release()
+        subscribers = self._sample_subscribers
+        subscribers.notify_ours(sample)
+        self.call_soon(partial(subscribers.notify_users, sample, TIMEOUT), "on_sample")
+
     def _sample(self, after_gap: bool, with_timeout: bool = True) -> Sample:
         with self._sampling:
-            recorded, measured = self._recorded.new, self._sources.new
-            if recorded or measured:
-                self._add_columns(recorded, measured)
-            at = time.time()
-            after_gap |= self._clock_was_set(at)
-            values = self._missing.copy()
-            self._sources.read_into(values, with_timeout=with_timeout)
-            sample = Sample(at, values)
-            row = tuple(values.values())
-            number = self._history.append(at, row, after_gap, at - self._clocks_differ)
-            self._latest = sample
-            self._pace.note(sample)
-            if self._log.running:  # otherwise a start of the log will write this row
-                self._log.append(number, microseconds(at), row)
-            sampler = self._sampler
-            if sampler is not None:
-                sampler.sample_stored()
+            sample = self._store(after_gap, with_timeout)
         self._sample_subscribers.notify(sample, TIMEOUT if with_timeout else math.inf)
+        return sample
+
+    def _store(self, after_gap: bool, with_timeout: bool) -> Sample:
+        """Read every collector and store the sample; the caller has locked ``_sampling``."""
+        recorded, measured = self._recorded.new, self._sources.new
+        if recorded or measured:
+            self._add_columns(recorded, measured)
+        at = time.time()
+        after_gap |= self._clock_was_set(at)
+        values = self._missing.copy()
+        self._sources.read_into(values, with_timeout=with_timeout)
+        sample = Sample(at, values)
+        row = tuple(values.values())
+        number = self._history.append(at, row, after_gap, at - self._clocks_differ)
+        self._latest = sample
+        self._pace.note(sample)
+        if self._log.running:  # otherwise a start of the log will write this row
+            self._log.append(number, microseconds(at), row)
+        sampler = self._sampler
+        if sampler is not None:
+            sampler.sample_stored()
         return sample
 
     def _clock_was_set(self, now: float) -> bool:
@@ -362,8 +398,14 @@ class PerformanceMonitor(Stores):
 
     def _close_threads(self) -> None:
         self._sample_subscribers.close(TIMEOUT)
-        with self._sampling:  # not during a reading
-            self._sources.close()
+        taken: list[bool] = []
+        try:
+            acquire(self._sampling, TIMEOUT, taken)  # not during a reading: if one hangs, by the next call
+            if True in taken:
+                self._sources.close()
+        finally:
+            if True in taken:
+                self._sampling.release()
 
     def call_soon(self, action: Callable[[], object], name: str = "") -> None:
         """Call ``action()`` on the sampling thread soon; at once and here if the monitor is not running.

@@ -26,6 +26,8 @@ _EVERY, _BURST, _APART = 0.1, 5, 0.005
 _STARVED = 0.25
 # The switch interval, in seconds, that a starved thread sets; see Sampler.
 _SWITCH_INTERVAL = 0.0005
+# Seconds until the thread tries again after memory was missing for what it did.
+_AFTER_MEMORY_ERROR = 0.1
 
 
 class Sampler(threading.Thread):
@@ -65,7 +67,9 @@ class Sampler(threading.Thread):
         self._between = between
         self._at_end = at_end
         self._interval = interval
-        self._after_gap = after_gap
+        self._after_gap = after_gap  # whether samples are missing before the next one
+        self._due = math.nan  # monotonic time of the next regular sample; NaN before the first
+        self._pace = math.nan  # the seconds between samples by which that was reckoned
         self._stopping = False
         self._requested = False  # whether a sample was requested that has not begun
         self._paid_until = -math.inf  # requested samples have used up the rate limit up to this time
@@ -159,47 +163,69 @@ class Sampler(threading.Thread):
         """Take the samples until stop()."""
         self._began = True
         try:
-            self._sample_until_stopped()
+            # Memory may be missing at the end, too. Then the next stop() closes what is still open.
+            with contextlib.suppress(MemoryError):
+                self._sample_until_stopped()
         finally:
             self._over.set()
 
     def _sample_until_stopped(self) -> None:
-        interval = self._interval()
-        due = time.monotonic()
-        after_gap = self._after_gap
-        while not self._stopping:
-            now = time.monotonic()
-            if now >= due:
-                # Samples that were missed while this thread could not run are missing before this row, those
-                # missed while the sources answer are missing before the next.
-                following, missed = next_due(due, now, interval)
-                self._sample(after_gap or missed > 0)
-                due, late = next_due(following - interval, time.monotonic(), interval)
-                self.missed += missed + late
-                after_gap = late > 0
-            elif self._requested and now >= self._due_if_requested():
-                self._paid_until = max(self._paid_until, now) + _EVERY
-                self._sample(after_gap)
-                after_gap = False
-            self._between()
-            if self._interval() != interval:
-                # Samples that a shorter interval would have made due earlier are not missed.
-                before, interval = interval, self._interval()
-                due = max(due - before + interval, time.monotonic())
-            next_one = min(due, self._due_if_requested()) if self._requested else due
-            woken = self._wake_up.acquire(timeout=max(0.0, next_one - time.monotonic()))
-            if not woken and time.monotonic() > next_one + _STARVED:
-                self._shorten_switch_interval()
-        if self._requested:
-            self._sample(after_gap)  # the last chance: no later sample would show the end of that span
-        self._restore_switch_interval()
-        self._at_end()
+        try:
+            while not self._stopping:
+                # Where memory is full, an allocation may fail on this thread too, anywhere in here. So no
+                # step may leave something behind that the next round cannot go on from.
+                try:
+                    next_one = self.step()
+                    woken = self._wake_up.acquire(timeout=max(0.0, next_one - time.monotonic()))
+                    if not woken and time.monotonic() > next_one + _STARVED:
+                        self._shorten_switch_interval()
+                except MemoryError:
+                    self._wait_for_memory()
+            if self._requested:
+                self._sample()  # the last chance: no later sample would show the end of that span
+        finally:
+            try:
+                self._restore_switch_interval()
+            finally:
+                self._at_end()
 
-    def _sample(self, after_gap: bool) -> None:
+    def step(self) -> float:
+        """Take a sample if one is due, and do the other work; return when the next one is due."""
+        now = time.monotonic()
+        if math.isnan(self._due):
+            self._due, self._pace = now, self._interval()
+        if now >= self._due:
+            # Samples that were missed while this thread could not run are missing before this row, those
+            # missed while the sources answer are missing before the next.
+            following, missed = next_due(self._due, now, self._pace)
+            self._after_gap |= missed > 0
+            self._sample()
+            self._due, late = next_due(following - self._pace, time.monotonic(), self._pace)
+            self.missed += missed + late
+            self._after_gap |= late > 0
+        elif self._requested and now >= self._due_if_requested():
+            self._paid_until = max(self._paid_until, now) + _EVERY
+            self._sample()
+        self._between()
+        interval = self._interval()
+        if interval != self._pace:
+            # Samples that a shorter interval would have made due earlier are not missed.
+            self._due = max(self._due - self._pace + interval, time.monotonic())
+            self._pace = interval
+        return min(self._due, self._due_if_requested()) if self._requested else self._due
+
+    def _sample(self) -> None:
         self._requested = False  # first: a request from now on is for a sample that begins after this one
-        # Where memory is full, an allocation may fail on this thread too. Then this sample is missing.
+        # A sample for which memory is missing is left out. The next one is due at its usual time.
+        try:
+            self._take(self._after_gap)
+            self._after_gap = False
+        except MemoryError:
+            self._after_gap = True
+
+    def _wait_for_memory(self) -> None:
         with contextlib.suppress(MemoryError):
-            self._take(after_gap)
+            self._wake_up.acquire(timeout=_AFTER_MEMORY_ERROR)
 
     def _shorten_switch_interval(self) -> None:
         if sys.getswitchinterval() > _SWITCH_INTERVAL:

@@ -23,8 +23,9 @@ from perfmon_widgets.views.death import Cell, Death
 def last_death() -> Death | None:
     """Return what the previous process of this Jupyter kernel died of; None if it ended as it should.
 
-    None also if no monitor ran in it, and outside a Jupyter kernel. The answer comes from its black box, a
-    file with its last samples beside the kernel's connection file, and stays the same in this process.
+    None also if no monitor was running when it ended, and outside a Jupyter kernel. The answer comes from its
+    black box, a file with its last samples beside the kernel's connection file, and stays the same in this
+    process.
     """
     return _boxes.last_death()
 

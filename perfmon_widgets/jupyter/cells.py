@@ -57,6 +57,15 @@ class RunningCell(NamedTuple):
         """Begin the span of this cell in a monitor."""
         self.spans.append((monitor, monitor.begin(spans.CELL, _name(self.info), self.number)))
 
+    def end(self, *, raised: bool) -> None:
+        """End its span in each monitor."""
+        for monitor, span in self.spans:
+            try:
+                monitor.end(span, raised=raised)
+            except BaseException:  # an interrupt must not leave it open
+                monitor.end(span, raised=raised)
+                raise
+
 
 class ExecutedCells:
     """Begins and ends a span in each running monitor for every cell that IPython executes.
@@ -155,15 +164,10 @@ class ExecutedCells:
                 cell = self._take_ended(result)
                 monitors = dict(self._monitors)
             if cell is not None:
-                _notify(self.newest)
-            if cell is not None:
-                for monitor, span in cell.spans:
-                    raised = result is None or not result.success
-                    try:
-                        monitor.end(span, raised=raised)
-                    except BaseException:  # an interrupt must not leave it open
-                        monitor.end(span, raised=raised)
-                        raise
+                try:
+                    cell.end(raised=result is None or not result.success)
+                finally:
+                    _notify(self.newest)
             elif result is not None and result.execution_count is not None and _counts(result.info):
                 # The first monitor was started in this cell, but in a nested execution that does not count,
                 # such as the body of %%capture. So _find_running() found that execution instead of the cell.
@@ -199,7 +203,8 @@ listeners: list[Callable[[RunningCell | None], object]] = []
 
 def _notify(cell: RunningCell | None) -> None:
     for listener in listeners:
-        listener(cell)
+        with log_exceptions():
+            listener(cell)
 
 
 def note_cells(monitor: Any, running: bool) -> None:

@@ -29,6 +29,8 @@ _DEFAULT_INTERVAL = 0.2
 _MAX_AGE = 0.01
 # Seconds to wait for a row that the sampling thread is about to take.
 _TIMEOUT = 0.02
+# The most seconds for which a cell waits for one that is taken for it, if a collector or a disk hangs.
+_LONGEST = 0.5
 # The most rows after the end of the cell, so that a cell on all CPUs takes 0.1 s longer.
 _MORE_ROWS = 5
 # Seconds of samples that it takes to say what held the cell up.
@@ -99,7 +101,8 @@ class Measurement:
         for _ in range(_MORE_ROWS):
             if not self._totals.last("process_cpu_percent") >= 100:
                 return
-            have_row(self._monitor, since=time.time())
+            if not have_row(self._monitor, since=time.time()):
+                return
 
     def _give_back(self) -> None:
         if self._monitor.interval == self._during:
@@ -193,10 +196,11 @@ def _cpu_seconds() -> float:
     return time.process_time() + sum(ended_children)
 
 
-def have_row(monitor: PerformanceMonitor, since: float) -> None:
-    """Make sure that there is a row taken at ``since`` (Unix seconds) or later.
+def have_row(monitor: PerformanceMonitor, since: float) -> bool:
+    """Make sure that there is a row taken at ``since`` (Unix seconds) or later; returns whether there is one.
 
-    Waits a moment for the sampling thread to take one. If none comes, takes a sample itself.
+    Waits a moment for the sampling thread to take one. If none comes, has one taken besides: that thread may
+    be waiting for a callback of the user's.
     """
     taken = Event()
 
@@ -209,6 +213,7 @@ def have_row(monitor: PerformanceMonitor, since: float) -> None:
         if monitor.latest is not None:
             notice(monitor.latest)
         if not taken.wait(_TIMEOUT):
-            monitor.sample()
+            monitor.sample_within(_LONGEST)
+        return taken.is_set()
     finally:
         monitor.on_sample(notice, remove=True)

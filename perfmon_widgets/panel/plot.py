@@ -211,14 +211,16 @@ def _shades(behind: Sequence[Stretch], start: float, end: float, time: bqplot.Da
 
 
 def _rows_of(spans: pd.DataFrame) -> list[_Row]:
-    """The rows of a table of cells, spans or marks, or of all three."""
-    if "label" in spans:  # marks, by their time
+    """The rows of a table of cells, spans or marks, or of all three; TypeError for anything else."""
+    columns = set(spans.columns) if isinstance(spans, pd.DataFrame) else set()
+    if "label" in columns and isinstance(spans.index, pd.DatetimeIndex):  # marks, by their time
         moments = _unix(spans.index)
         return [_Row("mark", name, at, at) for name, at in zip(spans["label"], moments, strict=True)]
-    if not {"start", "end"} <= set(spans.columns):
+    is_cells = bool(columns) and spans.index.name == "execution_count"
+    if not columns >= ({"start", "end"} if is_cells else {"name", "start", "end"}):
         raise TypeError("spans must be the cells, spans or marks of a monitor, or what read_spans() returns")
     starts, ends = _unix(spans["start"]), _unix(spans["end"])
-    if spans.index.name == "execution_count":
+    if is_cells:
         cells = zip(starts, ends, spans.index, strict=True)
         names = spans["source"] if "source" in spans else [""] * len(spans)
         return [

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 LARGEST = float(np.finfo(np.float32).max)
 """The largest number that is drawn. Numbers travel to the browser in four bytes."""
+# A number below it is drawn as 0, for the same reason.
+_SMALLEST = float(np.finfo(np.float32).tiny)
 # Round numbers for the end of an axis: each divides into four readable steps.
 _ROUND = (1, 2, 4, 6, 8, 10, 20)
 # The share of an axis by which a figure is higher than its numbers.
@@ -76,7 +78,7 @@ def axis_for(unit: str, lowest: float, largest: float, current: Axis | None = No
 
 def _round_up(value: float) -> float:
     """The next of 1, 2, 4, 6, 8, 10 times a power of ten; 1 for nothing."""
-    if value <= 0:
+    if value < _SMALLEST:  # the power of ten below 1e-323 would be 0
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in _ROUND if step * power >= value)

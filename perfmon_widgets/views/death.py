@@ -100,7 +100,7 @@ class Death:
     """What a process died of; as text, as HTML and, with ``history``, as a DataFrame."""
 
     time: float
-    """Unix seconds (UTC) of the last sample. The process died after it and before the next was due."""
+    """Unix seconds (UTC) of the last sample. The process died after it, before another could be stored."""
     cell: Cell | None
     """The cell that was running; None if none was."""
     verdict: str

@@ -70,6 +70,28 @@ def test_the_box_is_small_and_private_and_beside_the_connection_file(kernel):
     assert not box.exists()
 
 
+def test_a_full_disk_shows_nothing_in_a_cell_and_costs_no_end_of_one(kernel):
+    kernel.execute(START)
+    kernel.execute("""
+import errno, os
+write = os.pwrite
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+os.pwrite = full
+""")
+    kernel.execute("monitor.sample()")  # the error is logged once
+    request = kernel.start("a = 2 + 2")
+    published = list(kernel.messages(request))
+    own = [message for message in published if message["parent_header"].get("msg_id") == request]
+    assert {message["msg_type"] for message in own} == {"status", "execute_input"}
+    assert kernel.finish(request)["status"] == "ok"
+    assert "No space left" in kernel.run("monitor.errors")["on_sample BlackBox.write"]
+    assert kernel.run("monitor.cells['end'].isna().sum().item()") == 1  # the cell that asks
+    kernel.execute("os.pwrite = write")
+    kernel.execute("monitor.sample()")
+    assert "on_sample BlackBox.write" not in kernel.run("monitor.errors")
+
+
 def test_memory_that_runs_out_is_certain_and_names_the_cell(kernel, group):
     (group.memory / "cgroup.procs").write_text(str(kernel.process))
     kernel.execute(START)

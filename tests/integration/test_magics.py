@@ -590,6 +590,12 @@ def test_a_measured_cell_keeps_its_line_numbers():
     assert first.endswith(".measure('--interval 0.1')\n")
 
 
+@pytest.mark.parametrize("space", [" ", "\t", "  \t "])
+def test_any_white_space_may_stand_before_the_options_of_a_measured_cell(space):
+    first, _ = unwrapped([f"%%perfmon{space}--interval 0.1\n", "a = 1\n"])
+    assert first.endswith(".measure('--interval 0.1')\n")
+
+
 # -- in a terminal -----------------------------------------------------------------------------------------
 
 

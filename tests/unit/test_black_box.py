@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,6 +115,41 @@ def test_the_running_cell_is_the_one_shown_last(box):
     assert read_death(box.path).cell == (14, "df = pd.concat(frames)", 0.75)
     box.show_cell(None)
     assert read_death(box.path).cell is None
+
+
+def test_a_cell_that_cannot_be_written_is_written_with_the_next_sample(box, monkeypatch):
+    """A hook of IPython must not raise; what write() raises is among the errors of the monitor."""
+    box.write(sample(1.0))
+    cell = Cell(13, "df = load()", 0.5)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        box.show_cell(cell)
+        with pytest.raises(OSError, match="No space left"):
+            box.write(sample(2.0))
+    assert read_death(box.path).cell is None
+    box.write(sample(3.0))
+    death = read_death(box.path)
+    assert (death.cell, death.time) == (cell, 3.0)
+
+
+def test_a_cell_that_another_thread_writes_late_does_not_replace_the_next_one(box, monkeypatch):
+    first, second = Cell(13, "a = 1", 0.5), Cell(14, "b = 2", 0.75)
+    write = os.pwrite
+
+    def slow(*arguments: Any) -> int:
+        if b"a = 1" in arguments[1]:  # meanwhile the next cell begins
+            monkeypatch.setattr(os, "pwrite", write)
+            box.show_cell(second)
+        return write(*arguments)
+
+    monkeypatch.setattr(os, "pwrite", slow)
+    box.show_cell(first)
+    box.write(sample(1.0))
+    assert read_death(box.path).cell == second
 
 
 def test_the_count_is_compared_with_that_before_the_end(box, machine):

@@ -76,6 +76,43 @@ def test_a_cell_that_runs_as_the_monitor_stops_ends_then(shell):
     assert monitor.ended == ["monitor.stop()"]
 
 
+def test_listeners_that_fail_keep_no_span_open_and_no_listener_from_hearing(shell, monkeypatch):
+    executed, monitor = ExecutedCells(), FakeMonitor()
+    heard: list[int | None] = []
+
+    def fail(_: object) -> None:
+        raise OSError("the disk is full")
+
+    def hear(cell: cells.RunningCell | None) -> None:
+        heard.append(None if cell is None else cell.number)
+
+    monkeypatch.setattr(cells, "listeners", [fail, hear])
+    executed.add(monitor)
+    execute(shell, "a = 1")
+    executed.remove(monitor)
+    assert (monitor.begun, monitor.ended) == (["a = 1"], ["a = 1"])
+    assert heard == [1, None]
+
+
+def test_an_interrupt_at_the_end_of_a_cell_keeps_no_listener_from_hearing(shell, monkeypatch):
+    executed, monitor = ExecutedCells(), FakeMonitor()
+    heard: list[object] = []
+    monkeypatch.setattr(cells, "listeners", [heard.append])
+    executed.add(monitor)
+    described = info("a = 1")
+    shell.events.trigger("pre_run_cell", described)
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(monitor, "end", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        executed._after(ExecutionResult(described))
+    executed._monitors.clear()
+    executed._unregister()
+    assert heard[-1] is None
+
+
 @pytest.mark.parametrize(
     ("result", "expected"),
     [

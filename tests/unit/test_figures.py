@@ -441,6 +441,16 @@ def test_a_number_that_no_brush_can_draw_is_missing():
     assert figure.lines[0].values.tolist() == pytest.approx([1, NAN, NAN, 2], nan_ok=True)
 
 
+@pytest.mark.parametrize("value", [5e-324, -5e-324, 1e-310, 1e-40])
+def test_a_number_too_small_to_be_drawn_counts_as_nothing(value):
+    """The power of ten below the smallest numbers is 0, of which no axis can be made."""
+    assert filled("watts", 0, value).axis.top == filled("watts", 0, 0).axis.top == 1
+
+
+def test_the_axis_of_a_small_number_ends_at_a_round_one():
+    assert filled("watts", 0, 3e-30).axis.top == pytest.approx(4e-30)
+
+
 def test_a_live_axis_shrinks_only_by_halves_and_another_one_fits():
     before = filled("watts", 0, 400)
     assert filled("watts", 0, 110, before=before).axis.top == 200

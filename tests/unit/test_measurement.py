@@ -11,9 +11,11 @@ from xml.etree import ElementTree
 
 import pytest
 from fakes.collectors import FakeCollector, Samples
+from fakes.threads import wait_until
 
-from perfmon_widgets import PerformanceMonitor, clocks
+from perfmon_widgets import PerformanceMonitor, Sample, clocks
 from perfmon_widgets.collectors import capacity
+from perfmon_widgets.core.sampler import TIMEOUT
 from perfmon_widgets.jupyter import measurement
 from perfmon_widgets.jupyter.measurement import Measurement, have_row
 from perfmon_widgets.metrics import Metric, unit_of
@@ -339,6 +341,64 @@ def test_a_row_of_the_sampling_thread_is_waited_for_before_another_is_taken():
         assert len(monitor.history) == count
         have_row(monitor, since=time.time())
         assert len(monitor.history) == count + 1
+
+
+def test_a_callback_that_hangs_holds_no_cell_up_and_is_never_called_here():
+    """It took its time on the main thread, too, at the start and at the end of each cell."""
+    threads: list[threading.Thread] = []
+    called, go_on = threading.Event(), threading.Event()
+
+    def hang(_: Sample) -> None:
+        threads.append(threading.current_thread())
+        called.set()
+        go_on.wait(60)
+
+    monitor = monitor_of(row(100, 0, 99, 1), row(900, 50, 100, 8), row(300, 50, 0, 4))
+    monitor.on_sample(hang)
+    with monitor:
+        assert called.wait(10)  # the sampling thread waits for it
+        before = time.monotonic()
+        assert have_row(monitor, since=time.time())
+        made = Measurement(monitor, NEVER)
+        made.end()
+        took = time.monotonic() - before
+        assert len(threads) == 1
+        go_on.set()
+        wait_until(lambda: len(threads) == len(monitor.history), "that it has got each row")
+        assert monitor.errors == {}
+    assert took < TIMEOUT / 2
+    assert {thread.name for thread in threads} == {"perfmon-subscriber"}
+    assert made.rows["process_ram_bytes"].tolist() == [300 * MIB]
+
+
+def test_a_disk_that_hangs_holds_no_cell_up(monkeypatch, far_disk, tmp_path):
+    monkeypatch.setattr(measurement, "_LONGEST", 0.1)
+    with monitor_of(row(100, 100, 99, 1)) as monitor:
+        have_row(monitor, since=0)
+        monitor.log.start(tmp_path / "run.csv")
+        far_disk.away.set()
+        before = time.monotonic()
+        made = Measurement(monitor, NEVER)
+        made.end()
+        assert not have_row(monitor, since=time.time())
+        took = time.monotonic() - before
+        far_disk.there.set()
+        wait_until(lambda: monitor.log.rows == len(monitor.history) > 1, "that each row is written")
+    assert took < 2
+    assert made.summary()
+
+
+def test_a_collector_that_hangs_holds_no_cell_up(monkeypatch):
+    monkeypatch.setattr(measurement, "_LONGEST", 0.1)
+    go_on = threading.Event()
+    collector = FakeCollector("a_percent")
+    with PerformanceMonitor([collector], interval=NEVER) as monitor:
+        have_row(monitor, since=0)
+        collector.read = lambda: {"a_percent": float(go_on.wait(60))}
+        before = time.monotonic()
+        assert not have_row(monitor, since=time.time())
+        assert time.monotonic() - before < TIMEOUT / 2
+        go_on.set()
 
 
 @pytest.mark.parametrize(

@@ -675,6 +675,51 @@ def test_a_subscriber_may_stop_the_monitor():
     assert collector.readings == 1
 
 
+def test_a_subscriber_may_remove_itself_and_then_stop_the_monitor():
+    """The usual way to stop after some samples: each thread waited for the other, 5 s long."""
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
+    took: list[float] = []
+    stopped = threading.Event()
+
+    def stop(sample: Sample) -> None:
+        monitor.on_sample(stop, remove=True)
+        before = time.monotonic()
+        monitor.stop()
+        took.append(time.monotonic() - before)
+        stopped.set()
+
+    monitor.on_sample(stop)
+    monitor.start()
+    (thread,) = samplers() or [None]
+    assert stopped.wait(3 * TIMEOUT)
+    if thread is not None:
+        thread.join(10)
+    assert took[0] < TIMEOUT / 2
+    assert (monitor.running, monitor.errors) == (False, {})
+
+
+@pytest.mark.parametrize("fails_too", [False, True])
+def test_a_subscriber_that_has_removed_itself_leaves_no_error(monkeypatch, caplog, fails_too):
+    monkeypatch.setattr(monitor_module, "TIMEOUT", 0.05)
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
+    samples, returns = Samples(), threading.Event()
+
+    def leave(sample: Sample) -> None:
+        monitor.on_sample(leave, remove=True)
+        if fails_too:
+            fails()
+        returns.wait(10)
+
+    monitor.on_sample(leave)
+    monitor.on_sample(samples)
+    with monitor:
+        samples.next()
+        assert monitor.errors == {}
+        returns.set()
+    # What it raises is logged nevertheless. That it takes its time no longer concerns anybody.
+    assert len(caplog.records) == fails_too
+
+
 def test_a_subscriber_and_another_thread_may_stop_the_monitor_at_the_same_time():
     monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=FAST)
     heard, stopping = threading.Event(), threading.Event()

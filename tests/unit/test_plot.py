@@ -248,6 +248,24 @@ def test_what_has_no_starts_and_ends_is_refused():
         plot(rows, "a_percent", spans=rows)
 
 
+@pytest.mark.parametrize("kind", ["cells", "marks"])
+def test_cells_and_marks_that_have_lost_their_index_are_refused(kind):
+    """What the index says, the number of a cell or the time of a mark, cannot be shown then."""
+    monitor = PerformanceMonitor([FakeCollector("a_percent")])
+    monitor.sample()
+    monitor.end(monitor.begin(CELL, "train()", 12))
+    monitor.mark("end")
+    monitor.sample()
+    with pytest.raises(TypeError, match="spans must be the cells"):
+        plot(monitor.history, "a_percent", spans=getattr(monitor, kind).reset_index())
+
+
+def test_spans_that_are_no_table_are_refused():
+    rows = history([0, 1], a_percent=[1, 2])
+    with pytest.raises(TypeError, match="spans must be the cells"):
+        plot(rows, "a_percent", spans=[(0, 1)])
+
+
 # -- errors ------------------------------------------------------------------------------------------------
 
 

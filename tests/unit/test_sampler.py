@@ -204,6 +204,77 @@ def test_without_a_request_no_sample_is_taken_at_the_stop(taking):
     assert len(one.times) == 1
 
 
+class Failing:
+    """Raises MemoryError in the calls with these numbers, and returns a value in the others."""
+
+    def __init__(self, value: float, *numbers: int) -> None:
+        self.value, self.numbers, self.calls = value, numbers, 0
+
+    def __call__(self, *_: object) -> float:
+        self.calls += 1
+        if self.calls in self.numbers:
+            raise MemoryError
+        return self.value
+
+
+@pytest.mark.parametrize("part", ["take", "between", "interval"])
+@pytest.mark.parametrize("first", [1, 2])
+def test_the_thread_goes_on_where_memory_is_missing_for_a_moment(part, first):
+    """Not only while it reads: an allocation may fail anywhere on it."""
+    parts = {"take": Failing(0.0), "between": Failing(0.0), "interval": Failing(0.01)}
+    parts[part].numbers = (first, first + 1)
+    ended: list[bool] = []
+    sampler = Sampler(
+        parts["take"], parts["between"], lambda: ended.append(True), parts["interval"], after_gap=False
+    )
+    sampler.start()
+    deadline = time.monotonic() + DEADLINE
+    while parts["take"].calls < 8:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert sampler.running
+    sampler.stop()
+    assert ended == [True]
+
+
+def test_a_sample_for_which_memory_was_missing_is_a_gap():
+    gaps: list[bool] = []
+
+    def take(after_gap: bool) -> None:
+        gaps.append(after_gap)
+        if len(gaps) == 2:
+            raise MemoryError
+
+    sampler = Sampler(take, lambda: None, lambda: None, lambda: 3600.0, after_gap=False)
+    for _ in range(4):
+        sampler.sample_soon()
+        time.sleep(0.006)
+        sampler.step()
+    assert gaps == [False, False, True, False]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("error", [MemoryError, ZeroDivisionError])
+def test_what_ends_the_thread_does_not_keep_it_from_giving_back_what_it_holds(switch_interval, error):
+    ended: list[bool] = []
+
+    def fail() -> None:
+        sampler._shorten_switch_interval()
+        sampler._stopping = True
+        raise error
+
+    def at_end() -> None:
+        ended.append(sys.getswitchinterval() == switch_interval)
+        if error is MemoryError:
+            raise error
+
+    sampler = Sampler(lambda _: None, fail, at_end, lambda: 3600.0, after_gap=False)
+    sampler.start()
+    sampler.join(DEADLINE)
+    assert ended == [True]
+    assert sampler.ended
+
+
 @pytest.fixture
 def switch_interval() -> Iterator[float]:
     """The interpreter's usual one, which is set again after the test."""
