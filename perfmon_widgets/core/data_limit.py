@@ -61,7 +61,7 @@ class DataLimit:
             resource.setrlimit(resource.RLIMIT_DATA, self.before)
 
     def give_back_to_children(self) -> None:
-        """Set it in all descendants that have inherited ours, so that they may grow as they would have.
+        """Set the limit that was there before in all descendants that have inherited ours.
 
         Does nothing for now if /proc cannot be read, such as while no file can be opened.
         """

@@ -6,8 +6,8 @@ pandas then raise MemoryError in the very line, and all variables live.
 
 A Jupyter kernel must be able to go on afterwards. So there is a reserve between the share that cells may fill
 and the end of memory: it is open while no cell runs, and from a MemoryError to the end of its cell. Without
-it IPython cannot print the traceback, and ipykernel cannot read the next request (measured: the kernel lives,
-but does not answer).
+it IPython cannot print the traceback, and ipykernel cannot read the next request (measured: the Jupyter
+kernel lives, but does not answer).
 """
 
 from __future__ import annotations
@@ -72,9 +72,10 @@ class Guard:
     """The memory guard of this process: ``start()``, ``stop()``; all monitors have the same one.
 
     Linux only. It cannot refuse memory that was reserved before and is only now touched, that other processes
-    take, or that programs share (/dev/shm). If the memory in use rises above the share in spite of it, the
-    running cell is interrupted, once, with a MemoryError that says so. The guard looks every 20 ms then: what
-    fills the last twentieth of the limit faster than that still ends the process.
+    take, or that programs share (/dev/shm). If such memory fills half of what lies between the share and
+    98.5 % of the limit, the running cell is interrupted, once, with a MemoryError that says so. With the
+    usual share that is at 95 % of the limit; a cell that began with memory nearly full may fill more. The
+    guard looks every 20 ms then. What fills the rest of the memory sooner than that still ends the process.
     """
 
     def __init__(self, open_parts: Callable[[], Parts] = _open_parts) -> None:
@@ -276,21 +277,24 @@ class Guard:
             parts.limit.set(self._room.begin(use, self.share, time.monotonic()))
 
     def open_reserve(self) -> None:
-        """Open the reserve until the cell ends; the first act of this needs no memory."""
+        """Open the reserve until the cell ends. First lifts the limit, which needs no memory."""
         parts = self._parts
         if parts is not None:
             parts.limit.lift()
             self._open = True
 
     def refused(self, error: BaseException) -> None:
-        """Record that an allocation failed with this error, and add to its message who did that."""
+        """Record that an allocation failed with this error, and add a note to the error that says why.
+
+        Python 3.10 has no notes (PEP 678).
+        """
         if self._parts is None:
             return
         self.step()
         _, size = self.occupied()
         # What the cell had taken may have been freed on the way here.
         intervention = self._record(REFUSED, self._peak, size)
-        if hasattr(error, "add_note"):  # from Python 3.11 on
+        if hasattr(error, "add_note"):
             share = format_value(100 * self.share, "percent")
             error.add_note(
                 f"perfmon_widgets: {intervention}, of which {share} may be filled. Delete what you do not "
@@ -298,7 +302,7 @@ class Guard:
             )
 
     def cell_ended(self) -> None:
-        """Open the reserve until the next cell; the first act of this needs no memory."""
+        """Open the reserve until the next cell. First lifts the limit, which needs no memory."""
         parts = self._parts
         if parts is None:
             return
@@ -333,8 +337,9 @@ class Guard:
 def _read(parts: Parts) -> Use:
     """Return what the memory is used for now.
 
-    Other threads go on meanwhile. On a busy machine they filled 100 MB between two of these lines, and the
-    limit, made of a larger data than the occupied memory was read with, let them fill all of it.
+    The data is read before and after the occupied memory, and the smaller of the two counts. Other threads
+    allocate meanwhile: on a busy machine they filled 100 MB between two of these lines. The larger data has
+    these 100 MB, but the occupied memory does not, so that the limit would let the threads fill them again.
     """
     before = parts.limit.data()
     occupied, size = parts.memory.read()

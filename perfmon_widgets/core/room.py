@@ -6,8 +6,8 @@ import math
 from typing import NamedTuple
 
 END = 0.985
-"""The share of its limit above which a control group only searches for memory to give back: the kernel would
-be alive, but a cell took minutes there (measured at 99.8 %)."""
+"""The share of the memory limit above which the OS kernel does little else than search for memory to take
+back: the Jupyter kernel lives, but a cell takes minutes (measured at 99.8 %)."""
 
 # A cell that begins with memory full still gets this many bytes, or this share of the limit, if there are so
 # many below END: even `del frames` needs some.
@@ -15,8 +15,8 @@ _FLOOR, _FLOOR_SHARE = 24e6, 0.01
 # With less than this share of the limit left, the limit is no longer raised before the cell ends.
 _LITTLE = 0.02
 # The seconds between two raises of the limit, and from the beginning of a cell to the first. Memory that is
-# reserved but not touched yet counts as data, but not as occupied: raising at once would permit to reserve
-# more than there is.
+# reserved but not touched yet counts as data, but not as occupied. If the limit rose at once with the data, a
+# cell could go on to reserve more than there is.
 _RAISE_EVERY = 1.0
 
 
