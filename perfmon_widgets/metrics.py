@@ -61,6 +61,8 @@ class Metric:
     """
     label: str = ""
     """The name for people: ``RAM in use``, ``core 0``, ``GPU 1 power``; by default made from the column's."""
+    whole: float | None = None
+    """For a percentage: what 100 % is, such as the number of CPUs; None if that is not known."""
 
     def __post_init__(self) -> None:
         if not _is_writable(self.name):

@@ -35,7 +35,10 @@ _FORM = 1
 # At most this many columns, so that there is room for at least 180 rows.
 _MOST_COLUMNS = 128
 # Columns that the verdict needs come first, whatever else there is.
-_FIRST = ("ram_percent", "ram_used_bytes", "ram_limit_bytes", "host_ram_percent")
+_FIRST = (
+    *("ram_percent", "ram_used_bytes", "ram_limit_bytes", "ram_unreclaimable_bytes"),
+    "host_ram_percent",
+)
 NEEDED = "ram_used_bytes"
 """The column without which a black box says nothing."""
 

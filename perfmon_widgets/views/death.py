@@ -77,7 +77,7 @@ class Evidence(NamedTuple):
         last = [number for number, at in enumerate(times) if at >= times[-1] - 10.0]
         shares = [
             values[number]
-            for values in (series.get("ram_percent", ()), series.get("host_ram_percent", ()))
+            for values in (_shares_held(series), series.get("host_ram_percent", ()))
             if values
             for number in last
             if math.isfinite(values[number])
@@ -93,6 +93,18 @@ class Evidence(NamedTuple):
             of_machine,
             exit_status,
         )
+
+
+def _shares_held(series: Mapping[str, Sequence[float]]) -> Sequence[float]:
+    """Return how much of the memory limit is in use in each row, in percent, without file cache if known."""
+    shares, used = series.get("ram_percent", ()), series.get("ram_used_bytes", ())
+    held = series.get("ram_unreclaimable_bytes", ())
+    if not len(shares) == len(used) == len(held):
+        return shares
+    return [
+        share * each / total if total > each else share
+        for share, total, each in zip(shares, used, held, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,10 @@ class Evidence:
 
     @cached_property
     def cpus(self) -> float:
-        """How many CPUs this process may use; NaN where it has a quota, whose size is in no column."""
+        """How many CPUs this process may use, a part of one under a quota; NaN if that is not known."""
+        own = self.metrics.get("process_cpu_percent")
+        if own is not None and own.whole is not None:
+            return own.whole
         count = self._columns.cores
         return count if count and "cpu_throttled_percent" not in self.metrics else np.nan
 

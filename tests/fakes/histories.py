@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +31,20 @@ def found(
     interval: float = 5.0,
     times: NDArray[np.float64] | None = None,
     after_gap: NDArray[np.bool_] | None = None,
+    cpus: float | None = None,
 ) -> list[Finding]:
-    """The findings in a history of these columns: each a number, or a function of the times."""
+    """The findings in a history of these columns: each a number, or a function of the times.
+
+    ``cpus`` are those that a ``process_cpu_percent`` is of, if that is known.
+    """
     if times is None:
         times = np.arange(0.0, seconds, interval)
     values = np.column_stack(
         [column(times) if callable(column) else np.full(len(times), column) for column in columns.values()]
     )
     gaps = np.zeros(len(times), dtype=bool) if after_gap is None else after_gap
-    return findings(metrics_of(list(columns)), times, gaps, values)
+    metrics = [
+        replace(metric, whole=cpus) if metric.name == "process_cpu_percent" else metric
+        for metric in metrics_of(list(columns))
+    ]
+    return findings(metrics, times, gaps, values)

@@ -237,6 +237,16 @@ def test_the_verdict(facts, verdict, words):
     assert words in reason
 
 
+def test_file_cache_is_no_full_memory(tmp_path, machine):
+    """Before a kill by hand, in a container that has read much: 97 % in use, and 90 % of it cache."""
+    held = Metric("ram_unreclaimable_bytes", "bytes", "memory", "RAM.")
+    box = BlackBox(tmp_path / "kernel-1.perfmon", (*METRICS, held), OomKills(machine.proc))
+    for number in range(3):
+        more = {"ram_percent": 97.0, "ram_unreclaimable_bytes": GIB}
+        box.write(sample(float(number), used=15.5 * GIB, limit=16 * GIB, **more))
+    assert read_death(box.path).verdict == UNLIKELY
+
+
 def test_a_box_without_a_count_or_a_limit_still_says_what_it_can(tmp_path, machine):
     box = BlackBox(tmp_path / "kernel-1.perfmon", METRICS[:4:3], OomKills(machine.proc / "none"))
     box.write(sample(1.0, used=3 * GIB))

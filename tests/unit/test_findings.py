@@ -353,6 +353,35 @@ def test_a_call_that_holds_the_interpreter_lock_is_seen_by_the_missing_samples()
     assert not any("GIL" in finding.what for finding in found(busy, times=times, after_gap=gaps))
 
 
+@pytest.mark.parametrize("free", [5.0, 50.0])
+def test_file_cache_does_not_fill_memory(free):
+    """A container reads a data set twice: its working set reaches the limit, and most of it goes at once."""
+    cached = {
+        "ram_percent": lambda t: np.minimum(60 + t / 4, 95.0),
+        "ram_used_bytes": lambda t: np.minimum(60 + t / 4, 95.0) * GIB,
+        "ram_unreclaimable_bytes": 10 * GIB,
+        "ram_limit_bytes": 100 * GIB,
+        "host_ram_percent": 100 - free,
+        "host_ram_used_bytes": (100 - free) * GIB,
+        "host_ram_limit_bytes": 100 * GIB,
+    }
+    said = [finding.what for finding in found(cached)]
+    host = ["The machine's memory is nearly full, although the container's is not"]
+    assert said == (host if free == 5 else [])
+    growing = {"ram_unreclaimable_bytes": lambda t: (10 + t / 4) * GIB}
+    assert [each.what for each in found(cached | growing) if each.what.startswith("RAM full in about")]
+
+
+def test_the_cpus_of_this_process_are_those_that_its_share_is_of():
+    """Of 64 CPUs, JupyterHub lets it use two: 5 % of these are a tenth of a CPU."""
+    cores = {f"core{number}/cpu_percent": 10.0 for number in range(64)}
+    history = {"process_cpu_percent": 50.0, "cpu_percent": 50.0, **cores}
+    assert found(history) == []
+    for cpus in (2.0, 2.5):  # the second is that of a quota
+        [finding] = found(history, cpus=cpus)
+        assert finding.what == f"Only one of {cpus:g} CPUs works for this kernel"
+
+
 def test_the_most_pressing_comes_first_and_what_is_of_no_use_does_not_come():
     history = {
         GPU: 30.0,

@@ -109,7 +109,9 @@ class ProcessCollector:
         self._allowed = allowed
         self._capacity, why = capacity(allowed)
         self.metrics: Sequence[Metric] = tuple(
-            replace(metric, source=f"{metric.source}; of {self._capacity:g} CPUs ({why})")
+            replace(
+                metric, source=f"{metric.source}; of {self._capacity:g} CPUs ({why})", whole=self._capacity
+            )
             if metric.unit == "percent"
             else metric
             for metric in METRICS

@@ -87,7 +87,7 @@ def _one_of_many(evidence: Evidence) -> Iterator[tuple[str, str]]:
         return
     if _ONE_CPU <= evidence.cpus_busy <= _MORE_THAN_ONE:
         yield (
-            f"Only one of {evidence.cpus:.0f} CPUs works for this kernel",
+            f"Only one of {evidence.cpus:g} CPUs works for this kernel",
             f"it keeps {evidence.cpus_busy:.1f} CPUs busy, as a single thread of Python does",
         )
 

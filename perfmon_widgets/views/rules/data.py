@@ -75,7 +75,7 @@ def _cpu(evidence: Evidence) -> Iterator[tuple[str, str]]:
     busy_cpus, share = evidence.cpus_busy, evidence.mean("process_cpu_percent")
     if not (busy_cpus >= ONE_CPU or share >= 100 * ONE_CPU):
         return
-    used = f"{busy_cpus:.1f} of {evidence.cpus:.0f} CPUs" if math.isfinite(busy_cpus) else "its CPUs"
+    used = f"{busy_cpus:.1f} of {evidence.cpus:g} CPUs" if math.isfinite(busy_cpus) else "its CPUs"
     for place, busy in pauses(evidence):
         yield (
             f"{evidence.gpus[place]} waits for the CPU",

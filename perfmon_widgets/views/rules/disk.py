@@ -21,7 +21,7 @@ def _waits(evidence: Evidence, place: str, what: str, more: str = "") -> Iterato
     """What this kernel does there, if neither one of its CPUs nor a GPU is busy."""
     if not evidence.cpus_busy < ONE_CPU or is_measured(evidence):
         return
-    what += f" and keeps {evidence.cpus_busy:.1f} of {evidence.cpus:.0f} CPUs busy{more}"
+    what += f" and keeps {evidence.cpus_busy:.1f} of {evidence.cpus:g} CPUs busy{more}"
     for gpu, busy in pauses(evidence):
         yield (
             f"{evidence.gpus[gpu]} waits for the {place}",
@@ -72,7 +72,7 @@ def _waits_for_network(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 def _disk_full_soon(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """The space in use grows steadily, as with checkpoints, and will be used up within 15 minutes."""
-    return full_soon(evidence, "disk", "Disk")
+    return full_soon(evidence, "disk_used_bytes", "disk_limit_bytes", "Disk")
 
 
 # What a checkpoint may take at once is not known. From here on the rest is of little use.

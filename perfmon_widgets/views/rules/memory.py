@@ -11,10 +11,10 @@ from perfmon_widgets.views.gauges import CRITICAL
 from perfmon_widgets.views.text import format_change, format_used, format_value
 
 
-def full_soon(evidence: Evidence, name: str, label: str) -> Iterator[tuple[str, str]]:
+def full_soon(evidence: Evidence, used_name: str, limit_name: str, label: str) -> Iterator[tuple[str, str]]:
     """The amount in use grows steadily, and will reach its limit within 15 minutes; see forecast.py."""
-    limit = evidence.newest(f"{name}_limit_bytes")
-    times, used = evidence.series(f"{name}_used_bytes")
+    limit = evidence.newest(limit_name)
+    times, used = evidence.series(used_name)
     found = forecast(times, used, limit)
     if found is None:
         return
@@ -27,15 +27,28 @@ def full_soon(evidence: Evidence, name: str, label: str) -> Iterator[tuple[str, 
     )
 
 
+def _held(evidence: Evidence) -> str:
+    """The column of memory that cannot be given back: in a container, part of what is in use may be cache."""
+    known = math.isfinite(evidence.newest("ram_unreclaimable_bytes"))
+    return "ram_unreclaimable_bytes" if known else "ram_used_bytes"
+
+
+def _share_held(evidence: Evidence) -> float:
+    """How much of its limit that is now, in percent, as the gauge's colour says it."""
+    share, used = evidence.newest("ram_percent"), evidence.newest("ram_used_bytes")
+    held = evidence.newest("ram_unreclaimable_bytes")
+    return share * held / used if used > held else share  # also if one of them is missing
+
+
 def _ram_full_soon(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """Memory in use grows steadily, and will reach its limit within 15 minutes; see forecast.py."""
-    return full_soon(evidence, "ram", "RAM")
+    """Memory that is held grows steadily, and will reach its limit within 15 minutes; see forecast.py."""
+    return full_soon(evidence, _held(evidence), "ram_limit_bytes", "RAM")
 
 
 def _ram_full(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """Memory in use is where the gauge is red: 90 % of the limit."""
-    if evidence.newest("ram_percent") >= CRITICAL and not any(_ram_full_soon(evidence)):
-        used, limit = evidence.newest("ram_used_bytes"), evidence.newest("ram_limit_bytes")
+    """Memory that is held is where the gauge is red: 90 % of the limit."""
+    if _share_held(evidence) >= CRITICAL and not any(_ram_full_soon(evidence)):
+        used, limit = evidence.newest(_held(evidence)), evidence.newest("ram_limit_bytes")
         own = evidence.newest("process_ram_bytes")
         share = f", this kernel has {format_value(own, 'bytes')}" if math.isfinite(own) else ""
         yield "RAM is nearly full", f"{format_used(used, limit, 'bytes')} in use{share}"
@@ -47,7 +60,7 @@ _HOST_FULL = 95.0
 
 def _machine_full(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """The machine has at most 5 % of its memory free, while the container is below its own limit."""
-    host, own = evidence.newest("host_ram_percent"), evidence.newest("ram_percent")
+    host, own = evidence.newest("host_ram_percent"), _share_held(evidence)
     if host >= _HOST_FULL and own < CRITICAL:
         used, limit = evidence.newest("host_ram_used_bytes"), evidence.newest("host_ram_limit_bytes")
         yield (
