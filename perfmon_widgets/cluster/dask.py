@@ -142,7 +142,8 @@ class Workers:
         self._connection, self._ahead = self._client.scheduler_comm, None
         try:
             self._client.subscribe_topic(TOPIC, partial(_hear, listeners))
-            answers = await self._answers_of_all(self._client.register_plugin(Plugin(self._interval)))
+            sending = self._client.register_plugin(Plugin(self._interval))
+            answers = await self._answers_of_all(sending, _UNANSWERED)
             await self._first_rows(math.inf if answers is None else len(answers))
             for stamp, message in await self._events():
                 self._take(message, max(0.0, time.time() - stamp))
@@ -151,15 +152,16 @@ class Workers:
                 await self._leave()
             raise
 
-    async def _answers_of_all(self, request: Awaitable[Any]) -> Any:
+    async def _answers_of_all(self, request: Awaitable[Any], unanswered: str = "") -> Any:
         """Return what all workers answer; None if some do not in time, or end meanwhile.
 
-        The scheduler keeps a plugin before it asks the workers, so one of them costs no other.
+        The scheduler keeps a plugin before it asks the workers, so one of them costs no other. Until all have
+        answered, ``unanswered`` is listed in the errors.
         """
         asking = asyncio.ensure_future(request)
         await asyncio.wait({asking}, timeout=_TIMEOUT)
         if not asking.done():
-            self._error = _UNANSWERED
+            self._error = unanswered
             asking.add_done_callback(self._all_have_answered)
             return None
         with contextlib.suppress(OSError):  # of the connection to a worker

@@ -19,6 +19,8 @@ from perfmon_widgets.interrupts import Event, start_thread
 
 # Seconds to wait for a file system when the command has ended.
 _TIMEOUT = 5.0
+# Seconds after which the log of a command that seemed to be a rank is kept.
+_KEPT_AFTER = 60.0
 # Seconds after which a rank that could not be logged is tried again.
 _RETRY = 60.0
 
@@ -32,8 +34,8 @@ class RankLogs:
 
     A launcher may have such a variable, too: SLURM sets its own in a job's script, Kubeflow's operators set
     ``RANK`` to the number of the pod. So a process is a launcher and no rank if it has inherited its value
-    and starts processes with other values of ``RANK``. If the command is one, its log is deleted, and they
-    are logged instead.
+    and starts processes with other values of ``RANK``. If the command is one, they are logged, too. Its own
+    log is deleted if it is shorter than a minute; a longer one goes on, since a rank may start a launcher.
 
     Files are opened and closed on a thread of its own: a file server may be slow, and the sampling of the
     command must not wait for it.
@@ -56,6 +58,7 @@ class RankLogs:
         self._reasons: dict[int, str] = {}  # why not, by rank
         self._ranks: set[int] = set()
         self._error = ""  # why there may be ranks that were not found
+        self._begun = time.monotonic()
         self._own: int | None = None  # the rank that the command is
         self._names: Sequence[str] = VARIABLES
         self._inherited: int | None = None  # what RANK is unless a process says otherwise
@@ -86,9 +89,11 @@ class RankLogs:
         """Begin the log of each rank that has started, and end that of each that has ended."""
         running = dict(self._processes(self._root))
         if self._own is not None:
-            if all(rank == self._own for rank in running.values()):
-                return
-            self._delete_own()
+            others = {process: rank for process, rank in running.items() if rank != self._own}
+            if others and time.monotonic() - self._begun < _KEPT_AFTER:
+                self._delete_own()
+            else:
+                running = others  # its own processes are in the log of the command
         for process in self._monitors.keys() - running.keys():
             self._monitors.pop(process).stop()
         self._failed = {process: at for process, at in self._failed.items() if process in running}

@@ -75,7 +75,9 @@ def row_of(
     own, machine = split({**sample.values, **more})
     metrics, reasons = monitor.metrics, {}
     if any(math.isnan(value) for value in (*own.values(), *machine.values())):
-        reasons = {own_name(column): text for column, text in monitor.errors.items()}
+        errors = dict(monitor.errors)
+        errors["cpu_percent"] = errors.pop("host_cpu_percent", errors.get("cpu_percent", ""))  # as in split()
+        reasons = {own_name(column): text for column, text in errors.items() if text}
     devices = {metric.where: metric.device for metric in metrics if metric.device}
     return Row(key, name, socket.gethostname(), monitor.interval, own, machine, devices, reasons)
 

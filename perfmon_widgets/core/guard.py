@@ -150,6 +150,7 @@ class Guard:
                 self._wake()  # the thread sets the limit for this share
                 return
             try:
+                self._give_back_limit()  # of a thread that has ended without stop()
                 self._parts = self._open_parts()
                 self.step()
                 self._wake_up = threading.Lock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -77,6 +78,7 @@ class PerformanceMonitor(Stores):
         self._sample_subscribers: Subscribers[Sample] = Subscribers("on_sample", self._errors)
         self._state_subscribers: Subscribers[bool] = Subscribers("on_state", self._errors)
         self._interval_subscribers: Subscribers[float] = Subscribers("on_interval", self._errors)
+        self._aside: deque[Sample] = deque()  # samples of which no callback of the user's was notified yet
         self._actions = Actions(self._errors)
         self._pace = Pace()
         self._measured = frozenset(self._columns)  # the columns that are not recorded
@@ -132,22 +134,33 @@ class PerformanceMonitor(Stores):
 
     def _sample_aside(self, seconds: float) -> None:
         taken: list[bool] = []
-        try:
-            acquire(self._sampling, seconds, taken)
-            if True not in taken:
-                return
-            sample = self._store(after_gap=False, with_timeout=True)
-        finally:
-            if True in taken:
-                self._sampling.release()
-        subscribers = self._sample_subscribers
-        subscribers.notify_ours(sample)
-        self.call_soon(partial(subscribers.notify_users, sample, TIMEOUT), "on_sample")
+        with self._errors.catch("sample"):
+            try:
+                acquire(self._sampling, seconds, taken)
+                if True not in taken:
+                    return
+                sample = self._store(after_gap=False, with_timeout=True)
+                self._aside.append(sample)
+            finally:
+                if True in taken:
+                    self._sampling.release()
+            self._sample_subscribers.notify_ours(sample)
+        self.call_soon(partial(self._notify_users_aside, TIMEOUT), "on_sample")
+
+    def _notify_users_aside(self, timeout: float) -> None:
+        """Call the callbacks of the user's with the samples that were taken aside, in their order."""
+        with suppress(IndexError):
+            while True:
+                self._sample_subscribers.notify_users(self._aside.popleft(), timeout)
 
     def _sample(self, after_gap: bool, with_timeout: bool = True) -> Sample:
+        timeout = TIMEOUT if with_timeout else math.inf
         with self._sampling:
             sample = self._store(after_gap, with_timeout)
-        self._sample_subscribers.notify(sample, TIMEOUT if with_timeout else math.inf)
+        subscribers = self._sample_subscribers
+        subscribers.notify_ours(sample)
+        self._notify_users_aside(timeout)  # those were taken before
+        subscribers.notify_users(sample, timeout)
         return sample
 
     def _store(self, after_gap: bool, with_timeout: bool) -> Sample:
@@ -211,7 +224,7 @@ class PerformanceMonitor(Stores):
         self._state_subscribers.change(callback, remove)
 
     def on_interval(self, callback: Callable[[float], object], remove: bool = False) -> None:
-        """Call ``callback(interval)`` soon after each change of the interval, as call_soon() does.
+        """Call ``callback(interval)`` soon after each change of the interval, in the way of on_sample().
 
         Adding the same callback again changes nothing. ``remove=True`` removes it.
         """
@@ -335,7 +348,10 @@ class PerformanceMonitor(Stores):
         if sampler is not None:
             sampler.wake()
         if self._interval != before:
-            self.call_soon(lambda: self._interval_subscribers.notify(self._interval), "interval")
+            self.call_soon(self._notify_interval, "interval")
+
+    def _notify_interval(self) -> None:
+        self._interval_subscribers.notify(self._interval, TIMEOUT if self.running else math.inf)
 
     @property
     def running(self) -> bool:
@@ -381,7 +397,8 @@ class PerformanceMonitor(Stores):
             if self._recorded.waiting:
                 sampler.sample_soon()  # so that the values that were recorded last get a row
             # A callback that stops the monitor is waited for by the sampling thread.
-            sampler.stop(0 if self._sample_subscribers.running_here else None)
+            calling = self._sample_subscribers.running_here or self._interval_subscribers.running_here
+            sampler.stop(0 if calling else None)
         self._actions.drain()
         again = self.running  # another thread has started it meanwhile, and perhaps a log too
         if not again or self._log.path is log:
@@ -398,6 +415,7 @@ class PerformanceMonitor(Stores):
 
     def _close_threads(self) -> None:
         self._sample_subscribers.close(TIMEOUT)
+        self._interval_subscribers.close(TIMEOUT)
         taken: list[bool] = []
         try:
             acquire(self._sampling, TIMEOUT, taken)  # not during a reading: if one hangs, by the next call

@@ -87,7 +87,7 @@ class Recorded:
     @property
     def waiting(self) -> bool:
         """Whether there are values for the next reading."""
-        new = bool(self._values or self._arrived)
+        new = bool(self._values or (self._asked and self._arrived))
         return new or (self._meter is not None and self._meter.waiting)
 
     @property
@@ -118,8 +118,10 @@ class Recorded:
                 self._values[name] = values.pop(name)
             is_column = meter is not None and meter.metrics[0].name not in self._new
         tensors = {name: value for name, value in values.items() if type(value) is not float}
+        floats = values.keys() - tensors.keys()
+        self._asked -= floats  # what is still to come of these is older
         found = self._read_in_time(tensors) if tensors or self._asked else {}
-        found.update((name, (value, "")) for name, value in values.items() if type(value) is float)
+        found.update((name, (values[name], "")) for name in floats)
         for name, (_, reason) in found.items():
             if reason:
                 self.errors[name] = reason
@@ -132,8 +134,9 @@ class Recorded:
 
     def _read_in_time(self, tensors: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
         """Return what these tensors hold, as ``_read`` does, and what those hold whose device was late."""
-        found = self._answers()
-        if self._thread.busy:
+        hangs = self._thread.busy
+        found = {} if hangs else self._answers()
+        if hangs:
             self._keep(tensors)
         elif tensors:
             self._asked = set(tensors)
@@ -146,19 +149,18 @@ class Recorded:
                 self._keep(tensors)
                 reason = f"it cannot be read: {error.strerror}"
                 return {**found, **dict.fromkeys(tensors, (math.nan, reason))}
-            found.update(self._answers())
-        if self._thread.busy:
+            hangs = self._thread.busy
+            found.update({} if hangs else self._answers())
+        if hangs:
             reason = f"the device that holds it has not answered for {self._thread.silence:.0f} s"
             found.update(dict.fromkeys(self._asked | tensors.keys(), (math.nan, reason)))
         return found
 
     def _answers(self) -> dict[str, tuple[float, str]]:
-        """Return what the tensors hold that were asked for, once their device has answered."""
-        if self._thread.busy:
-            return {}
-        if self._asked:
-            self.close()  # the next tensor may never come
-        arrived, self._arrived, self._asked = dict(self._arrived), {}, set()
+        """Return what the tensors hold that were asked for; their device has answered."""
+        self.close()  # the next tensor may never come
+        arrived = {name: found for name, found in self._arrived.items() if name in self._asked}
+        self._arrived, self._asked = {}, set()
         return arrived
 
     def _read_all(self, tensors: Mapping[str, Any]) -> None:

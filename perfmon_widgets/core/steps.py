@@ -42,7 +42,7 @@ METRICS = (
         group=RECORDED,
         label="samples",
         help="Samples in the batches that loops over monitor.steps() took, per second in which such a loop"
-        " ran; only where a batch has a length.",
+        " ran; only where it is certain how many a batch has.",
         source="steps()",
     ),
 )
@@ -50,6 +50,7 @@ METRICS = (
 # How many parts of each list, tuple or mapping are looked at: a batch may be a list of a million numbers.
 _MOST_PARTS = 8
 
+_UNCERTAIN = "it is not certain how many samples a batch has"
 # Less time, in seconds, is counted with the next sample: a share of it would say nothing.
 _LEAST = 0.001
 
@@ -62,7 +63,9 @@ class _Sums(NamedTuple):
     """The seconds of these in which they waited."""
     steps: int = 0
     samples: float = 0.0
-    """NaN where it is not known of a batch."""
+    """Those of the batches of which that is known."""
+    unknown: int = 0
+    """How many batches there were of which it is not known."""
 
     def plus(self, other: _Sums, sign: int = 1) -> _Sums:
         return _Sums(
@@ -70,6 +73,7 @@ class _Sums(NamedTuple):
             self.waited + sign * other.waited,
             self.steps + sign * other.steps,
             self.samples + sign * other.samples,
+            self.unknown + sign * other.unknown,
         )
 
 
@@ -83,22 +87,24 @@ class Loop:
         self.started = now = meter.clock()
         self.counted = _Sums()
         """What has been read of it already."""
-        # Steps, samples, seconds waited, and since when it waits (NaN while it works). It is replaced as a
-        # whole, so that the sampling thread never sees half of a change.
-        self.state = (0, 0.0, 0.0, now)
+        # Steps, samples, batches with an unknown number of them, seconds waited, and since when it waits (NaN
+        # while it works). It is replaced as a whole, so that the sampling thread never sees half of a change.
+        self.state = (0, 0.0, 0, 0.0, now)
 
     def take(self, samples: float = math.nan) -> None:
         """Note that the next batch is here, on which the loop works from now on, and its samples if known."""
-        steps, before, waited, since = self.state
+        steps, before, unknown, waited, since = self.state
         now = self.meter.clock()
         if since <= now:
             waited += now - since
-        self.state = steps + 1, before + samples, waited, math.nan
+        if math.isnan(samples):
+            samples, unknown = 0.0, unknown + 1
+        self.state = steps + 1, before + samples, unknown, waited, math.nan
 
     def wait(self) -> None:
         """Note that the loop waits for the next batch from now on."""
-        steps, samples, waited, _ = self.state
-        self.state = steps, samples, waited, self.meter.clock()
+        steps, samples, unknown, waited, _ = self.state
+        self.state = steps, samples, unknown, waited, self.meter.clock()
 
     def end(self) -> None:
         """Count what is left of it; does nothing the second time."""
@@ -106,10 +112,10 @@ class Loop:
 
     def rest(self, now: float) -> _Sums:
         """Return what it did since the last call."""
-        steps, samples, waited, since = self.state
+        steps, samples, unknown, waited, since = self.state
         if since <= now:
             waited += now - since
-        sums = _Sums(now - self.started, waited, steps, samples)
+        sums = _Sums(now - self.started, waited, steps, samples, unknown)
         new, self.counted = sums.plus(self.counted, -1), sums
         return new
 
@@ -166,9 +172,10 @@ class Meter:
             # Loops that run at the same time share that time.
             seconds = max(min(sums.seconds, now - self._read_at), _LEAST)
             self._read_at = now
-        self.errors = {METRICS[2].name: "the batches have no length"} if math.isnan(sums.samples) else {}
+        self.errors = {METRICS[2].name: _UNCERTAIN} if sums.unknown else {}
         waiting = 100 * sums.waited / sums.seconds
-        numbers = sums.steps / seconds, min(max(waiting, 0.0), 100.0), sums.samples / seconds
+        samples = math.nan if sums.unknown else sums.samples
+        numbers = sums.steps / seconds, min(max(waiting, 0.0), 100.0), samples / seconds
         return {metric.name: number for metric, number in zip(METRICS, numbers, strict=True)}
 
 
@@ -186,7 +193,7 @@ class Steps(Generic[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         # Written for speed: a step costs one to three microseconds, and a loop may make thousands a second.
         clock, loop = self._meter.clock, self._meter.begin()
-        steps, samples, waited, since = loop.state
+        steps, samples, unknown, waited, since = loop.state
         kind: type | None = None
         count: Callable[[Any], float] = _unknown
         try:
@@ -196,13 +203,17 @@ class Steps(Generic[Batch]):
                 try:
                     if type(batch) is not kind:
                         kind, count = type(batch), _counter(batch)
-                    samples += count(batch)
+                    number = count(batch)
                 except Exception:  # noqa: BLE001 - code of the batch's class
-                    samples = math.nan
-                loop.state = steps, samples, waited, math.nan
+                    number = math.nan
+                if number == number:  # noqa: PLR0124 - quicker than isnan()
+                    samples += number
+                else:
+                    unknown += 1
+                loop.state = steps, samples, unknown, waited, math.nan
                 yield batch
                 since = clock()
-                loop.state = steps, samples, waited, since
+                loop.state = steps, samples, unknown, waited, since
         finally:
             self._meter.end(loop)
 
@@ -265,15 +276,14 @@ def _add_sizes(parts: Any, sure: bool, sizes: dict[int, bool]) -> None:
 
 
 def _are_batches(shapes: list[tuple[int, ...]]) -> bool:
-    """Whether parts of a sequence that are alike are inputs, or inputs and targets, and not samples.
+    """Whether parts of a sequence that are alike are inputs, targets and the like, and not samples.
 
     Samples that nobody has stacked, such as images of several sizes, are alike, too, and their first
-    dimension is something else, such as the colours. Up to two tensors are none if they have too many
-    dimensions for an image, or are tables with different columns.
+    dimension is something else. There are rarely as few as three of them, except for images, of which that
+    dimension is the number of their colours.
     """
-    if not 1 <= len(shapes) <= 2:
-        return False
-    return len(shapes[0]) > 3 or (len(shapes[0]) < 3 and len(shapes) == len(set(shapes)))
+    is_image = any(len(shape) == 3 and shape[0] in {1, 3, 4} for shape in shapes)
+    return 1 <= len(shapes) <= 3 and not is_image
 
 
 def _has_length(value: object) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import ipywidgets
 
 from perfmon_widgets.jupyter import kernel
-from perfmon_widgets.panel.parts import parts_of
+from perfmon_widgets.panel.parts import holding_traits, parts_of
 
 
 class Displayed(Protocol):
@@ -29,7 +29,6 @@ _widgets: weakref.WeakSet[ipywidgets.Widget] = weakref.WeakSet()
 _unseen: weakref.WeakSet[Displayed] = weakref.WeakSet()
 # Of those widgets and their parts, the ones that may hold other widgets than when they were looked at.
 _changed: weakref.WeakSet[ipywidgets.Widget] = weakref.WeakSet()
-_HOLDING = ("children", "outputs")  # the traits by which a container or an Output holds other widgets
 
 
 def notify_displayed(panel: Displayed, remove: bool = False) -> None:
@@ -84,9 +83,9 @@ def _look_at(widget: ipywidgets.Widget) -> set[ipywidgets.Widget]:
     """
     parts = set(_seen(widget))
     for part in parts:
-        for name in _HOLDING:
-            if part.has_trait(name):
-                part.observe(_note_change, name)  # at most once, however often this is called
+        kind: Any = type(part)
+        if names := holding_traits(kind):  # else observe() would take all
+            part.observe(_note_change, names)  # at most once, however often this is called
     return parts
 
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import ipywidgets
+import traitlets
+
+# The kinds of traits that refer to no other widget.
+_SCALARS = (traitlets.Bool, traitlets.Int, traitlets.Float, traitlets.Unicode, traitlets.Enum)
 
 
 def parts_of(*widgets: ipywidgets.Widget) -> set[ipywidgets.Widget]:
@@ -16,6 +23,13 @@ def parts_of(*widgets: ipywidgets.Widget) -> set[ipywidgets.Widget]:
             for key in widget.keys:
                 waiting += _widgets_in(getattr(widget, key))
     return found
+
+
+@lru_cache(maxsize=256)
+def holding_traits(kind: Any) -> tuple[str, ...]:
+    """Return the names of the traits by which a widget of this class may refer to others."""
+    traits = kind.class_traits(sync=True)
+    return tuple(name for name, trait in traits.items() if not isinstance(trait, _SCALARS))
 
 
 def _widgets_in(value: object) -> list[ipywidgets.Widget]:

@@ -176,6 +176,22 @@ def test_a_launcher_with_the_number_of_its_pod_is_no_rank(folder, through_shell)
     assert table.loc[0, "process_ram_bytes"].max() < 100e6  # without the launcher
 
 
+def test_the_log_of_a_rank_that_starts_a_launcher_later_goes_on(folder, monkeypatch):
+    """As an evaluation after ten hours of training."""
+    monkeypatch.setattr(rank_processes, "_KEPT_AFTER", 0.0)
+    monitor = PerformanceMonitor(interval=0.2)
+    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER])
+    with monitor:
+        logs = RankLogs(monitor, launcher.pid, "run", {"RANK": "7"})
+        until(lambda: len(list(Path("run").glob("rank000[01].csv"))) == 2)
+        launcher.wait()
+        rows = monitor.log.rows
+        until(lambda: monitor.log.rows > rows)
+        logs.close()
+        assert logs.of_command
+    assert set(Ranks("run").read().index.get_level_values("rank")) == {0, 1, 7}
+
+
 def test_a_log_that_cannot_be_deleted_costs_no_rank(folder, monkeypatch):
     """As on a file server that has forgotten it."""
 

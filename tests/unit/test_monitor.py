@@ -1331,7 +1331,19 @@ def test_faces_hear_of_a_start_and_a_stop():
     assert heard == [(True, True), (False, False)]
 
 
-def test_faces_hear_of_a_new_interval_on_the_sampling_thread_if_there_is_one():
+def test_a_sample_that_was_taken_aside_is_heard_of_before_the_next(monkeypatch):
+    """The sampling thread may take the next one before it has come to the notice of the first."""
+    monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
+    heard: list[Sample] = []
+    monitor.on_sample(lambda sample: heard.append(sample))
+    monkeypatch.setattr(monitor, "call_soon", lambda *_: None)  # it has not come to it yet
+    monitor.sample_within(30)
+    first = monitor.latest
+    assert heard == []
+    assert [first, monitor.sample()] == heard
+
+
+def test_callbacks_hear_of_a_new_interval_with_a_timeout_while_the_monitor_runs():
     monitor = PerformanceMonitor([FakeCollector("a_percent")], interval=NEVER)
     heard: list[tuple[float, str]] = []
 
@@ -1345,7 +1357,7 @@ def test_faces_hear_of_a_new_interval_on_the_sampling_thread_if_there_is_one():
     with monitor:
         monitor.interval = 80.0
         wait_until(lambda: len(heard) == 2)
-    assert heard[1:] == [(80.0, "perfmon-sampler")]
+    assert heard[1:] == [(80.0, "perfmon-subscriber")]
     monitor.on_interval(hear, remove=True)
     monitor.interval = 90.0
     assert len(heard) == 2

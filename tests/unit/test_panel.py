@@ -20,6 +20,7 @@ from typing import Any
 import ipywidgets
 import numpy as np
 import pytest
+import traitlets
 from fakes.collectors import FakeCollector, Samples
 from fakes.comm import Message, Wire
 from fakes.threads import join_threads, wait_until
@@ -885,13 +886,23 @@ def test_a_panel_that_is_put_into_a_box_later_is_stored_too(monitor, in_kernel):
         widget.close()
 
 
+class Popup(ipywidgets.DOMWidget):
+    """As that of a map of ipyleaflet."""
+
+    child = traitlets.Instance(ipywidgets.Widget, allow_none=True).tag(
+        sync=True, **ipywidgets.widget_serialization
+    )
+
+
 @pytest.mark.parametrize("before", ["a panel", "a closed panel"])
-@pytest.mark.parametrize("place", ["a box in the box", "an Output in the box", "a box of a former cell"])
+@pytest.mark.parametrize(
+    "place", ["a box in the box", "an Output in the box", "a box of a former cell", "a trait of its own"]
+)
 def test_a_panel_that_is_put_somewhere_later_is_stored_wherever_that_is(monitor, in_kernel, before, place):
     PerformancePanel(monitor).close()
     panel = PerformancePanel(monitor) if before == "a panel" else None
-    inner, output = ipywidgets.VBox(), ipywidgets.Output()
-    box = ipywidgets.VBox([inner, output])
+    inner, output, popup = ipywidgets.VBox(), ipywidgets.Output(), Popup()
+    box = ipywidgets.VBox([inner, output, popup])
     in_kernel.display(box)
     in_kernel.end_cell()
     panel = panel or PerformancePanel(monitor)
@@ -904,11 +915,13 @@ def test_a_panel_that_is_put_somewhere_later_is_stored_wherever_that_is(monitor,
     if place == "an Output in the box":
         data = panel._repr_mimebundle_()
         output.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
+    elif place == "a trait of its own":
+        popup.child = panel
     else:
         inner.children = [panel]
     in_kernel.end_cell()
     assert len(in_kernel.shown) == 1
-    for widget in (panel, inner, output, box):
+    for widget in (panel, inner, output, popup, box):
         widget.close()
 
 

@@ -195,10 +195,10 @@ def test_the_length_of_a_batch(loop, batch, samples):
     loop.batch = batch
     loop.run(2)
     assert loop.meter.collect()["samples_per_second"] == pytest.approx(2 * samples / 0.8, nan_ok=True)
-    reason = {"samples_per_second": "the batches have no length"} if math.isnan(samples) else {}
-    assert loop.meter.errors == reason
+    assert loop.meter.errors == ({"samples_per_second": UNCERTAIN} if math.isnan(samples) else {})
 
 
+UNCERTAIN = "it is not certain how many samples a batch has"
 IMAGE, MASK, LABEL = Tensor(3, 64, 64), Tensor(64, 64, dtype="int"), Tensor(dtype="int")
 TARGET = {"boxes": Tensor(3, 4), "labels": Tensor(3, dtype="int")}
 
@@ -233,7 +233,11 @@ TARGET = {"boxes": Tensor(3, 4), "labels": Tensor(3, dtype="int")}
         ([{"image": IMAGE, "mask": MASK}] * 8, math.nan),
         (([IMAGE] * 3, Tensor(3)), 3),
         (([IMAGE] * 8, Tensor(8)), math.nan),
-        ([Tensor(100, 3)] * 2, math.nan),
+        ((Tensor(16, 128, dtype="int"), Tensor(16, 128, dtype="int")), 16),
+        ([Tensor(16, 8), Tensor(16, 1), Tensor(16, 1)], 16),
+        ([Tensor(16, 50, 8)], 16),
+        ((Tensor(16, 50, 8), Tensor(16, 40, 8)), 16),
+        ([Tensor(80, 50)] * 8, math.nan),
         ([Tensor(128, dtype="int")] * 8, math.nan),
         # Without tensors.
         ([[1, 2, 3], [0, 1, 0]], 3),
@@ -250,8 +254,17 @@ def test_the_samples_in_nested_parts(loop, batch, samples):
     loop.run(2)
     assert samples_in(batch) == pytest.approx(samples, nan_ok=True)
     assert loop.meter.collect()["samples_per_second"] == pytest.approx(2 * samples / 0.8, nan_ok=True)
-    reason = {"samples_per_second": "the batches have no length"} if math.isnan(samples) else {}
-    assert loop.meter.errors == reason
+    assert loop.meter.errors == ({"samples_per_second": UNCERTAIN} if math.isnan(samples) else {})
+
+
+def test_one_batch_that_is_not_certain_costs_its_own_row_only(loop):
+    loop.batch = [IMAGE] * 2
+    loop.run(2)
+    assert math.isnan(loop.meter.collect()["samples_per_second"])
+    loop.batch = Tensor(32, 3)
+    loop.run(2)
+    assert loop.meter.collect()["samples_per_second"] > 0
+    assert loop.meter.errors == {}
 
 
 def test_a_list_of_very_many_is_not_looked_through(loop):
@@ -339,4 +352,4 @@ def test_loops_on_several_threads_lose_nothing():
         thread.join()
     assert not monitor._meter._loops
     assert monitor._meter._ended.steps == 8000
-    assert math.isnan(monitor._meter._ended.samples)  # a number has no length
+    assert monitor._meter._ended.unknown == 8000  # a number has no length
