@@ -148,6 +148,17 @@ def test_without_a_newest_id_the_processes_are_listed(fake, loadavg):
     assert seen.look({}).keys() == {12}
 
 
+def test_a_loadavg_that_is_not_of_this_proc_is_not_believed(fake):
+    """LXC, Incus and Proxmox mount a file of LXCFS over it: it has the newest id of the whole machine."""
+    (fake.proc / "loadavg").unlink()
+    (fake.proc / "loadavg").symlink_to("/proc/loadavg")  # of another file system than the rest
+    seen = Newcomers(1, fake.proc)
+    seen.look({})
+    for number in (12, 13):  # the real one may change, or stay
+        fake.start(number)
+        assert seen.look({}).keys() == {number}
+
+
 def test_a_loadavg_that_never_changes_delays_newcomers_and_does_not_hide_them(fake, monkeypatch):
     monkeypatch.setattr(newcomers, "_EVERY", 0.0)
     seen = Newcomers(1, fake.proc)

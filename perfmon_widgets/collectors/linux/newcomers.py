@@ -42,7 +42,10 @@ class Newcomers:
         self._root, self._proc = root, proc
         self._load: SystemFile | None = None
         with contextlib.suppress(OSError):  # without it, list as often as is affordable
-            self._load = SystemFile(proc / "loadavg")
+            load = proc / "loadavg"
+            # LXCFS mounts a file of its own over it, which has the newest id of the whole machine.
+            if load.stat().st_dev == proc.stat().st_dev:
+                self._load = SystemFile(load)
         # Where /proc was mounted outside this PID namespace, it has other numbers than the id in loadavg.
         self._has_our_ids = own_number(proc) == os.getpid()
         self._newest = -1
