@@ -399,6 +399,15 @@ def test_what_children_use_counts(machine, made):
     assert made().collect()["gpu0/power_watts"] == 123.0
 
 
+def test_what_a_descendant_uses_whose_parent_has_ended_counts(machine, made):
+    machine.gpu(FIRST, DISCRETE)
+    machine.process(70, children="71 ")
+    machine.process(71)
+    machine.opens(71, FIRST, client=9, vram="9 MiB")
+    machine.opens(71, FIRST, client=10, vram="8 MiB")
+    assert made(members=lambda: (70, 71)).collect()["gpu0/power_watts"] == 123.0
+
+
 def test_a_child_that_may_not_be_looked_at_does_no_harm(machine, made):
     machine.gpu(FIRST, DISCRETE)
     machine.process(ME, children="70 ")  # hidden: it has no folder

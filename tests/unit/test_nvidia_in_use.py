@@ -343,6 +343,26 @@ def test_what_a_fork_inherits_is_not_used(tmp_path: Path, children: Callable[[],
     assert children() == [1]
 
 
+def test_a_descendant_whose_parent_has_ended_counts_with_what_it_has_opened_itself(tmp_path: Path) -> None:
+    """``os.system("nohup python train.py &")``: its parent now is init, and no child of ours."""
+    inherited = UVM | {5: "/dev/nvidia0"}
+    fakes.process(tmp_path, ME, children="8000001", opened=inherited)
+    fakes.process(tmp_path, 8000001, opened=inherited)
+    fakes.process(tmp_path, 8000002, children="8000003", opened=inherited | {9: "/dev/nvidia1"})
+    forked = inherited | {9: "/dev/nvidia1", 10: "/dev/nvidia-uvm", 11: "/dev/nvidia2"}
+    fakes.process(tmp_path, 8000003, opened=forked)
+    fakes.process(tmp_path, 8000004, opened=inherited)
+    search = Search(
+        ALIKE,
+        members=lambda: (8000001, 8000002, 8000003, 8000004, 8000005),
+        proc=tmp_path,
+        library=lambda: None,
+        modules={"torch": SimpleNamespace()},
+        listed=lambda index, process: None,
+    )
+    assert [used.index for used in search.look()] == [2]
+
+
 def test_children_are_looked_at_rarely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(in_use.time, "monotonic", lambda: now)
