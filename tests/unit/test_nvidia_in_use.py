@@ -18,6 +18,7 @@ from perfmon_widgets.collectors.nvidia import in_use, processes
 from perfmon_widgets.collectors.nvidia.collector import NvidiaCollector
 from perfmon_widgets.collectors.nvidia.gpus import Gpu, Visible, known_gpus, visible_devices
 from perfmon_widgets.collectors.nvidia.in_use import Search, Used
+from perfmon_widgets.collectors.nvidia.numbering import Numbering
 
 ME = os.getpid()
 ALIKE = [Gpu(f"0000:0{number}:00.0", number, f"GPU-{number}aaa", "A100") for number in range(4)]
@@ -562,6 +563,26 @@ def test_a_lost_gpu_that_is_no_longer_listed_leaves_the_others_their_numbers(
     assert "no GPU in use yet" in monitor.errors["gpu0/power_watts"]
     assert "lost" in monitor.errors["gpu1/power_watts"]
     monitor.close()
+
+
+@pytest.mark.parametrize(
+    "used",
+    [
+        Used("", pci="0000:C1:00.0"),
+        Used("", pci="0000:c1:00.0"),
+        Used("", uuid=fakes.identity(1)),
+        Used("", uuid=f"GPU-{fakes.identity(1).upper()}"),
+        Used("", uuid=f"MIG-GPU-{fakes.identity(1)}/1/0"),
+    ],
+)
+def test_a_gpu_is_found_without_nvml_by_its_address_or_uuid_however_these_are_written(
+    tmp_path: Path, used: Used
+) -> None:
+    """CUDA has addresses in capitals, and UUIDs without a prefix."""
+    fakes.driver_list(tmp_path, fakes.gpu(0, pci="0000:B1:00.0"), fakes.gpu(1, pci="0000:c1:00.0"))
+    numbering = Numbering(None, 2, tmp_path)
+    assert numbering.of(used) == 1
+    assert numbering.of(Used("", pci="0000:D1:00.0", uuid=fakes.identity(7))) == -1
 
 
 def test_lists_of_processes_are_read_once_and_not_of_a_gpu_that_is_read_already(
