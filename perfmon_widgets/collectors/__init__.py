@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -48,7 +48,8 @@ def default_collectors(
         from perfmon_widgets.collectors.linux.processes import number_of  # noqa: PLC0415 - as below
 
         root = number_of(root)
-    return [*_host(root), *gpu_collectors(gpus, root)]
+    host, members = _host(root)
+    return [*host, *gpu_collectors(gpus, root, members)]
 
 
 def capacity() -> float:
@@ -75,7 +76,8 @@ class Broken:
         return {}
 
 
-def _host(root: int | None) -> list[Collector]:
+def _host(root: int | None) -> tuple[list[Collector], Callable[[], Collection[int]]]:
+    """Return the collectors of the machine and of the process, and what lists the known descendants of it."""
     # Imported here, since each is for some machines only.
     if Path("/proc/self/statm").exists():
         from perfmon_widgets.collectors.linux.host import HostCollector  # noqa: PLC0415
@@ -83,9 +85,10 @@ def _host(root: int | None) -> list[Collector]:
         from perfmon_widgets.collectors.linux.process import ProcessCollector  # noqa: PLC0415
 
         limits = Limits(root=root)  # shared, so that one search serves both
-        return [HostCollector(limits=limits, root=root), ProcessCollector(root=root, limits=limits)]
+        process = ProcessCollector(root=root, limits=limits)
+        return [HostCollector(limits=limits, root=root), process], process.members
     if root is not None:
         raise OSError("another process can be watched on Linux only")
     from perfmon_widgets.collectors.portable import PortableCollector  # noqa: PLC0415
 
-    return [PortableCollector()]
+    return [PortableCollector()], tuple

@@ -6,12 +6,15 @@ A new vendor is a folder here, with the two functions of Vendor in its ``__init_
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from perfmon_widgets.collectors import Broken, Collector, amd, nvidia
 
 _logger = logging.getLogger(__name__)
+
+
+Members = Callable[[], Collection[int]]
 
 
 class Vendor(Protocol):
@@ -21,11 +24,14 @@ class Vendor(Protocol):
         """Return the UUID, or "", of each GPU of this vendor, in the order of their numbers; wakes no GPU."""
         ...
 
-    def make(self, gpus: Sequence[int | str] | None, first: int, root: int | None) -> Collector:
+    def make(
+        self, gpus: Sequence[int | str] | None, first: int, root: int | None, members: Members
+    ) -> Collector:
         """Return the collector of this vendor's GPUs.
 
         ``gpus`` are numbers or UUIDs; None means those in use. ``first`` is the number of the vendor's first
-        GPU. ``root`` is the process whose GPUs are searched for, instead of this one.
+        GPU. ``root`` is the process whose GPUs are searched for, instead of this one. ``members`` lists
+        descendants of it that are known already, also those whose parent has ended.
 
         Raises FileNotFoundError if this machine has no GPU of the vendor, another OSError if it has some that
         cannot be read, and ValueError for an unknown GPU.
@@ -37,7 +43,9 @@ VENDORS: Sequence[Vendor] = (nvidia, amd)
 """In the order of the GPUs' numbers. NVIDIA comes first, so that its numbers are those of nvidia-smi."""
 
 
-def gpu_collectors(gpus: Sequence[int | str] | None, root: int | None) -> list[Collector]:
+def gpu_collectors(
+    gpus: Sequence[int | str] | None, root: int | None, members: Members = tuple
+) -> list[Collector]:
     """Return the collectors of the GPUs that the user names, or (None) of all vendors that have GPUs here.
 
     Raises ValueError if a named GPU does not exist or cannot be read.
@@ -48,17 +56,17 @@ def gpu_collectors(gpus: Sequence[int | str] | None, root: int | None) -> list[C
     first = 0
     for vendor, its_uuids, wanted in zip(VENDORS, uuids, named, strict=True):
         if wanted != []:
-            collectors += _made(vendor, wanted, first, root)
+            collectors += _made(vendor, wanted, first, root, members)
         first += len(its_uuids)
     return collectors
 
 
 def _made(
-    vendor: Vendor, gpus: Sequence[int | str] | None, first: int, root: int | None
+    vendor: Vendor, gpus: Sequence[int | str] | None, first: int, root: int | None, members: Members
 ) -> Sequence[Collector]:
     """Return the collector of a vendor, nothing if it has no GPU here, or Broken with the reason."""
     try:
-        return [vendor.make(gpus, first, root)]
+        return [vendor.make(gpus, first, root, members)]
     except OSError as error:
         if gpus is not None:
             raise ValueError(f"GPU {gpus[0]!r} cannot be read: {error}") from None

@@ -13,7 +13,7 @@ from perfmon_widgets.collectors.affinity import allowed_cpus
 from perfmon_widgets.collectors.linux import host, process
 from perfmon_widgets.collectors.linux.cpu import core_metric
 from perfmon_widgets.collectors.plausible import checked
-from perfmon_widgets.collectors.rate import Rate
+from perfmon_widgets.collectors.rate import Backlog, Rate
 from perfmon_widgets.metrics import Metric, unit_of
 
 # Where each column is read; the columns of Linux that are not listed here do not exist.
@@ -44,6 +44,8 @@ class PortableCollector:
 
     def __init__(self) -> None:
         self._cpu, self._own = Rate(), Rate()
+        # Windows counts the time of a process in ticks of 15.6 ms: at full load some values exceed 100 %.
+        self._backlog, self._own_at = Backlog(), math.nan
         self._cores = [Rate() for _ in psutil.cpu_times(percpu=True)]
         known = [*host.METRICS, *process.METRICS]
         self.metrics: Sequence[Metric] = (
@@ -101,7 +103,9 @@ class PortableCollector:
 
     def _read_own_cpu(self) -> Mapping[str, float]:
         seconds, clock = time.process_time(), time.monotonic()
-        return {"process_cpu_percent": 100 * self._own.update(seconds, clock) / len(allowed_cpus())}
+        passed, self._own_at = clock - self._own_at, clock
+        busy = self._own.update(seconds, clock)
+        return {"process_cpu_percent": self._backlog.percent(busy, passed, len(allowed_cpus()))}
 
     def _read_own_ram(self) -> Mapping[str, float]:
         return {"process_ram_bytes": psutil.Process().memory_info().rss}

@@ -295,6 +295,23 @@ def test_a_gpu_that_goes_away_keeps_the_others_and_may_come_back(machine, made):
     assert collector.collect()["gpu0/power_watts"] == 123.0
 
 
+@pytest.mark.parametrize("code", [errno.ENODEV, None])
+def test_the_sensors_of_a_driver_that_was_bound_again_are_found_under_their_new_number(machine, made, code):
+    folder = machine.gpu(FIRST, DISCRETE)
+    collector = made([0])
+    if code is not None:  # the driver is gone for one sample
+        assert collector.collect()["gpu0/power_watts"] == 123.0
+        machine.errors["power1_average"] = machine.errors["freq1_input"] = code
+        collector.collect()
+        assert "gone" in collector.errors["gpu0/power_watts"]
+        machine.errors.clear()
+    (folder / "hwmon/hwmon3").rename(folder / "hwmon/hwmon12")
+    values = collector.collect()
+    assert (values["gpu0/power_watts"], values["gpu0/clock_hertz"]) == (123.0, 2105e6)
+    (source,) = (metric.source for metric in collector.metrics if metric.name == "gpu0/power_watts")
+    assert source.endswith("/hwmon/hwmon12/power1_average")
+
+
 def test_power_under_the_other_name_where_the_first_cannot_be_read(machine, made):
     machine.gpu(FIRST, {**DISCRETE, "hwmon/hwmon3/power1_input": "77000000"})
     machine.errors["power1_average"] = errno.EOPNOTSUPP
@@ -397,6 +414,15 @@ def test_what_children_use_counts(machine, made):
     machine.process(71)
     machine.opens(71, FIRST, client=9, vram="2 GiB")
     assert made().collect()["gpu0/power_watts"] == 123.0
+
+
+def test_what_a_descendant_uses_whose_parent_has_ended_counts(machine, made):
+    machine.gpu(FIRST, DISCRETE)
+    machine.process(70, children="71 ")
+    machine.process(71)
+    machine.opens(71, FIRST, client=9, vram="9 MiB")
+    machine.opens(71, FIRST, client=10, vram="8 MiB")
+    assert made(members=lambda: (70, 71)).collect()["gpu0/power_watts"] == 123.0
 
 
 def test_a_child_that_may_not_be_looked_at_does_no_harm(machine, made):

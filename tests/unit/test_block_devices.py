@@ -166,6 +166,69 @@ def test_where_none_of_the_disks_has_counters_the_reason_is_given(two_disks):
     assert "no disk counters" in made.errors[READ]
 
 
+def nvme(machine: FakeMachine, name: str, number: str = "") -> None:
+    """Make the folder of a disk or of a path to it, or with a number that of a partition or disk to mount."""
+    folder = machine.sys / "devices" / name.partition("p")[0] / name
+    folder.mkdir(parents=True)
+    (machine.sys / "block").mkdir(parents=True, exist_ok=True)
+    (machine.sys / "block" / name).symlink_to(folder)
+    if number:
+        known_by_name(machine, **{name: number})
+        (machine.sys / "dev/block").mkdir(parents=True, exist_ok=True)
+        (machine.sys / "dev/block" / number).symlink_to(folder)
+
+
+def counted(machine: FakeMachine, **sectors: int) -> None:
+    """Count sectors read and written of the disks and paths with these names."""
+    for name, number in sectors.items():
+        times = "1 0 {0} 5 2 0 {0} 7 0 9 9" if number else "0 0 0 0 0 0 0 0 0 0 0"
+        machine.write(f"sys/block/{name}/stat", f"{times.format(number)} 0 0 0 0 0 0\n")
+
+
+@pytest.mark.parametrize(("mounted_name", "whole"), [("nvme0n1", False), ("nvme0n1p2", True)])
+def test_a_disk_of_nvme_whose_paths_alone_are_counted_has_their_traffic(machine, clock, mounted_name, whole):
+    """With nvme_core.multipath, older OS kernels count nothing of the disk itself."""
+    nvme(machine, mounted_name, "259:2")
+    for name in ("nvme0c0n1", "nvme0c11n1", "nvme0c0n11", "nvme10c0n1"):
+        nvme(machine, name)
+    counted(machine, **{mounted_name: 0, "nvme0c0n1": 100, "nvme0c11n1": 50})
+    counted(machine, nvme0c0n11=9, nvme10c0n1=9)  # of other disks
+    mounted(machine, "btrfs", f"/dev/{mounted_name}")
+    made = made_of(machine)
+    made.collect()
+    counted(machine, nvme0c0n1=130, nvme0c11n1=60, nvme0c0n11=99, nvme10c0n1=99)
+    assert rates(made, clock) == (40 * SECTOR / 2, 40 * SECTOR / 2)
+    source = {metric.name: metric.source for metric in made.metrics}[READ]
+    paths = f"{machine.sys}/block/nvme0c0n1/stat, {machine.sys}/block/nvme0c11n1/stat"
+    words = "; of the whole disk of 259:2, since its partitions are not counted"
+    assert source == paths + (words if whole else "")
+
+
+@pytest.mark.parametrize(("disk_counts", "path_counts"), [(100, 100), (0, 0)])
+def test_a_disk_of_nvme_that_is_counted_itself_has_its_own_traffic(machine, clock, disk_counts, path_counts):
+    nvme(machine, "nvme0n1", "259:0")
+    nvme(machine, "nvme0c0n1")
+    counted(machine, nvme0n1=disk_counts, nvme0c0n1=path_counts)
+    mounted(machine, "btrfs", "/dev/nvme0n1")
+    made = made_of(machine)
+    made.collect()
+    counted(machine, nvme0n1=disk_counts + 10, nvme0c0n1=path_counts + 10)
+    assert rates(made, clock) == (10 * SECTOR / 2, 10 * SECTOR / 2)
+
+
+def test_two_partitions_that_have_the_counters_of_one_disk_count_once(machine, clock):
+    nvme(machine, "nvme0n1p1", "259:1")
+    nvme(machine, "nvme0n1p2", "259:2")
+    nvme(machine, "nvme0c0n1")
+    counted(machine, nvme0n1p1=0, nvme0n1p2=0, nvme0c0n1=100)
+    btrfs(machine, "4444", nvme0n1p1="259:1", nvme0n1p2="259:2")
+    mounted(machine, "btrfs", "/dev/nvme0n1p1")
+    made = made_of(machine)
+    made.collect()
+    counted(machine, nvme0c0n1=110)
+    assert rates(made, clock) == (10 * SECTOR / 2, 10 * SECTOR / 2)
+
+
 def test_bcachefs_lists_its_disks_in_mountinfo_and_in_sysfs(machine, clock):
     known_by_name(machine, sda="8:0", sdb="8:16")
     mounted(machine, "bcachefs", "/dev/sda:/dev/sdb")

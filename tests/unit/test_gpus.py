@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from fakes.amd import DISCRETE, MI300, FakeAmd
 from fakes.collectors import FakeCollector
+from fakes.trees import forked
 
 from perfmon_widgets import PerformanceMonitor
 from perfmon_widgets.collectors import Broken, amd, default_collectors, gpus
@@ -32,7 +33,7 @@ class Collector:
 def known_uuids():
     return UUIDS
 
-def make(gpus, first, root):
+def make(gpus, first, root, members):
     mine = {str(first + number): first + number for number in range(len(UUIDS))}
     mine |= {uuid: first + number for number, uuid in enumerate(UUIDS) if uuid}
     return Collector(range(first, first + len(UUIDS)) if gpus is None else [mine[str(gpu)] for gpu in gpus])
@@ -56,11 +57,19 @@ class FakeVendor:
     def __init__(self, *uuids: str, error: Exception | None = None) -> None:
         self.uuids, self.error = uuids, error
         self.asked: list[tuple[Sequence[int | str] | None, int, int | None]] = []
+        self.members: Callable[[], Collection[int]] | None = None
 
     def known_uuids(self) -> Sequence[str]:
         return self.uuids
 
-    def make(self, gpus: Sequence[int | str] | None, first: int, root: int | None) -> FakeCollector:
+    def make(
+        self,
+        gpus: Sequence[int | str] | None,
+        first: int,
+        root: int | None,
+        members: Callable[[], Collection[int]],
+    ) -> FakeCollector:
+        self.members = members
         self.asked.append((gpus, first, root))
         if self.error is not None:
             raise self.error
@@ -78,7 +87,9 @@ def test_a_third_vendor_is_a_folder_and_one_entry_in_the_list(tmp_path, monkeypa
     machine.gpu("0000:03:00.0", DISCRETE)
     machine.gpu("0000:c3:00.0", MI300)
     monkeypatch.setattr(amd, "SYS", machine.sys)
-    monkeypatch.setattr(amd, "AmdCollector", lambda gpus, first, root: FakeCollector(f"gpu{first}/a_watts"))
+    monkeypatch.setattr(
+        amd, "AmdCollector", lambda gpus, first, root, members: FakeCollector(f"gpu{first}/a_watts")
+    )
     vendors(FakeVendor(error=FileNotFoundError("no NVIDIA driver")), amd, third)
     monitor = PerformanceMonitor(default_collectors())
     values = monitor.sample().values
@@ -96,6 +107,16 @@ def test_each_vendor_is_asked_with_the_number_of_its_first_gpu_and_the_process_t
     vendors(*made)
     assert len(gpu_collectors(None, 17)) == 3
     assert [vendor.asked for vendor in made] == [[(None, 0, 17)], [(None, 2, 17)], [(None, 2, 17)]]
+
+
+def test_each_vendor_is_told_which_descendants_are_known(vendors):
+    """Only the tree of processes knows those whose parent has ended."""
+    vendor = FakeVendor()
+    vendors(vendor)
+    monitor = PerformanceMonitor(default_collectors())
+    with forked() as child:
+        monitor.sample()
+        assert child in vendor.members()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fakes.trees import forked
@@ -100,14 +101,15 @@ def test_only_processes_that_can_be_descendants_are_read(fake, monkeypatch):
     read_once = newcomers.read_once
     monkeypatch.setattr(newcomers, "read_once", lambda path: read.append(path) or read_once(path))
     seen = Newcomers(1, fake.proc)
-    seen.look({50})
+    members = {50: SimpleNamespace(session=6), 51: SimpleNamespace(session=40)}  # the leader 40 has ended
+    seen.look(members)
     read.clear()
-    sessions = {2: 99, 3: 3, 4: 3, 5: 98, 6: 50, 7: 6}
+    sessions = {2: 99, 3: 3, 4: 3, 5: 98, 6: 50, 7: 6, 8: 40}
     for number, session in sessions.items():
         fake.start(number, session=session)
-    fake.give(7)
-    assert seen.look({50}).keys() == {3, 4, 6, 7}
-    assert len(read) == 4
+    fake.give(8)
+    assert seen.look(members).keys() == {3, 4, 6, 7, 8}
+    assert len(read) == 5
 
 
 def test_an_id_that_was_given_and_is_not_visible_yet_is_read_once_more(fake):
@@ -146,6 +148,17 @@ def test_without_a_newest_id_the_processes_are_listed(fake, loadavg):
     seen.look({})
     fake.start(12)
     assert seen.look({}).keys() == {12}
+
+
+def test_a_loadavg_that_is_not_of_this_proc_is_not_believed(fake):
+    """LXC, Incus and Proxmox mount a file of LXCFS over it: it has the newest id of the whole machine."""
+    (fake.proc / "loadavg").unlink()
+    (fake.proc / "loadavg").symlink_to("/proc/loadavg")  # of another file system than the rest
+    seen = Newcomers(1, fake.proc)
+    seen.look({})
+    for number in (12, 13):  # the real one may change, or stay
+        fake.start(number)
+        assert seen.look({}).keys() == {number}
 
 
 def test_a_loadavg_that_never_changes_delays_newcomers_and_does_not_hide_them(fake, monkeypatch):

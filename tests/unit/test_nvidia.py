@@ -184,10 +184,25 @@ def test_samples_since_the_last_reading(nvidia_machine: fakes.Machine) -> None:
 
 
 def test_samples_that_are_no_percentages(nvidia_machine: fakes.Machine) -> None:
-    nvidia_machine(fakes.gpu(0, samples="1000000:290000", memory_samples="1000000:1"))
+    """Under MIG, driver 535 counts something else: no more samples are asked for then."""
+    state = nvidia_machine(fakes.gpu(0, memory_samples="1000000:1"))
     collector = NvidiaCollector(search=fakes.in_use(0))
-    assert collector.collect()["gpu0/utilization_percent"] == 40
+    for second in (1, 2, 3):
+        assert "mean of the driver's samples" in metric(collector, "gpu0/utilization_percent").source
+        state.set({"gpu0.samples": f"{second}000000:290000"})
+        assert collector.collect()["gpu0/utilization_percent"] == 40
     assert "nvmlDeviceGetUtilizationRates" in metric(collector, "gpu0/utilization_percent").source
+    collector.close()
+
+
+def test_garbage_now_and_then_costs_one_mean_only(nvidia_machine: fakes.Machine) -> None:
+    state = nvidia_machine(fakes.gpu(0, memory_samples="1000000:1"))
+    collector = NvidiaCollector(search=fakes.in_use(0))
+    for second in range(1, 7):
+        samples = f"{second}000000:{4294967295 if second % 3 else 70}"
+        state.set({"gpu0.samples": samples, "gpu0.memory_samples": f"{second}000000:7"})
+        assert collector.collect()["gpu0/utilization_percent"] == (40 if second % 3 else 70)
+    assert "mean of the driver's samples" in metric(collector, "gpu0/utilization_percent").source
     collector.close()
 
 

@@ -67,8 +67,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 def test_descendants_are_all_below_a_process(tree: Path) -> None:
-    assert with_descendants(ME, tree) == {ME, 8000001, 8000002}
-    assert with_descendants(77, tree) == {77}
+    assert with_descendants({ME}, tree) == {ME, 8000001, 8000002}
+    assert with_descendants({77}, tree) == {77}
+    assert with_descendants({77, 8000001}, tree) == {77, 8000001, 8000002}
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,11 @@ def test_memory_of_this_process_and_its_descendants(
 def test_memory_of_another_process(nvidia_machine: fakes.Machine, made: Make) -> None:
     nvidia_machine(fakes.gpu(0, compute=f"{ME}:1 8000001:{MIB} 8000002:{MIB}"))
     assert made(root=8000001).collect()[MEMORY] == 2 * MIB
+
+
+def test_memory_of_a_descendant_whose_parent_has_ended(nvidia_machine: fakes.Machine, made: Make) -> None:
+    nvidia_machine(fakes.gpu(0, compute=f"{ME}:1 77:{MIB} 78:{MIB}"))
+    assert made(members=lambda: (77,)).collect()[MEMORY] == MIB + 1
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from perfmon_widgets.collectors.nvidia import in_use, processes
 from perfmon_widgets.collectors.nvidia.collector import NvidiaCollector
 from perfmon_widgets.collectors.nvidia.gpus import Gpu, Visible, known_gpus, visible_devices
 from perfmon_widgets.collectors.nvidia.in_use import Search, Used
+from perfmon_widgets.collectors.nvidia.numbering import Numbering
 
 ME = os.getpid()
 ALIKE = [Gpu(f"0000:0{number}:00.0", number, f"GPU-{number}aaa", "A100") for number in range(4)]
@@ -343,6 +344,26 @@ def test_what_a_fork_inherits_is_not_used(tmp_path: Path, children: Callable[[],
     assert children() == [1]
 
 
+def test_a_descendant_whose_parent_has_ended_counts_with_what_it_has_opened_itself(tmp_path: Path) -> None:
+    """``os.system("nohup python train.py &")``: its parent now is init, and no child of ours."""
+    inherited = UVM | {5: "/dev/nvidia0"}
+    fakes.process(tmp_path, ME, children="8000001", opened=inherited)
+    fakes.process(tmp_path, 8000001, opened=inherited)
+    fakes.process(tmp_path, 8000002, children="8000003", opened=inherited | {9: "/dev/nvidia1"})
+    forked = inherited | {9: "/dev/nvidia1", 10: "/dev/nvidia-uvm", 11: "/dev/nvidia2"}
+    fakes.process(tmp_path, 8000003, opened=forked)
+    fakes.process(tmp_path, 8000004, opened=inherited)
+    search = Search(
+        ALIKE,
+        members=lambda: (8000001, 8000002, 8000003, 8000004, 8000005),
+        proc=tmp_path,
+        library=lambda: None,
+        modules={"torch": SimpleNamespace()},
+        listed=lambda index, process: None,
+    )
+    assert [used.index for used in search.look()] == [2]
+
+
 def test_children_are_looked_at_rarely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(in_use.time, "monotonic", lambda: now)
@@ -542,6 +563,26 @@ def test_a_lost_gpu_that_is_no_longer_listed_leaves_the_others_their_numbers(
     assert "no GPU in use yet" in monitor.errors["gpu0/power_watts"]
     assert "lost" in monitor.errors["gpu1/power_watts"]
     monitor.close()
+
+
+@pytest.mark.parametrize(
+    "used",
+    [
+        Used("", pci="0000:C1:00.0"),
+        Used("", pci="0000:c1:00.0"),
+        Used("", uuid=fakes.identity(1)),
+        Used("", uuid=f"GPU-{fakes.identity(1).upper()}"),
+        Used("", uuid=f"MIG-GPU-{fakes.identity(1)}/1/0"),
+    ],
+)
+def test_a_gpu_is_found_without_nvml_by_its_address_or_uuid_however_these_are_written(
+    tmp_path: Path, used: Used
+) -> None:
+    """CUDA has addresses in capitals, and UUIDs without a prefix."""
+    fakes.driver_list(tmp_path, fakes.gpu(0, pci="0000:B1:00.0"), fakes.gpu(1, pci="0000:c1:00.0"))
+    numbering = Numbering(None, 2, tmp_path)
+    assert numbering.of(used) == 1
+    assert numbering.of(Used("", pci="0000:D1:00.0", uuid=fakes.identity(7))) == -1
 
 
 def test_lists_of_processes_are_read_once_and_not_of_a_gpu_that_is_read_already(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import namedtuple
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -107,6 +108,22 @@ def test_a_system_that_does_not_count_waiting_is_read(monkeypatch):
     made.collect()
     now = times(10.5, 0.0, 5.0, 85.5)
     assert made.collect()["cpu_percent"] == pytest.approx(50.0)
+
+
+def test_a_process_at_full_load_is_at_100_percent_whatever_ticks_its_time_comes_in(monkeypatch):
+    """Windows: a second has 64 ticks of 15.625 ms, and some samples catch a 65th."""
+    seconds, passed = 0.0, 0.0
+    monkeypatch.setattr(portable, "allowed_cpus", lambda: (0,))
+    clock = SimpleNamespace(process_time=lambda: seconds, monotonic=lambda: passed)
+    monkeypatch.setattr(portable, "time", clock)
+    made = PortableCollector()
+    made.collect()
+    shares = []
+    for ticks in (65, 64, 63, 32):
+        seconds, passed = seconds + ticks / 64, passed + 1.0
+        shares.append(made.collect()["process_cpu_percent"])
+        assert not made.errors
+    assert shares == [100.0, 100.0, 100.0, 50.0]
 
 
 def test_the_share_of_swap_is_missing_where_there_is_none(monkeypatch):

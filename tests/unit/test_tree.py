@@ -314,6 +314,65 @@ def test_the_session_of_a_root_that_does_not_lead_it_is_not_its_tree(tmp_path, f
 
 
 @pytest.mark.usefixtures("look_each_time")
+def test_a_session_whose_leader_has_ended_belongs_to_the_tree_while_a_member_has_it(tmp_path, fake):
+    fake.write(60, pages=1000, session=50)
+    fake.write(70, pages=1, parent=60, session=70)
+    fake.write(71, pages=1, parent=70, session=70)
+    fake.write(72, pages=1, parent=60, session=50)
+    watched = Tree(60, tmp_path)
+    watched.read()
+    fake.end(70)
+    fake.write(71, pages=1, parent=1, session=70)
+    watched.read()
+    assert watched.members.keys() == {71, 72}
+    fake.write(80, pages=1, parent=1, session=70)  # its launcher has ended, too
+    fake.write(81, pages=1, parent=1, session=50)  # of the session that the root is in and does not lead
+    watched.read()
+    assert watched.members.keys() == {71, 72, 80}
+    for number in (71, 80):
+        fake.end(number)
+    watched.read()
+    fake.write(90, pages=1, parent=1, session=70)  # now the OS kernel may have given the number again
+    watched.read()
+    assert watched.members.keys() == {72}
+
+
+@pytest.mark.usefixtures("whatever_it_costs")
+def test_what_the_worker_of_a_launcher_starts_is_found_at_once_when_the_launcher_has_ended():
+    """A launcher with a session of its own: its worker's children have that session, without a leader."""
+    orders, order = os.pipe()
+    told, tell = os.pipe()
+    ends, end = os.pipe()  # all of the session end when the last writer is closed
+
+    def begin() -> None:
+        os.setsid()
+        if os.fork():
+            return
+        os.close(end)
+        os.read(orders, 1)
+        child = os.fork()
+        if child:
+            os.write(tell, b"%d" % child)
+        os.read(ends, 1)
+        os._exit(0)
+
+    watched = Tree(os.getpid())
+    with forked(begin) as launcher:
+        os.close(orders)
+        watched.read()
+        (worker,) = (number for number, one in watched.members.items() if one.parent == launcher)
+    watched.read()
+    assert launcher not in watched.members
+    assert worker in watched.members
+    os.write(order, b"x")
+    child = int(os.read(told, 9))
+    watched.read()
+    for descriptor in (order, told, tell, ends, end):
+        os.close(descriptor)
+    assert child in watched.members
+
+
+@pytest.mark.usefixtures("look_each_time")
 def test_a_descendant_found_late_brings_its_time_only_if_it_is_younger_than_the_tree(tmp_path, fake):
     fake.write(60, pages=1000)
     watched = Tree(60, tmp_path)

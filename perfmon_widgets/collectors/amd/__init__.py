@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from perfmon_widgets.collectors.amd.collector import AmdCollector
 from perfmon_widgets.collectors.amd.gpus import SYS, known_gpus
@@ -13,10 +13,15 @@ def known_uuids() -> list[str]:
     return [gpu.uuid for gpu in known_gpus(SYS)]
 
 
-def make(gpus: Sequence[int | str] | None, first: int, root: int | None) -> AmdCollector:
+def make(
+    gpus: Sequence[int | str] | None,
+    first: int,
+    root: int | None,
+    members: Callable[[], Collection[int]],
+) -> AmdCollector:
     """Return the collector of these GPUs, or of all that are in use.
 
     ``first`` is the number of the first AMD GPU. Raises FileNotFoundError without an AMD GPU, ValueError for
     an unknown one.
     """
-    return AmdCollector(gpus, first=first, root=root)
+    return AmdCollector(gpus, first=first, root=root, members=members)

@@ -7,7 +7,7 @@ only once it is in use, and never while it sleeps. gpus.py finds the GPUs, in_us
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from perfmon_widgets.collectors.amd.device import Device
@@ -31,8 +31,9 @@ class AmdCollector:
 
     ``gpus`` names the GPUs (the N of ``gpuN``, or the ``GPU-…`` that rocminfo prints) and replaces the search
     for those in use. ``first`` is the N of the first one: GPUs of other vendors have the numbers below.
-    ``root`` is another process to search. Raises FileNotFoundError if no AMD GPU is visible, ValueError if a
-    named one does not exist.
+    ``root`` is another process to search; ``members`` lists descendants of it that are known already, also
+    those whose parent has ended. Raises FileNotFoundError if no AMD GPU is visible, ValueError if a named one
+    does not exist.
 
     ``metrics`` has the columns of every GPU that ROCR_VISIBLE_DEVICES and HIP_VISIBLE_DEVICES leave; they are
     NaN until it is in use. The numbers are those of the whole GPU, even if it is split in partitions.
@@ -44,6 +45,7 @@ class AmdCollector:
         *,
         first: int = 0,
         root: int | None = None,
+        members: Callable[[], Collection[int]] = tuple,
         sys: Path = SYS,
         proc: Path = PROC,
         dev: Path = DEV,
@@ -65,7 +67,7 @@ class AmdCollector:
             self._devices = list(dict.fromkeys(_named(gpu, numbered) for gpu in gpus))
             for device in self._devices:
                 device.in_use = True
-        self._search = Search(proc, root) if gpus is None else None
+        self._search = Search(proc, root, members) if gpus is None else None
         self.errors: Mapping[str, str] = {}
         self._describe()
         self._names = [metric.name for metric in self.metrics]

@@ -64,7 +64,8 @@ class Device:
         """The reason for its missing numbers while it is not in use."""
         self._open = opener
         self._files: dict[Path, SystemFile] = {}
-        self._sensors = next(iter(sorted((gpu.folder / "hwmon").glob("hwmon*"))), gpu.folder / "hwmon")
+        self._sensors = gpu.folder / "hwmon"
+        self._find_sensors()
         self._sources: dict[str, str] = {}
         self._readings: Sequence[tuple[str, Sequence[str], float]] = _READINGS
         self._name = gpu.name
@@ -151,9 +152,10 @@ class Device:
 
     def _first(self, name: str, files: Sequence[str]) -> float:
         """Return the number in the first of these files that has one; raises the error of one that exists."""
+        of_sensors = files[0].startswith(("power", "freq"))
         failed: OSError | None = None
         for file in files:
-            folder = self._sensors if file.startswith(("power", "freq")) else self.gpu.folder
+            folder = self._sensors if of_sensors else self.gpu.folder
             paths = [folder / part for part in file.split(" + ")]
             try:
                 number = sum(float(self._number_or_word(path)) for path in paths)
@@ -161,10 +163,22 @@ class Device:
                 if failed is None or failed.errno == errno.ENOENT:
                     failed = error
             else:
-                if name not in self._sources or not self._sources[name].endswith(file):
-                    self._sources[name], self.learnt = " + ".join(map(str, paths)), True
+                source = " + ".join(map(str, paths))
+                if self._sources.get(name) != source:
+                    self._sources[name], self.learnt = source, True
                 return number
+        if of_sensors and failed and failed.errno in (errno.ENOENT, errno.ENODEV) and self._find_sensors():
+            return self._first(name, files)
         raise failed or FileNotFoundError(errno.ENOENT, name)
+
+    def _find_sensors(self) -> bool:
+        """Find the folder of the sensors, whose number is another each time that the driver is bound.
+
+        Returns whether it is another one now.
+        """
+        found = next(iter(sorted((self.gpu.folder / "hwmon").glob("hwmon*"))), self._sensors)
+        former, self._sensors = self._sensors, found
+        return found != former
 
     def _number_or_word(self, path: Path) -> bytes:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from perfmon_widgets.collectors.allowance import Allowance
@@ -18,10 +18,18 @@ _UNITS = {b"": 1, b"KiB": 2**10, b"MiB": 2**20, b"GiB": 2**30}
 
 
 class Search:
-    """Search for the GPUs on which a process (this one, or ``root``) and its descendants hold memory."""
+    """Search for the GPUs on which a process (this one, or ``root``) and its descendants hold memory.
 
-    def __init__(self, proc: Path = PROC, root: int | None = None) -> None:
-        self._proc, self._root = proc, root
+    ``members`` lists descendants that are known already: one whose parent has ended is found only there.
+    """
+
+    def __init__(
+        self,
+        proc: Path = PROC,
+        root: int | None = None,
+        members: Callable[[], Collection[int]] = tuple,
+    ) -> None:
+        self._proc, self._root, self._members = proc, root, members
         self._allowance = Allowance(_SEARCH_EVERY)
         self._found: set[str] = set()
 
@@ -34,7 +42,10 @@ class Search:
         if self._allowance.due():
             with self._allowance:
                 held: dict[tuple[str, bytes], int] = {}
-                self._search(self._root or own_number(self._proc), held, set())
+                seen: set[int] = set()
+                for process in (self._root or own_number(self._proc), *self._members()):
+                    if process not in seen:
+                        self._search(process, held, seen)
                 totals: dict[str, int] = {}
                 for (pci, _), size in held.items():
                     totals[pci] = totals.get(pci, 0) + size

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perfmon_widgets.collectors.linux.mountinfo import Mount, mounts
-from perfmon_widgets.collectors.linux.system_file import text_if_there
+from perfmon_widgets.collectors.linux.system_file import read_if_there, read_once, text_if_there
 
 # Where sysfs lists the devices of a file system that may have several: a folder for each file system, and in
 # it a file with the number of each device.
 _MEMBERS = (("btrfs", "devices/*/dev"), ("bcachefs", "dev-*/block/dev"))
+# The name of an NVMe disk or of its partition. The paths to nvme0n1 have the names nvme0c0n1, nvme0c1n1 ….
+_NVME = re.compile(r"(nvme\d+)(n\d+)(p\d+)?")
 # Further devices that an XFS names in its options: its log, and its files for real-time use.
 _FURTHER = re.compile(r"\b(?:logdev|rtdev)=(/[^,]+)")
 
@@ -45,6 +47,22 @@ def find_devices(device: int, mount: Mount | None, sys: Path) -> Sequence[str]:
             if not listed.isdisjoint(found):
                 return sorted(listed.union(found))
     return found
+
+
+def counters_of(device: str, sys: Path) -> tuple[Sequence[Path], bool]:
+    """Return the files that count the traffic of a block device, and whether it is that of its whole disk.
+
+    They are those of an NVMe disk's paths (nvme_core.multipath) where only these count, as in older OS
+    kernels. Paths have no partitions. Raises OSError if the device has no counters.
+    """
+    own = sys / "dev" / "block" / device
+    if read_once(own / "stat").strip(b"0 \n"):
+        return [own / "stat"], False
+    name = _NVME.fullmatch(own.resolve().name)
+    paths = sorted((sys / "block").glob(f"{name[1]}c*{name[2]}/stat")) if name else []
+    if name and any(read_if_there(path).strip(b"0 \n") for path in paths):
+        return paths, bool(name[3])
+    return [own / "stat"], False
 
 
 def _folders(folder: Path) -> Sequence[Path]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors.linux.block_devices import (
+    counters_of,
     find_devices,
     is_anonymous,
     mount_of_working_directory,
@@ -205,17 +206,23 @@ class Disk:
         """Open the counters of these devices; raises OSError if none of them can be read."""
         self._devices = devices
         self._read, self._written = Rate(), Rate()
-        counters, without, reason = [], [], OSError()
+        counters: dict[Path, SystemFile] = {}  # two partitions may have those of one disk
+        without, of_disk, reason = [], [], OSError()
         for device in devices:
             try:
-                counters.append(SystemFile(self._sys / "dev" / "block" / device / "stat"))
+                files, is_of_disk = counters_of(device, self._sys)
+                counters.update({file: SystemFile(file) for file in files if file not in counters})
+                if is_of_disk:
+                    of_disk.append(device)
             except OSError as error:
                 without.append(device)
                 reason = error
         if not counters:
             raise reason
-        self._counters = counters
-        source = ", ".join(str(counter.path) for counter in counters)
+        self._counters = tuple(counters.values())
+        source = ", ".join(map(str, counters))
+        if of_disk:
+            source += f"; of the whole disk of {', '.join(of_disk)}, since its partitions are not counted"
         if without:
             source += f"; without {', '.join(without)}, which cannot be read"
         self._describe(source)

@@ -66,6 +66,7 @@ class Member:
             return
         self._identity = fields[19]
         self.parent = int(fields[1])
+        self.session = int(fields[3])
         self.forked = bool(int(fields[6]) & _FORKED)
         """Whether it still runs the program that it was forked from, so that the two share memory."""
         self.faults = int(fields[7])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from perfmon_widgets.collectors.allowance import Allowance
-from perfmon_widgets.collectors.linux.member import fields_of
+from perfmon_widgets.collectors.linux.member import Member, fields_of
 from perfmon_widgets.collectors.linux.processes import PROC, own_number
 from perfmon_widgets.collectors.linux.system_file import SystemFile, read_once
 
@@ -42,7 +42,10 @@ class Newcomers:
         self._root, self._proc = root, proc
         self._load: SystemFile | None = None
         with contextlib.suppress(OSError):  # without it, list as often as is affordable
-            self._load = SystemFile(proc / "loadavg")
+            load = proc / "loadavg"
+            # LXCFS mounts a file of its own over it, which has the newest id of the whole machine.
+            if load.stat().st_dev == proc.stat().st_dev:
+                self._load = SystemFile(load)
         # Where /proc was mounted outside this PID namespace, it has other numbers than the id in loadavg.
         self._has_our_ids = own_number(proc) == os.getpid()
         self._newest = -1
@@ -52,7 +55,7 @@ class Newcomers:
         # Where many processes start all the time, finding them may cost up to 1 % of one CPU.
         self._listing = Allowance(_EVERY, shares=10)
 
-    def look(self, members: Container[int]) -> dict[int, Newcomer]:
+    def look(self, members: Mapping[int, Member]) -> dict[int, Newcomer]:
         """Return the processes that have started since the last look, by their number in /proc.
 
         ``members`` are the known descendants of the root. Processes that cannot be new ones may be left out.
@@ -75,18 +78,17 @@ class Newcomers:
                     self._again.add(number)
         return self._relatives(sessions, members) if sessions else {}
 
-    def _relatives(self, sessions: Mapping[int, int], members: Container[int]) -> dict[int, Newcomer]:
+    def _relatives(self, sessions: Mapping[int, int], members: Mapping[int, Member]) -> dict[int, Newcomer]:
         """Describe those of the new processes that can be descendants, by their sessions.
 
-        A descendant has begun a session, or has that of its parent. The others are not read, since that takes
-        20 times as long as asking for a session.
+        A descendant has begun a session, or has that of its parent, whose leader may have ended. The others
+        are not read, since that takes 20 times as long as asking for a session.
         """
-        own = os.getsid(self._root)
+        theirs = {os.getsid(self._root), *members, *(member.session for member in members.values())}
         found = self._describe(
             number
             for number, session in sessions.items()
-            if number not in self._known
-            and (session in (own, number) or session in members or session in sessions)
+            if number not in self._known and (session == number or session in theirs or session in sessions)
         )
         self._known.update(found)
         return found

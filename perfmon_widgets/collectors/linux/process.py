@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,6 +116,13 @@ class ProcessCollector:
             else metric
             for metric in METRICS
         )
+
+    def members(self) -> Collection[int]:
+        """Return the descendants as of the last reading, by their number in /proc; for any thread.
+
+        They include those whose parent has ended, which no search from a parent to its children finds.
+        """
+        return tuple(self._tree.members)
 
     def collect(self) -> Mapping[str, float]:
         """Return a value for each column; rates are NaN in the first reading.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from perfmon_widgets.collectors.linux.system_file import read_once, text_if_there
@@ -48,10 +48,10 @@ def environment_of(number: int, proc: Path = PROC) -> dict[str, str]:
     return dict(os.fsdecode(field).partition("=")[::2] for field in fields)
 
 
-def with_descendants(number: int, proc: Path = PROC) -> set[int]:
-    """Return the numbers of a process and of all its descendants."""
-    found = {number}
-    unread = [number]
+def with_descendants(numbers: Iterable[int], proc: Path = PROC) -> set[int]:
+    """Return the numbers of these processes and of all their descendants."""
+    found = set(numbers)
+    unread = [*found]
     while unread:
         new = set(children(unread.pop(), proc)) - found
         found |= new

@@ -31,8 +31,9 @@ class Tree:
     """A process (``root``: its number in /proc) and its descendants; raises OSError if it is not found.
 
     A process becomes a member in the first reading that finds it alive, and stays one when its parent ends.
-    One whose parent ended before any reading is found by its session, if the leader of that session is a
-    member or the root, as a Jupyter kernel is. It is missed if it has begun a session of its own.
+    One whose parent ended before any reading is found by its session, if the leader of that session is the
+    root, as a Jupyter kernel is, or a member, or was one and members still have the session. It is missed if
+    it has begun a session of its own.
 
     CPU time is conserved. A process's time consists of its own and of that of the children that it has waited
     for, so the time of one that ends moves to its parent, and the sum over the tree stays. What no process
@@ -51,6 +52,8 @@ class Tree:
         self.passed = math.nan
         """Seconds on the monotonic clock between the last two readings."""
         self._newcomers = Newcomers(root, proc)
+        # Members that have ended, and whose sessions others still have: no new process gets such an id.
+        self._former_leaders: set[int] = set()
         # So 64 processes can be read 5 times a second.
         self._reading = Allowance(shares=4)
         self._rate = Rate()
@@ -116,15 +119,17 @@ class Tree:
         if not new:
             return
         numbers = {self._root, *self.members}
+        leaders = numbers | self._former_leaders
         found: list[int] = []  # parents before their children
         while candidates := {
             number
             for number, (parent, session) in new.items()
-            if number not in numbers and (parent in numbers or session in numbers)
+            if number not in numbers and (parent in numbers or session in leaders)
         }:
             more = [number for number in candidates if candidates.isdisjoint(_above(number, new))]
             more = more or [*candidates]
             numbers.update(more)
+            leaders.update(more)
             found += more
         kept_open = sum(member.kept_open for member in self.members.values())
         for number in found:
@@ -150,6 +155,9 @@ class Tree:
             if not self._read_members(ended):
                 break
         self._claim(ended, waited_for)
+        if ended or self._former_leaders:
+            sessions = {member.session for member in self.members.values()}
+            self._former_leaders = sessions & (self._former_leaders | ended.keys())
         used = sum(member.used for member in self.members.values())
         self._others = (waited_for + used + self._unclaimed) / 1e6
 

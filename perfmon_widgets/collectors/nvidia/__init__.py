@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from perfmon_widgets.collectors.nvidia.collector import NvidiaCollector
 from perfmon_widgets.collectors.nvidia.gpus import known_gpus
@@ -13,11 +13,16 @@ def known_uuids() -> list[str]:
     return [gpu.uuid for gpu in known_gpus()]
 
 
-def make(gpus: Sequence[int | str] | None, first: int, root: int | None) -> NvidiaCollector:
+def make(
+    gpus: Sequence[int | str] | None,
+    first: int,
+    root: int | None,
+    members: Callable[[], Collection[int]],
+) -> NvidiaCollector:
     """Return the collector of these GPUs, or of all that are in use.
 
     ``first`` is 0, since NVIDIA comes first: its numbers are those of nvidia-smi. Raises FileNotFoundError
     without an NVIDIA GPU, NvidiaUnavailable if the driver does not work, ValueError for an unknown GPU.
     """
     del first
-    return NvidiaCollector(gpus, root=root)
+    return NvidiaCollector(gpus, root=root, members=members)

@@ -51,7 +51,8 @@ class NvidiaCollector:
     """NVIDIA GPUs that this process and its descendants use.
 
     ``gpus`` names the GPUs (index as in nvidia-smi, UUID, or the UUID of a MIG slice) and replaces the search
-    for those in use. ``search`` is another such search; ``root`` is another process to search. Raises
+    for those in use. ``search`` is another such search; ``root`` is another process to search; ``members``
+    lists descendants of it that are known already, also those whose parent has ended. Raises
     FileNotFoundError if there is no GPU, NvidiaUnavailable if the driver does not work, ValueError if a named
     GPU does not exist.
 
@@ -66,6 +67,7 @@ class NvidiaCollector:
         *,
         search: Callable[[], Sequence[Used]] | None = None,
         root: int | None = None,
+        members: Callable[[], Collection[int]] = tuple,
         proc: Path = PROC,
         sys: Path = SYS,
     ) -> None:
@@ -79,7 +81,7 @@ class NvidiaCollector:
                     "the package nvidia-ml-py is not installed: run pip install nvidia-ml-py"
                 ) from None
         self._nvml: Any = pynvml
-        self._proc, self._sys, self._root = proc, sys, root
+        self._proc, self._sys, self._root, self._members = proc, sys, root, members
         # Those of the current reading: the watched processes, and the users of a GPU, None if not known.
         self._tree: Collection[int] = ()
         self._users: dict[int, Collection[int] | None] = {}
@@ -100,7 +102,12 @@ class NvidiaCollector:
         if search is not None or gpus is None:
             numbering = self._numbering
             found = Search(
-                numbering.known, root=root, proc=proc, numbered=numbering.ask, listed=self._is_listed
+                numbering.known,
+                root=root,
+                members=members,
+                proc=proc,
+                numbered=numbering.ask,
+                listed=self._is_listed,
             )
             self._search = search or found.look
         else:
@@ -192,7 +199,8 @@ class NvidiaCollector:
     def _processes(self) -> Collection[int]:
         """Return the ids of this process, or ``root``, and its descendants as they are in this reading."""
         if not self._tree:
-            self._tree = with_descendants(self._root or own_number(self._proc), self._proc)
+            root = self._root or own_number(self._proc)
+            self._tree = with_descendants({root, *self._members()}, self._proc)
         return self._tree
 
     def _is_listed(self, index: int, process: int) -> bool | None:

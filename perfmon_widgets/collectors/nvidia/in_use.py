@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ class Search:
     """Search for the GPUs that this process and its descendants use: exact findings first, then guesses.
 
     For another process (``root``) there are only guesses: it is searched from outside, like a child.
+    ``members`` lists descendants that are known already: one whose parent has ended is found only there.
 
     ``gpus`` are in the order of their numbers. ``numbered`` asks the driver for the same list: it is called
     when a process uses a GPU, and ``gpus`` does not say which device file belongs to which number. ``listed``
@@ -81,6 +82,7 @@ class Search:
         gpus: Sequence[Gpu],
         *,
         root: int | None = None,
+        members: Callable[[], Collection[int]] = tuple,
         proc: Path = PROC,
         library: Callable[[], ctypes.CDLL | None] = mapped_library,
         modules: Mapping[str, Any] = sys.modules,
@@ -91,6 +93,7 @@ class Search:
         self._numbered = numbered
         self._listed = listed
         self._root = root
+        self._members = members
         self._proc = proc
         self._find_library = library
         self._modules = modules
@@ -109,8 +112,7 @@ class Search:
             self._own_due = now + _OWN_EVERY if self._own else 0.0
         if self._searching_tree.due():
             with self._searching_tree:
-                own = own_number(self._proc)
-                self._opened_by_tree = list(self._used_by_tree(self._root or own, own))
+                self._opened_by_tree = list(self._used_by_all(own_number(self._proc)))
         return self._own + self._opened_by_tree
 
     def _this_process(self) -> list[Used]:
@@ -147,14 +149,26 @@ class Search:
         except (KeyError, AttributeError, IndexError, RuntimeError):
             return  # not imported, still being imported, without a CUDA backend, or another version
 
+    def _used_by_all(self, own: int) -> Iterator[Used]:
+        """Yield the GPUs that the root and its descendants seem to use, orphans included."""
+        root = self._root or own
+        seen: set[int] = set()
+        yield from self._used_by_tree(root, own, seen)
+        if orphans := [number for number in self._members() if number not in seen]:
+            inherited = self._opened(root)
+            for number in orphans:
+                if number not in seen:  # else it is a descendant of another of them
+                    yield from self._used_by_tree(number, own, seen, inherited)
+
     def _used_by_tree(
-        self, process: int, own: int, inherited: frozenset[tuple[str, str]] = frozenset()
+        self, process: int, own: int, seen: set[int], inherited: frozenset[tuple[str, str]] = frozenset()
     ) -> Iterator[Used]:
         """Yield the GPUs that a process and its descendants seem to use, by the files that they have open.
 
         This process is guessed about only while CUDA reports no context of it. Some programs have none that
         CUDA reports: those that make their own (PyCUDA), and those that use OpenCL or Vulkan.
         """
+        seen.add(process)
         opened = self._opened(process)
         if process != own or self._is_doubtful():
             # A forked child inherits the open files of its parent, whether it uses them or not. A process
@@ -165,7 +179,8 @@ class Search:
             elif "dxg" in devices and self._has_cuda(process):
                 yield from self._likely(None, process, own)
         for child in children(process, self._proc):
-            yield from self._used_by_tree(child, own, opened)
+            if child not in seen:
+                yield from self._used_by_tree(child, own, seen, opened)
 
     def _is_doubtful(self) -> bool:
         """Return whether this process may use GPUs of which CUDA reports nothing.

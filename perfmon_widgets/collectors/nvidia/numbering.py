@@ -56,8 +56,12 @@ class Numbering:
         """Return the number of a GPU without asking NVML, which may have lost it; −1 if it is not known."""
         if used.index >= 0:
             return used.index if used.index < len(self.known) else -1
+        # CUDA writes addresses in capitals, /proc does not, and UUIDs without a prefix. That of a slice may
+        # contain its GPU's: MIG-GPU-…/1/0.
+        pci, uuid = used.pci.lower(), used.uuid.lower()
         for index, gpu in enumerate(self.known):
-            if (gpu.pci and gpu.pci == used.pci) or (gpu.uuid and gpu.uuid in used.uuid):
+            bare = gpu.uuid.lower().removeprefix("gpu-")
+            if (gpu.pci and gpu.pci.lower() == pci) or (bare and bare in uuid):
                 return index
         return -1
 

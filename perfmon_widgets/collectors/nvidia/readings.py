@@ -26,6 +26,9 @@ from perfmon_widgets.collectors.plausible import impossible
 
 _RATES = "the driver's last sampling period (nvmlDeviceGetUtilizationRates)"
 
+# After this many answers in a row with nothing but garbage, no more samples are asked for.
+_GARBAGE = 3
+
 NOT_FOR_SLICES = "not reported for MIG slices"
 TWO_READINGS = "a rate needs two readings"
 _SHARED_MEMORY = "this GPU shares the machine's memory: see the RAM figure"
@@ -122,6 +125,8 @@ class Activity(Reading):
         super().__init__(nvml, handle)
         # By kind of sample, the time stamp of the last one seen; None where the samples cannot be used.
         self._last: dict[int, int] | None = dict.fromkeys((1, 2), 0)
+        # By kind, how many answers in a row had only samples that are no percentages.
+        self._garbage = dict.fromkeys((1, 2), 0)
         self._buffer = bytearray()
 
     def take(self) -> Sequence[float]:
@@ -144,7 +149,8 @@ class Activity(Reading):
     def _mean_of_samples(self, seen: dict[int, int], kind: int) -> float:
         """Return the mean of the driver's samples that are newer than the last one seen, in percent.
 
-        Raises NVMLError: NOT_FOUND if there is none, NOT_SUPPORTED if they are not percentages.
+        Raises NVMLError: NOT_FOUND if there is none, or only garbage; NOT_SUPPORTED if they are never
+        percentages.
         """
         nvml = self._nvml
         last = seen[kind]
@@ -177,11 +183,14 @@ class Activity(Reading):
             ]
         if not taken:
             raise nvml.NVMLError(NOT_FOUND)
-        # Some are garbage now and then (DCGM#199), under MIG with driver 535 all are raw counts.
-        percentages = [number for number in taken if not impossible("percent", number)]
-        if form.value != nvml.NVML_VALUE_TYPE_UNSIGNED_INT or not percentages:
+        if form.value != nvml.NVML_VALUE_TYPE_UNSIGNED_INT:
             raise nvml.NVMLError(NOT_SUPPORTED)
         seen[kind] = newest
+        # Some are garbage now and then (DCGM#199), under MIG with driver 535 all are raw counts.
+        percentages = [number for number in taken if not impossible("percent", number)]
+        self._garbage[kind] = 0 if percentages else self._garbage[kind] + 1
+        if not percentages:
+            raise nvml.NVMLError(NOT_FOUND if self._garbage[kind] < _GARBAGE else NOT_SUPPORTED)
         return sum(percentages) / len(percentages)
 
 
