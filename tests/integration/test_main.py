@@ -17,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -71,9 +71,14 @@ def python(code: str, *arguments: object) -> list[str]:
     return [sys.executable, "-S", "-c", code, *map(str, arguments)]
 
 
-@contextmanager
-def running(*words: object) -> Iterator[subprocess.Popen[str]]:
+def running(*words: object) -> AbstractContextManager[subprocess.Popen[str]]:
     """The runner over a command that prints a line when it is ready."""
+    return running_words([*RUN, *map(str, words)])
+
+
+@contextmanager
+def running_words(words: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A program that prints a line when it is ready."""
 
     def begin() -> None:
         # In a group of processes of its own, as a shell starts a command: one whose parents are all outside
@@ -82,7 +87,7 @@ def running(*words: object) -> Iterator[subprocess.Popen[str]]:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as if nobody had started the tests below nohup
 
     with subprocess.Popen(
-        [*RUN, *map(str, words)],
+        words,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -480,6 +485,27 @@ def test_stopping_and_continuing_the_runner_does_so_with_the_command():
         _wait_for(lambda: "T" not in (_state(started.pid), _state(child)))
         assert json.loads(started.stdout.readline()) == {"SIGCONT": 1}
         assert started.wait(30) == 7
+
+
+def test_ctrl_z_before_the_command_starts_stops_both_and_they_can_be_continued():
+    code = """
+import signal, sys
+from perfmon_widgets.command import Command
+command = Command([sys.executable, "-S", "-c", "print('started')"])
+print("ready", flush=True)
+while signal.SIGTSTP not in signal.sigpending():
+    pass
+command.start()
+command.wait()
+sys.exit(command.result().exit_code)
+"""
+    with running_words([sys.executable, "-c", code]) as started:
+        (child,) = _children(started.pid)
+        os.killpg(started.pid, signal.SIGTSTP)  # as a terminal does
+        _wait_for(lambda: _state(started.pid) == _state(child) == "T")
+        os.killpg(started.pid, signal.SIGCONT)
+        assert started.stdout.readline() == "started\n"
+        assert started.wait(30) == 0
 
 
 def test_the_command_that_waits_does_not_outlive_a_runner_that_is_killed_before_it_starts(tmp_path):
