@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from perfmon_widgets.clocks import time
+
 # The signals that are forwarded. A terminal itself sends the rest to all processes of its foreground group.
 _FORWARDED = (
     signal.SIGINT,
@@ -152,8 +154,16 @@ class Command:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTSTP})
 
     def linger(self, seconds: float) -> None:
-        """Return after that time, or at a signal such as that of Ctrl+C; the command has ended before."""
-        signal.sigtimedwait(self._watched - {signal.SIGCHLD, signal.SIGTSTP, signal.SIGCONT}, seconds)
+        """Return after that time, or at a signal such as that of Ctrl+C; the command has ended before.
+
+        Ctrl+Z stops this process; the time goes on meanwhile.
+        """
+        end = time.monotonic() + seconds
+        awaited = self._watched - {signal.SIGCHLD, signal.SIGCONT}
+        while received := signal.sigtimedwait(awaited, max(0.0, end - time.monotonic())):
+            if received.si_signo != signal.SIGTSTP:
+                return
+            self._stop_too()
 
     def result(self) -> Result:
         """Wait for the end of the command and return its exit code and what it used."""

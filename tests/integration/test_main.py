@@ -397,6 +397,39 @@ def test_the_last_picture_stays_for_a_while_and_until_ctrl_c():
     assert time.monotonic() - begun < 60
 
 
+def test_ctrl_z_stops_it_while_the_last_picture_stays():
+    with running("--serve-after", "1h", "--", *python("print('ready'); raise SystemExit(7)")) as runner:
+        while "the live page stays for 1:00:00" not in (line := runner.stderr.readline()):
+            assert line
+        for _ in range(2):
+            runner.send_signal(signal.SIGTSTP)
+            _wait_for(lambda: _state(runner.pid) == "T")
+            runner.send_signal(signal.SIGCONT)
+            _wait_for(lambda: _state(runner.pid) != "T")
+            assert shown_at(re.findall(r"http://\S+", line)[0])["state"] == "stopped"
+        runner.send_signal(signal.SIGINT)
+        assert runner.wait(60) == 7
+
+
+def test_the_time_of_the_last_picture_ends_also_after_ctrl_z():
+    code = """
+from perfmon_widgets.command import Command
+command = Command(["true"])
+command.start()
+command.wait()
+command.result()
+print("ready", flush=True)
+command.linger(2)
+"""
+    begun = time.monotonic()
+    with running_words([sys.executable, "-c", code]) as started:
+        started.send_signal(signal.SIGTSTP)
+        _wait_for(lambda: _state(started.pid) == "T")
+        started.send_signal(signal.SIGCONT)
+        assert started.wait(30) == 0
+    assert time.monotonic() - begun >= 2
+
+
 def test_the_last_picture_goes_after_its_time():
     ended = run("--serve-after", "0.2s", "--", *python("raise SystemExit(7)"))
     assert ended.returncode == 7
