@@ -233,5 +233,9 @@ document.addEventListener("visibilitychange", () => {
   else if (hasKernels && !chosen.id) chooseKernel();
   else refresh();
 });
-if (hasKernels) chooseKernel();
-else start();
+if (hasKernels && !chosen.id) chooseKernel();
+else {
+  // Not awaited: each other kernel may take seconds to say whether it has a monitor.
+  if (hasKernels) listKernels();
+  start();
+}

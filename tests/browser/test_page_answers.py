@@ -1,0 +1,104 @@
+"""The live page of a Jupyter server in a real browser, with a monitor and answers of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from fakes.collectors import FakeCollector
+from playwright.sync_api import Browser, Page, Route, expect
+
+from perfmon_widgets import PerformanceMonitor
+from perfmon_widgets.jupyter.server_page import KERNELS
+from perfmon_widgets.web import api, page
+from perfmon_widgets.web.request import Request, Response, json_response, read_query
+
+ADDRESS = "http://jupyter.test"
+HIDE = "Object.defineProperty(document, 'hidden', { value: true, configurable: true });"
+SHOW = "delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))"
+NEVER, BROKEN = "it never answers", "the connection breaks"
+
+
+def kernels(*names: str) -> Response:
+    """The list of kernels with these names, which are their ids too."""
+    return json_response({"kernels": [{"id": each, "name": each, "state": "idle"} for each in names]})
+
+
+class Server:
+    """Answers the page: its files, one kernel, and what the monitor shows. ``answers`` has other answers."""
+
+    def __init__(self, opened: Page, monitor: PerformanceMonitor) -> None:
+        self.monitor = monitor
+        self.answers: dict[str, Response | str] = {KERNELS: kernels("train.ipynb")}
+        self.asked: list[str] = []
+        opened.route(f"{ADDRESS}/**", self._answer)
+
+    def count(self, path: str) -> int:
+        """How often that has been asked for; counts anew from then on."""
+        count = self.asked.count(path)
+        self.asked.clear()
+        return count
+
+    def _answer(self, route: Route) -> None:
+        url = urlsplit(route.request.url)
+        self.asked.append(url.path)
+        answer = self.answers.get(url.path) or self._usual(url.path, url.query)
+        if answer == BROKEN:
+            route.abort()
+        elif isinstance(answer, Response):
+            route.fulfill(status=answer.status, content_type=answer.content_type, body=answer.body)
+
+    def _usual(self, path: str, query: str) -> Response:
+        if path == page.PAGE:
+            return page.document(has_kernels=True)
+        return api.answer(self.monitor, Request("GET", path, read_query(query)))
+
+
+@pytest.fixture
+def monitor() -> Iterator[PerformanceMonitor]:
+    """A monitor that runs and has one sample."""
+    monitor = PerformanceMonitor([FakeCollector("cpu_percent", "ram_percent")], interval=3600)
+    monitor.start()
+    monitor.sample()
+    yield monitor
+    monitor.stop()
+
+
+@pytest.fixture
+def opened(chromium: Browser) -> Iterator[Page]:
+    """A page of a browser that has not been there before; fails if a script of it does."""
+    context = chromium.new_context()
+    opened = context.new_page()
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    context.close()
+    assert errors == []
+
+
+@pytest.fixture
+def server(opened: Page, monitor: PerformanceMonitor) -> Server:
+    """What answers the page."""
+    return Server(opened, monitor)
+
+
+def test_a_page_that_was_opened_in_the_background_is_that_of_its_kernel(opened: Page, server: Server) -> None:
+    opened.add_init_script(HIDE)
+    opened.goto(f"{ADDRESS}/perfmon?kernel_id=train.ipynb")
+    expect(opened).to_have_title("train.ipynb – Performance")
+    opened.wait_for_timeout(300)
+    assert server.count(page.VIEW) == 0
+    opened.evaluate(SHOW)
+    expect(opened.locator(".figures svg").first).to_be_visible()
+    download = urlsplit(opened.locator("#download").evaluate("each => each.href"))
+    assert download.path == api.HISTORY
+    query = parse_qs(download.query)
+    assert query["kernel_id"] == ["train.ipynb"]
+    assert query["since"] == ["1970-01-01"]
+
+
+def test_a_kernel_that_is_given_is_shown_before_the_list_is_there(opened: Page, server: Server) -> None:
+    server.answers[KERNELS] = NEVER
+    opened.goto(f"{ADDRESS}/perfmon?kernel_id=train.ipynb")
+    expect(opened.locator(".figures svg").first).to_be_visible()
