@@ -153,16 +153,15 @@ async function refresh({ full = false } = {}) {
 /**
  * @param {string} message
  * @param {number} [status]
- * @param {string} [state] of the kernel, if it is there but does not answer
+ * @param {string} [state] of the kernel, if it does not answer or is dead
  */
 async function failed(message, status, state = "") {
-  showState("stale", `No update: ${message}.`);
+  const unmonitored = status === 404 && state !== "dead"; // the kernel is alive, without a monitor that runs
+  showState(unmonitored ? "stopped" : "stale", `No update: ${message}.`);
   kernel.status = state;
-  if (status === 404 || status === 410) {
-    kernel.status = "dead";
-    link.comm_live = false;
-    await listKernels(); // another one may be meant
-  }
+  link.comm_live = state !== "dead";
+  if (unmonitored) link.readings = { ...link.readings, state: "stopped" };
+  if (status === 404 || status === 410) await listKernels(); // another one may be meant
   link.trigger("perfmon:state");
 }
 

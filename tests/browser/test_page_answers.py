@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from perfmon_widgets import PerformanceMonitor
 from perfmon_widgets.jupyter.server_page import KERNELS
 from perfmon_widgets.web import api, page
-from perfmon_widgets.web.request import Request, Response, json_response, read_query
+from perfmon_widgets.web.request import Refusal, Request, Response, json_response, read_query
 
 ADDRESS = "http://jupyter.test"
 HIDE = "Object.defineProperty(document, 'hidden', { value: true, configurable: true });"
@@ -53,6 +53,11 @@ class Server:
         if path == page.PAGE:
             return page.document(has_kernels=True)
         return api.answer(self.monitor, Request("GET", path, read_query(query)))
+
+
+def ask(opened: Page) -> None:
+    """Have the page ask for what is new at once."""
+    opened.evaluate(SHOW)
 
 
 @pytest.fixture
@@ -102,3 +107,30 @@ def test_a_kernel_that_is_given_is_shown_before_the_list_is_there(opened: Page, 
     server.answers[KERNELS] = NEVER
     opened.goto(f"{ADDRESS}/perfmon?kernel_id=train.ipynb")
     expect(opened.locator(".figures svg").first).to_be_visible()
+
+
+def test_a_stopped_monitor_is_not_a_dead_kernel(
+    opened: Page, server: Server, monitor: PerformanceMonitor
+) -> None:
+    opened.goto(f"{ADDRESS}/perfmon?kernel_id=train.ipynb")
+    expect(opened.locator("#state")).to_have_attribute("data-kind", "live")
+    gauge = opened.locator(".perfmon-gauge-detail").first
+    server.answers[page.VIEW] = api.no_monitor().response
+    ask(opened)
+    expect(opened.locator("#state")).to_contain_text(
+        "No update: no monitor is running in this kernel; start one"
+    )
+    expect(gauge).to_contain_text("monitor is stopped, values of ")
+    for status in (404, 410):  # there is no such kernel; its process has ended
+        server.answers[page.VIEW] = Refusal(status, "it is gone", state="dead").response
+        ask(opened)
+        expect(opened.locator("#state")).to_have_text("No update: it is gone.")
+        expect(gauge).to_have_text("kernel dead")
+        server.answers[page.VIEW] = api.no_monitor().response  # it was restarted
+        ask(opened)
+        expect(gauge).to_contain_text("monitor is stopped, values of ")
+    del server.answers[page.VIEW]
+    monitor.sample()
+    ask(opened)
+    expect(opened.locator("#state")).to_have_attribute("data-kind", "live")
+    expect(opened.locator(".perfmon-stale")).to_have_count(0)
