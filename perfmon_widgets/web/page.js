@@ -59,7 +59,6 @@ function showView(view) {
   known.death = view.death ?? "";
   const time = view.time ? new Date(1000 * view.time).toLocaleTimeString("en-GB") : "";
   part("newest").textContent = time && `last sample at ${time}`;
-  kernel.connectionStatus = "connected";
   kernel.status = view.death ? "dead" : "";
   link.comm_live = !view.death;
   showGauges(part("gauges"), view);
@@ -134,13 +133,14 @@ async function refresh({ full = false } = {}) {
     const response = await fetch(address("perfmon/view", query), { signal: mine.signal, cache: "no-store" });
     const content = await response.json();
     if (mine !== asking) return;
+    kernel.connectionStatus = "connected";
     known.xsrf = response.headers.get("X-XSRFToken") ?? known.xsrf;
     if (response.ok) showView(content);
     else await failed(content.message, response.status, content.state);
   } catch {
     if (mine !== asking) return;
-    await failed(hasKernels ? "the Jupyter server does not answer" : "the program does not answer: it may have ended");
     kernel.connectionStatus = "disconnected";
+    await failed(hasKernels ? "the Jupyter server does not answer" : "the program does not answer: it may have ended");
   } finally {
     clearTimeout(late);
   }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
@@ -134,3 +136,22 @@ def test_a_stopped_monitor_is_not_a_dead_kernel(
     ask(opened)
     expect(opened.locator("#state")).to_have_attribute("data-kind", "live")
     expect(opened.locator(".perfmon-stale")).to_have_count(0)
+
+
+def test_why_the_numbers_are_old_is_said_with_the_answer_that_shows_it(
+    opened: Page, server: Server, monitor: PerformanceMonitor
+) -> None:
+    opened.clock.install()
+    monitor.interval = 1
+    opened.goto(f"{ADDRESS}/perfmon?kernel_id=train.ipynb")
+    expect(opened.locator("#state")).to_have_attribute("data-kind", "live")
+    opened.clock.pause_at(time.time() + 60)  # no second passes any more: only answers change what is shown
+    gauge = opened.locator(".perfmon-gauge-detail").first
+    for answer, reason in (
+        (BROKEN, "kernel disconnected"),
+        (Refusal(504, "kernel does not answer: 5 s", state="busy").response, "kernel busy"),
+        (BROKEN, "kernel disconnected"),
+    ):
+        server.answers[page.VIEW] = answer
+        ask(opened)
+        expect(gauge).to_have_text(re.compile(rf"no update for \d+ s \({reason}\)"))
