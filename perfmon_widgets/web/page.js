@@ -8,6 +8,9 @@ import { openGroups, showSections, whenOpened, widthOfFigures } from "./page_sec
 
 const TIMEOUT = 15; // seconds to wait for an answer
 const LIST_EVERY = 5; // seconds between two looks for kernels while there is none to show
+const LIST_AGAIN = 10; // seconds between two looks for kernels, at least, while the one that is shown does not answer
+const AFTER_FAILURE = [1, 2, 5, 10]; // seconds to wait after the first, second … failure in a row
+const WITHOUT_SAMPLE = 5; // seconds to wait, at most, while there is no sample yet
 
 const windows = /** @type {HTMLSelectElement} */ (part("window"));
 const log = /** @type {HTMLInputElement} */ (part("log"));
@@ -23,6 +26,8 @@ const known = {
   xsrf: "", // to be sent with a POST
 };
 let paused = false;
+let failures = 0; // in a row
+let listed = Number.NEGATIVE_INFINITY; // when the page last looked for other kernels, in milliseconds
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let timer;
 /** @type {AbortController | undefined} */
@@ -52,6 +57,7 @@ function showMonitor() {
 /** @param {View} view */
 function showView(view) {
   part("shown").hidden = false;
+  failures = 0;
   known.newest = view.newest ?? "";
   known.have = view.have ?? known.have;
   known.interval = view.interval;
@@ -105,7 +111,7 @@ function stopAsking() {
 }
 
 /**
- * Ask for what is new, or for everything if `full`, and show it; then again after an interval of the monitor.
+ * Ask for what is new, or for everything if `full`, and show it; then again after a while.
  *
  * @param {{ full?: boolean }} how
  */
@@ -136,18 +142,24 @@ async function refresh({ full = false } = {}) {
     kernel.connectionStatus = "connected";
     known.xsrf = response.headers.get("X-XSRFToken") ?? known.xsrf;
     if (response.ok) showView(content);
-    else await failed(content.message, response.status, content.state);
+    else failed(content.message, response.status, content.state);
   } catch {
     if (mine !== asking) return;
     kernel.connectionStatus = "disconnected";
-    await failed(hasKernels ? "the Jupyter server does not answer" : "the program does not answer: it may have ended");
+    failed(hasKernels ? "the Jupyter server does not answer" : "the program does not answer: it may have ended");
   } finally {
     clearTimeout(late);
   }
   if (mine === asking && !paused) {
     clearTimeout(timer);
-    timer = setTimeout(refresh, 1000 * Math.max(SLOWEST, known.interval));
+    timer = setTimeout(refresh, 1000 * untilNext());
   }
+}
+
+/** In how many seconds to ask again: after an interval of the monitor, but soon if there is nothing to show yet. */
+function untilNext() {
+  if (failures) return AFTER_FAILURE[Math.min(failures, AFTER_FAILURE.length) - 1];
+  return Math.max(SLOWEST, known.newest ? known.interval : Math.min(known.interval, WITHOUT_SAMPLE));
 }
 
 /**
@@ -155,14 +167,19 @@ async function refresh({ full = false } = {}) {
  * @param {number} [status]
  * @param {string} [state] of the kernel, if it does not answer or is dead
  */
-async function failed(message, status, state = "") {
+function failed(message, status, state = "") {
+  failures += 1;
   const unmonitored = status === 404 && state !== "dead"; // the kernel is alive, without a monitor that runs
   showState(unmonitored ? "stopped" : "stale", `No update: ${message}.`);
   kernel.status = state;
   link.comm_live = state !== "dead";
   if (unmonitored) link.readings = { ...link.readings, state: "stopped" };
-  if (status === 404 || status === 410) await listKernels(); // another one may be meant
   link.trigger("perfmon:state");
+  const gone = status === 404 || status === 410;
+  if (gone && performance.now() - listed >= 1000 * LIST_AGAIN) {
+    listed = performance.now();
+    listKernels(); // another one may be meant
+  }
 }
 
 /** Show the only kernel with a monitor; wait until there is one, or until the person has chosen one. */

@@ -62,6 +62,18 @@ def ask(opened: Page) -> None:
     opened.evaluate(SHOW)
 
 
+def seconds(opened: Page, server: Server, count: int) -> list[list[str]]:
+    """What the page asks for in each of the next seconds of its clock, which stands still otherwise."""
+    asked = []
+    for _ in range(count):
+        opened.wait_for_timeout(50)  # for what is being answered
+        server.asked = []
+        opened.clock.run_for(1000)
+        opened.wait_for_timeout(50)
+        asked.append(server.asked)
+    return asked
+
+
 @pytest.fixture
 def monitor() -> Iterator[PerformanceMonitor]:
     """A monitor that runs and has one sample."""
@@ -155,3 +167,40 @@ def test_why_the_numbers_are_old_is_said_with_the_answer_that_shows_it(
         server.answers[page.VIEW] = answer
         ask(opened)
         expect(gauge).to_have_text(re.compile(rf"no update for \d+ s \({reason}\)"))
+
+
+def test_it_asks_again_soon_after_a_failure_and_less_often_after_many(opened: Page, server: Server) -> None:
+    opened.clock.install()
+    opened.goto(f"{ADDRESS}/perfmon?kernel_id=train.ipynb")
+    expect(opened.locator("#state")).to_have_text("Live: a sample every 3600 s.")
+    opened.clock.pause_at(time.time() + 60)
+    server.asked.clear()
+    server.answers[page.VIEW] = api.no_monitor().response
+    ask(opened)
+    expect(opened.locator("#state")).to_contain_text("No update: ")
+    asked = [server.asked, *seconds(opened, server, 30)]
+    assert [at for at, paths in enumerate(asked) if page.VIEW in paths] == [0, 1, 3, 8, 18, 28]
+    assert [at for at, paths in enumerate(asked) if KERNELS in paths] == [0, 18, 28]
+    del server.answers[page.VIEW]
+    ask(opened)
+    expect(opened.locator("#state")).to_have_text("Live: a sample every 3600 s.")
+    server.answers[page.VIEW] = BROKEN
+    ask(opened)
+    expect(opened.locator("#state")).to_contain_text("No update: ")
+    asked = seconds(opened, server, 2)
+    assert [at for at, paths in enumerate(asked, 1) if page.VIEW in paths] == [1]
+
+
+def test_the_first_sample_is_not_waited_for_a_whole_interval(opened: Page, server: Server) -> None:
+    server.monitor = PerformanceMonitor([FakeCollector("cpu_percent")], interval=3600)
+    opened.clock.install()
+    opened.goto(f"{ADDRESS}/perfmon?kernel_id=train.ipynb")
+    expect(opened.locator("#shown")).to_be_visible()
+    opened.clock.pause_at(time.time() + 60)
+    ask(opened)
+    asked = seconds(opened, server, 12)
+    assert [at for at, paths in enumerate(asked, 1) if page.VIEW in paths][-2:] == [5, 10]
+    server.monitor.sample()
+    opened.clock.run_for(5000)
+    expect(opened.locator("#newest")).to_contain_text("last sample at ")
+    assert page.VIEW not in str(seconds(opened, server, 12))
