@@ -2,7 +2,7 @@
 // (web/view.py); the gauges are drawn, and taken for stale, by the panel's gauge.js.
 
 import { hasKernels, kernel, link, SLOWEST, showGauges } from "./page_gauges.js";
-import { address, chooseOnly, chosen, listKernels } from "./page_kernels.js";
+import { address, chooseOnly, chosen, listKernels, SILENT } from "./page_kernels.js";
 import { element, part, put } from "./page_parts.js";
 import { openGroups, showSections, whenOpened, widthOfFigures } from "./page_sections.js";
 
@@ -146,7 +146,7 @@ async function refresh({ full = false } = {}) {
   } catch {
     if (mine !== asking) return;
     kernel.connectionStatus = "disconnected";
-    failed(hasKernels ? "the Jupyter server does not answer" : "the program does not answer: it may have ended");
+    failed(hasKernels ? SILENT : "the program does not answer: it may have ended");
   } finally {
     clearTimeout(late);
   }
@@ -187,15 +187,18 @@ async function chooseKernel() {
   clearTimeout(timer);
   if (document.hidden) return;
   const kernels = await listKernels();
-  chooseOnly(kernels);
-  if (chosen.id) {
-    start();
-    return;
+  if (typeof kernels === "string") showState("stale", `No list of kernels: ${kernels}.`);
+  else {
+    chooseOnly(kernels);
+    if (chosen.id) {
+      start();
+      return;
+    }
+    showState(
+      "waiting",
+      kernels.length ? "Several kernels have a monitor: choose one." : "No kernel has a monitor yet. Run %perfmon in a notebook.",
+    );
   }
-  showState(
-    "waiting",
-    kernels.length ? "Several kernels have a monitor: choose one." : "No kernel has a monitor yet. Run %perfmon in a notebook.",
-  );
   timer = setTimeout(chooseKernel, 1000 * LIST_EVERY);
 }
 

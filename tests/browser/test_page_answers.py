@@ -204,3 +204,20 @@ def test_the_first_sample_is_not_waited_for_a_whole_interval(opened: Page, serve
     opened.clock.run_for(5000)
     expect(opened.locator("#newest")).to_contain_text("last sample at ")
     assert page.VIEW not in str(seconds(opened, server, 12))
+
+
+def test_a_list_of_kernels_that_does_not_come_is_not_an_empty_one(opened: Page, server: Server) -> None:
+    state = opened.locator("#state")
+    for answer, words in (
+        (BROKEN, "No list of kernels: the Jupyter server does not answer."),
+        (json_response({"message": "Forbidden", "reason": None}, 403), "No list of kernels: Forbidden."),
+        (kernels(), "No kernel has a monitor yet. Run %perfmon in a notebook."),
+        (kernels("train.ipynb", "other.ipynb"), "Several kernels have a monitor: choose one."),
+        (kernels("train.ipynb"), "Live: a sample every 3600 s."),
+    ):
+        server.answers[KERNELS] = answer
+        if not server.asked:
+            opened.goto(f"{ADDRESS}/perfmon")
+        ask(opened)
+        expect(state).to_have_text(words)
+    expect(opened).to_have_title("train.ipynb – Performance")
