@@ -77,11 +77,14 @@ function showView(view) {
 }
 
 /** @param {View} view */
-function showWindows({ windows: offered, window: chosen }) {
-  if (windows.options.length !== offered.length) {
-    windows.replaceChildren(...offered.map(({ seconds, words }) => new Option(words, String(seconds))));
-    windows.value = String(chosen);
-  }
+function showWindows({ windows: offered, window: shown }) {
+  const now = [...windows.options].map(({ value }) => value);
+  if (String(now) === String(offered.map(({ seconds }) => seconds))) return;
+  const before = windows.value;
+  windows.replaceChildren(...offered.map(({ seconds, words }) => new Option(words, String(seconds))));
+  windows.value = before;
+  // What was chosen may not be offered any more: then the next longer one is chosen.
+  if (!windows.value) windows.selectedIndex = offered.findIndex(({ seconds }) => seconds >= shown);
 }
 
 /** @param {Finding | null | undefined} finding */

@@ -221,3 +221,24 @@ def test_a_list_of_kernels_that_does_not_come_is_not_an_empty_one(opened: Page, 
         ask(opened)
         expect(state).to_have_text(words)
     expect(opened).to_have_title("train.ipynb – Performance")
+
+
+def test_the_windows_that_are_offered_are_those_of_the_last_answer(
+    opened: Page, server: Server, monitor: PerformanceMonitor
+) -> None:
+    monitor.window = 120
+    opened.goto(f"{ADDRESS}/perfmon?kernel_id=train.ipynb")
+    choice = opened.locator("#window")
+    expect(choice.locator("option")).to_have_text(["1 min", "2 min"])
+    expect(choice).to_have_value("120")
+    for kept, offered, chosen in (
+        (240, ["1 min", "4 min"], "240"),  # what was chosen was not offered any more
+        (60, ["1 min"], "60"),
+        (600, ["1 min", "5 min", "10 min"], "60"),  # it still is
+        (45, ["45 s"], "45"),
+        (120, ["1 min", "2 min"], "60"),
+    ):
+        monitor.window = kept
+        ask(opened)
+        expect(choice.locator("option")).to_have_text(offered)
+        expect(choice).to_have_value(chosen)
