@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from perfmon_widgets.clocks import time
+
 # The signals that are forwarded. A terminal itself sends the rest to all processes of its foreground group.
 _FORWARDED = (
     signal.SIGINT,
@@ -26,6 +28,8 @@ _FORWARDED = (
 )
 # Python ignores these, and a program inherits which signals are ignored.
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+# Seconds between two looks for signals while the child has not executed the command yet.
+_BETWEEN_LOOKS = 0.05
 
 
 class Result(NamedTuple):
@@ -51,7 +55,7 @@ class Command:
     in its peak memory instead of 11 MiB.
 
     The command shares standard input, output and terminal with this process, which from now on handles the
-    forwarded signals in ``wait()`` only. Make one per process, before any thread is started.
+    forwarded signals in ``start()`` and ``wait()`` only. Make one per process, before any thread is started.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -95,10 +99,25 @@ class Command:
         """Run the command; raises OSError with one clear sentence if it cannot be run."""
         with self._gate:
             self._gate.send(b"x")
-            number = self._gate.recv(8)  # empty once the command runs: executing it closes the other end
+            number = self._answer()
         if number:
             self.abandon()
             raise _explained(self._words[0], int(number))
+
+    def _answer(self) -> bytes:
+        """Return what comes through the gate: nothing once the command runs, which closes the other end.
+
+        A SIGTSTP that came before, from Ctrl+Z, stops the child just before it executes the command. So
+        signals are handled here as in ``wait()``: this process stops too, and both can be continued.
+        """
+        self._gate.settimeout(_BETWEEN_LOOKS)
+        while True:
+            try:
+                return self._gate.recv(8)
+            except TimeoutError:
+                received = signal.sigtimedwait(self._watched - {signal.SIGCHLD}, 0)
+                if received is not None:
+                    self._handle(received)
 
     def abandon(self) -> None:
         """End the waiting process without running the command."""
@@ -116,13 +135,17 @@ class Command:
                 if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                     return
                 continue
-            # A positive code means that the OS kernel sent the signal, for a key or a closed terminal: to the
-            # whole process group, so that the command has received it too.
-            if received.si_code <= 0:
-                with contextlib.suppress(PermissionError):  # started by sudo it belongs to another user
-                    os.kill(self.pid, received.si_signo)
-            if received.si_signo == signal.SIGTSTP:
-                self._stop_too()
+            self._handle(received)
+
+    def _handle(self, received: signal.struct_siginfo) -> None:
+        """Forward a signal to the command, and stop with it."""
+        # A positive code means that the OS kernel sent the signal, for a key or a closed terminal: to the
+        # whole process group, so that the command has received it too.
+        if received.si_code <= 0:
+            with contextlib.suppress(PermissionError):  # started by sudo it belongs to another user
+                os.kill(self.pid, received.si_signo)
+        if received.si_signo == signal.SIGTSTP:
+            self._stop_too()
 
     def _stop_too(self) -> None:
         """Stop this process as an unblocked SIGTSTP would have done; return when it is continued."""
@@ -131,8 +154,16 @@ class Command:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTSTP})
 
     def linger(self, seconds: float) -> None:
-        """Return after that time, or at a signal such as that of Ctrl+C; the command has ended before."""
-        signal.sigtimedwait(self._watched - {signal.SIGCHLD, signal.SIGTSTP, signal.SIGCONT}, seconds)
+        """Return after that time, or at a signal such as that of Ctrl+C; the command has ended before.
+
+        Ctrl+Z stops this process; the time goes on meanwhile.
+        """
+        end = time.monotonic() + seconds
+        awaited = self._watched - {signal.SIGCHLD, signal.SIGCONT}
+        while received := signal.sigtimedwait(awaited, max(0.0, end - time.monotonic())):
+            if received.si_signo != signal.SIGTSTP:
+                return
+            self._stop_too()
 
     def result(self) -> Result:
         """Wait for the end of the command and return its exit code and what it used."""

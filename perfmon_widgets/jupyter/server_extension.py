@@ -179,7 +179,7 @@ class _Kernels:
         chosen = request.query.get("kernel_id")
         if chosen is not None:
             if chosen not in self._manager.list_kernel_ids():
-                raise Refusal(404, "kernel_id: this server has no such kernel")
+                raise Refusal(404, "kernel_id: this server has no such kernel", state="dead")
             return await self._ask_also_dead(self._manager.get_kernel(chosen), request, send)
         ids = self._manager.list_kernel_ids()
         if len(ids) == 1:
@@ -289,4 +289,4 @@ def _exit_status(kernel: Any) -> int | None:
 
 async def _check_alive(kernel: Any) -> None:
     if not await ensure_async(kernel.is_alive()):
-        raise Refusal(410, "kernel is dead; restart it, and start a monitor in it")
+        raise Refusal(410, "kernel is dead; restart it, and start a monitor in it", state="dead")

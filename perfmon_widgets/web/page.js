@@ -2,12 +2,15 @@
 // (web/view.py); the gauges are drawn, and taken for stale, by the panel's gauge.js.
 
 import { hasKernels, kernel, link, SLOWEST, showGauges } from "./page_gauges.js";
-import { address, chooseOnly, chosen, listKernels } from "./page_kernels.js";
+import { address, chooseOnly, chosen, listKernels, SILENT } from "./page_kernels.js";
 import { element, part, put } from "./page_parts.js";
 import { openGroups, showSections, whenOpened, widthOfFigures } from "./page_sections.js";
 
 const TIMEOUT = 15; // seconds to wait for an answer
 const LIST_EVERY = 5; // seconds between two looks for kernels while there is none to show
+const LIST_AGAIN = 10; // seconds between two looks for kernels, at least, while the one that is shown does not answer
+const AFTER_FAILURE = [1, 2, 5, 10]; // seconds to wait after the first, second … failure in a row
+const WITHOUT_SAMPLE = 5; // seconds to wait, at most, while there is no sample yet
 
 const windows = /** @type {HTMLSelectElement} */ (part("window"));
 const log = /** @type {HTMLInputElement} */ (part("log"));
@@ -23,6 +26,8 @@ const known = {
   xsrf: "", // to be sent with a POST
 };
 let paused = false;
+let failures = 0; // in a row
+let listed = Number.NEGATIVE_INFINITY; // when the page last looked for other kernels, in milliseconds
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let timer;
 /** @type {AbortController | undefined} */
@@ -52,6 +57,7 @@ function showMonitor() {
 /** @param {View} view */
 function showView(view) {
   part("shown").hidden = false;
+  failures = 0;
   known.newest = view.newest ?? "";
   known.have = view.have ?? known.have;
   known.interval = view.interval;
@@ -59,7 +65,6 @@ function showView(view) {
   known.death = view.death ?? "";
   const time = view.time ? new Date(1000 * view.time).toLocaleTimeString("en-GB") : "";
   part("newest").textContent = time && `last sample at ${time}`;
-  kernel.connectionStatus = "connected";
   kernel.status = view.death ? "dead" : "";
   link.comm_live = !view.death;
   showGauges(part("gauges"), view);
@@ -72,11 +77,14 @@ function showView(view) {
 }
 
 /** @param {View} view */
-function showWindows({ windows: offered, window: chosen }) {
-  if (windows.options.length !== offered.length) {
-    windows.replaceChildren(...offered.map(({ seconds, words }) => new Option(words, String(seconds))));
-    windows.value = String(chosen);
-  }
+function showWindows({ windows: offered, window: shown }) {
+  const now = [...windows.options].map(({ value }) => value);
+  if (String(now) === String(offered.map(({ seconds }) => seconds))) return;
+  const before = windows.value;
+  windows.replaceChildren(...offered.map(({ seconds, words }) => new Option(words, String(seconds))));
+  windows.value = before;
+  // What was chosen may not be offered any more: then the next longer one is chosen.
+  if (!windows.value) windows.selectedIndex = offered.findIndex(({ seconds }) => seconds >= shown);
 }
 
 /** @param {Finding | null | undefined} finding */
@@ -106,7 +114,7 @@ function stopAsking() {
 }
 
 /**
- * Ask for what is new, or for everything if `full`, and show it; then again after an interval of the monitor.
+ * Ask for what is new, or for everything if `full`, and show it; then again after a while.
  *
  * @param {{ full?: boolean }} how
  */
@@ -134,36 +142,47 @@ async function refresh({ full = false } = {}) {
     const response = await fetch(address("perfmon/view", query), { signal: mine.signal, cache: "no-store" });
     const content = await response.json();
     if (mine !== asking) return;
+    kernel.connectionStatus = "connected";
     known.xsrf = response.headers.get("X-XSRFToken") ?? known.xsrf;
     if (response.ok) showView(content);
-    else await failed(content.message, response.status, content.state);
+    else failed(content.message, response.status, content.state);
   } catch {
     if (mine !== asking) return;
-    await failed(hasKernels ? "the Jupyter server does not answer" : "the program does not answer: it may have ended");
     kernel.connectionStatus = "disconnected";
+    failed(hasKernels ? SILENT : "the program does not answer: it may have ended");
   } finally {
     clearTimeout(late);
   }
   if (mine === asking && !paused) {
     clearTimeout(timer);
-    timer = setTimeout(refresh, 1000 * Math.max(SLOWEST, known.interval));
+    timer = setTimeout(refresh, 1000 * untilNext());
   }
+}
+
+/** In how many seconds to ask again: after an interval of the monitor, but soon if there is nothing to show yet. */
+function untilNext() {
+  if (failures) return AFTER_FAILURE[Math.min(failures, AFTER_FAILURE.length) - 1];
+  return Math.max(SLOWEST, known.newest ? known.interval : Math.min(known.interval, WITHOUT_SAMPLE));
 }
 
 /**
  * @param {string} message
  * @param {number} [status]
- * @param {string} [state] of the kernel, if it is there but does not answer
+ * @param {string} [state] of the kernel, if it does not answer or is dead
  */
-async function failed(message, status, state = "") {
-  showState("stale", `No update: ${message}.`);
+function failed(message, status, state = "") {
+  failures += 1;
+  const unmonitored = status === 404 && state !== "dead"; // the kernel is alive, without a monitor that runs
+  showState(unmonitored ? "stopped" : "stale", `No update: ${message}.`);
   kernel.status = state;
-  if (status === 404 || status === 410) {
-    kernel.status = "dead";
-    link.comm_live = false;
-    await listKernels(); // another one may be meant
-  }
+  link.comm_live = state !== "dead";
+  if (unmonitored) link.readings = { ...link.readings, state: "stopped" };
   link.trigger("perfmon:state");
+  const gone = status === 404 || status === 410;
+  if (gone && performance.now() - listed >= 1000 * LIST_AGAIN) {
+    listed = performance.now();
+    listKernels(); // another one may be meant
+  }
 }
 
 /** Show the only kernel with a monitor; wait until there is one, or until the person has chosen one. */
@@ -171,15 +190,18 @@ async function chooseKernel() {
   clearTimeout(timer);
   if (document.hidden) return;
   const kernels = await listKernels();
-  chooseOnly(kernels);
-  if (chosen.id) {
-    start();
-    return;
+  if (typeof kernels === "string") showState("stale", `No list of kernels: ${kernels}.`);
+  else {
+    chooseOnly(kernels);
+    if (chosen.id) {
+      start();
+      return;
+    }
+    showState(
+      "waiting",
+      kernels.length ? "Several kernels have a monitor: choose one." : "No kernel has a monitor yet. Run %perfmon in a notebook.",
+    );
   }
-  showState(
-    "waiting",
-    kernels.length ? "Several kernels have a monitor: choose one." : "No kernel has a monitor yet. Run %perfmon in a notebook.",
-  );
   timer = setTimeout(chooseKernel, 1000 * LIST_EVERY);
 }
 
@@ -233,5 +255,9 @@ document.addEventListener("visibilitychange", () => {
   else if (hasKernels && !chosen.id) chooseKernel();
   else refresh();
 });
-if (hasKernels) chooseKernel();
-else start();
+if (hasKernels && !chosen.id) chooseKernel();
+else {
+  // Not awaited: each other kernel may take seconds to say whether it has a monitor.
+  if (hasKernels) listKernels();
+  start();
+}

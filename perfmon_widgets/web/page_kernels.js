@@ -2,6 +2,8 @@
 
 import { element, part } from "./page_parts.js";
 
+export const SILENT = "the Jupyter server does not answer";
+
 /** The kernel that is shown; empty for serve(), and before one is chosen. */
 export const chosen = { id: new URLSearchParams(location.search).get("kernel_id") ?? "" };
 
@@ -12,12 +14,17 @@ export function address(path, query = {}) {
   return parameters.size ? `${path}?${parameters}` : path;
 }
 
-/** @returns {Promise<KernelEntry[]>} the kernels that have a monitor, which are shown as links if there are several */
+/**
+ * Show the kernels that have a monitor as links if there are several.
+ *
+ * @returns {Promise<KernelEntry[] | string>} the kernels, or why they are not known
+ */
 export async function listKernels() {
   try {
     const response = await fetch("perfmon/kernels", { cache: "no-store" });
-    /** @type {{ kernels: KernelEntry[] }} */
-    const { kernels } = await response.json();
+    /** @type {{ kernels: KernelEntry[], message: string }} */
+    const { kernels, message } = await response.json();
+    if (!response.ok) return message;
     const links = kernels.map(({ id, name, state }) =>
       element(
         "a",
@@ -31,7 +38,7 @@ export async function listKernels() {
     entitle(kernels.find(({ id }) => id === chosen.id));
     return kernels;
   } catch {
-    return [];
+    return SILENT;
   }
 }
 

@@ -17,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -71,9 +71,14 @@ def python(code: str, *arguments: object) -> list[str]:
     return [sys.executable, "-S", "-c", code, *map(str, arguments)]
 
 
-@contextmanager
-def running(*words: object) -> Iterator[subprocess.Popen[str]]:
+def running(*words: object) -> AbstractContextManager[subprocess.Popen[str]]:
     """The runner over a command that prints a line when it is ready."""
+    return running_words([*RUN, *map(str, words)])
+
+
+@contextmanager
+def running_words(words: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A program that prints a line when it is ready."""
 
     def begin() -> None:
         # In a group of processes of its own, as a shell starts a command: one whose parents are all outside
@@ -82,7 +87,7 @@ def running(*words: object) -> Iterator[subprocess.Popen[str]]:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as if nobody had started the tests below nohup
 
     with subprocess.Popen(
-        [*RUN, *map(str, words)],
+        words,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -392,6 +397,39 @@ def test_the_last_picture_stays_for_a_while_and_until_ctrl_c():
     assert time.monotonic() - begun < 60
 
 
+def test_ctrl_z_stops_it_while_the_last_picture_stays():
+    with running("--serve-after", "1h", "--", *python("print('ready'); raise SystemExit(7)")) as runner:
+        while "the live page stays for 1:00:00" not in (line := runner.stderr.readline()):
+            assert line
+        for _ in range(2):
+            runner.send_signal(signal.SIGTSTP)
+            _wait_for(lambda: _state(runner.pid) == "T")
+            runner.send_signal(signal.SIGCONT)
+            _wait_for(lambda: _state(runner.pid) != "T")
+            assert shown_at(re.findall(r"http://\S+", line)[0])["state"] == "stopped"
+        runner.send_signal(signal.SIGINT)
+        assert runner.wait(60) == 7
+
+
+def test_the_time_of_the_last_picture_ends_also_after_ctrl_z():
+    code = """
+from perfmon_widgets.command import Command
+command = Command(["true"])
+command.start()
+command.wait()
+command.result()
+print("ready", flush=True)
+command.linger(2)
+"""
+    begun = time.monotonic()
+    with running_words([sys.executable, "-c", code]) as started:
+        started.send_signal(signal.SIGTSTP)
+        _wait_for(lambda: _state(started.pid) == "T")
+        started.send_signal(signal.SIGCONT)
+        assert started.wait(30) == 0
+    assert time.monotonic() - begun >= 2
+
+
 def test_the_last_picture_goes_after_its_time():
     ended = run("--serve-after", "0.2s", "--", *python("raise SystemExit(7)"))
     assert ended.returncode == 7
@@ -480,6 +518,27 @@ def test_stopping_and_continuing_the_runner_does_so_with_the_command():
         _wait_for(lambda: "T" not in (_state(started.pid), _state(child)))
         assert json.loads(started.stdout.readline()) == {"SIGCONT": 1}
         assert started.wait(30) == 7
+
+
+def test_ctrl_z_before_the_command_starts_stops_both_and_they_can_be_continued():
+    code = """
+import signal, sys
+from perfmon_widgets.command import Command
+command = Command([sys.executable, "-S", "-c", "print('started')"])
+print("ready", flush=True)
+while signal.SIGTSTP not in signal.sigpending():
+    pass
+command.start()
+command.wait()
+sys.exit(command.result().exit_code)
+"""
+    with running_words([sys.executable, "-c", code]) as started:
+        (child,) = _children(started.pid)
+        os.killpg(started.pid, signal.SIGTSTP)  # as a terminal does
+        _wait_for(lambda: _state(started.pid) == _state(child) == "T")
+        os.killpg(started.pid, signal.SIGCONT)
+        assert started.stdout.readline() == "started\n"
+        assert started.wait(30) == 0
 
 
 def test_the_command_that_waits_does_not_outlive_a_runner_that_is_killed_before_it_starts(tmp_path):

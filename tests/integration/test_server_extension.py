@@ -258,7 +258,9 @@ async def test_no_kernel_and_no_monitor_are_reported(start_kernel: StartKernel, 
     assert "start" in content(await ask(CURRENT), 404)["message"]
     kernel = await start_kernel("import perfmon_widgets")
     for path in (CURRENT, HISTORY, LOGGING, METRICS):
-        assert "PerformanceMonitor()" in content(await ask(path), 404)["message"]
+        refused = content(await ask(path), 404)
+        assert "PerformanceMonitor()" in refused["message"]
+        assert "state" not in refused  # the kernel is not dead
     await kernel.run(START)
     content(await ask(CURRENT))
     await kernel.run("monitor.stop()")
@@ -290,8 +292,9 @@ async def test_a_monitor_that_starts_within_a_running_cell_is_found(
 async def test_an_unknown_kernel_is_not_found(start_kernel: StartKernel, ask: Any) -> None:
     await start_kernel()
     for identity in ("", "nothing", "../x", "00000000-0000-0000-0000-000000000000"):
-        message = content(await ask(CURRENT, params={"kernel_id": identity}), 404)["message"]
-        assert message.startswith("kernel_id: ")
+        refused = content(await ask(CURRENT, params={"kernel_id": identity}), 404)
+        assert refused["message"].startswith("kernel_id: ")
+        assert refused["state"] == "dead"
 
 
 async def test_two_kernels_are_listed(start_kernel: StartKernel, ask: Any) -> None:
@@ -320,7 +323,9 @@ async def test_a_killed_kernel_is_reported_at_once(
     while (response := await ask(CURRENT, params={"kernel_id": kernel.id})).code == 200:
         pass
     assert response.code in (404, 410)
-    assert "kernel" in content(response, response.code)["message"]
+    refused = content(response, response.code)
+    assert "kernel" in refused["message"]
+    assert refused["state"] == "dead"
     assert time.monotonic() - started < 15
 
 
