@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -44,6 +45,7 @@ class Actions:
         """In a forked child: make a new lock, since a thread of the parent may have held the old one."""
         self._lock = threading.RLock()
         self._writer: int | None = None
+        self._waiting: deque[str] = deque()  # the names of the actions that the sampling thread is to run
 
     def _used(self, control: Control, change: dict[str, Any]) -> None:
         if self._writer != threading.get_ident():  # else the panel itself shows the state of the monitor
@@ -60,7 +62,20 @@ class Actions:
         if threading.current_thread() is threading.main_thread():
             self._run(action)
         else:
-            self._monitor.call_soon(partial(self._run, action), name)
+            self._waiting.append(name)
+            self._monitor.call_soon(partial(self._run_waiting, action), name)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether another action is to come. Until then, controls must keep what the person has chosen.
+
+        If they showed the present state, a click that brings them back to it would be no change.
+        """
+        return bool(self._waiting)
+
+    def _run_waiting(self, action: Callable[[], object]) -> None:
+        self._waiting.popleft()
+        self._run(action)
 
     def _run(self, action: Callable[[], object]) -> None:
         with self.writing():

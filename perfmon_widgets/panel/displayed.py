@@ -82,7 +82,8 @@ def _look_at(widget: ipywidgets.Widget) -> set[ipywidgets.Widget]:
     So the end of a cell costs nothing for widgets that stay as they are, such as many progress bars.
     """
     parts = set(_seen(widget))
-    for part in parts:
+    own = {part for panel in _panels & parts for part in parts_of(panel)}
+    for part in parts - own:  # what a panel consists of holds no other panel
         kind: Any = type(part)
         if names := holding_traits(kind):  # else observe() would take all
             part.observe(_note_change, names)  # at most once, however often this is called

@@ -163,8 +163,9 @@ class PerformancePanel(ipywidgets.VBox):
             self.advanced.show_rest()
 
     def _show_controls(self) -> None:
-        for control in self._controls:
-            control.show()
+        if not self._actions.waiting:
+            for control in self._controls:
+                control.show()
 
     def _cell_ended(self) -> None:
         self._viewers.cell_ended()

@@ -175,7 +175,7 @@ LAYERS = {
     "cluster": {*ROOMS[: ROOMS.index("core") + 1], "cluster"},
     "integrations": {*ROOMS[: ROOMS.index("core") + 1], "integrations"},
     "analysis": {"views"},
-    "command": set(),
+    "command": {"clocks"},
     "__main__": {"metrics", "clocks", "collectors", "views", "core", "web", "command", "cluster"},
     "__init__": set(ROOMS),
 }

@@ -1864,6 +1864,22 @@ def test_every_control_has_a_name_for_people(panel):
     ]
 
 
+def test_of_two_clicks_in_a_row_the_last_counts_also_if_a_sample_comes_between(
+    panel, monitor, wire, folder, monkeypatch
+):
+    """The second would be no change if the sample had brought the checkbox back to the state of the log."""
+    waiting: list[Callable[[], object]] = []
+    monkeypatch.setattr(monitor, "call_soon", lambda action, name="": waiting.append(action))
+    elsewhere(lambda: wire.set(panel.log_to_csv, value=True))
+    monitor.sample()
+    elsewhere(lambda: wire.set(panel.log_to_csv, value=False))
+    assert len(waiting) == 2
+    for action in waiting:
+        action()
+    assert not monitor.log.running
+    assert panel.log_to_csv.value is False
+
+
 def test_on_the_main_thread_an_action_raises_where_it_was_asked_for(panel, monitor, wire):
     def fail(_: Message) -> None:
         raise RuntimeError("broken")
