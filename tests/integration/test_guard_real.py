@@ -124,15 +124,16 @@ def test_a_cell_that_awaits_is_stopped_and_the_kernel_goes_on(kernel, group, pat
     _stop_a_cell_that_awaits(kernel, group, pattern)
 
 
-def test_a_cell_that_awaits_is_stopped_in_an_older_ipykernel(tmp_path, pytestconfig):
-    name = install_kernelspecs(tmp_path, pytestconfig.cache)[OLDER[0]]
+@pytest.mark.parametrize("version", OLDER[:1])
+def test_a_cell_that_awaits_is_stopped_in_an_older_ipykernel(tmp_path, pytestconfig, version):
+    name = install_kernelspecs(tmp_path, pytestconfig.cache)[version]
     with real_group("older") as group:
         group.limit_memory(LIMIT)
         kernel = Kernel(tmp_path, name, tmp_path / "kernels")
         try:
             (group.memory / "cgroup.procs").write_text(str(kernel.process))
             kernel.execute(START)
-            assert kernel.run("__import__('ipykernel').__version__") == OLDER[0]
+            assert kernel.run("__import__('ipykernel').__version__") == version
             for pattern in ASYNC.values():
                 _stop_a_cell_that_awaits(kernel, group, pattern)
         finally:
@@ -145,9 +146,10 @@ def _stop_a_cell_that_awaits(kernel: Kernel, group: RealGroup, pattern: str) -> 
     reply, _ = cell(kernel, pattern)
     assert reply["ename"] == "MemoryError"
     assert reply["evalue"].startswith("the memory guard of perfmon_widgets stopped this cell")
-    assert "await" in re.sub(r"\x1b\[[\d;]*m", "", "".join(reply["traceback"]))
     assert cell(kernel, "print(len(kept))")[1] == "6\n"
     kernel.execute(GIVE_BACK)
+    shown = re.sub(r"\x1b\[[\d;]*m", "", "".join(reply["traceback"]))
+    assert any(line.strip() in shown for line in pattern.strip().splitlines()), shown
     assert kernel.run("monitor.guard.interventions[-1].kind") == "interrupted"
     assert kills(group) == killed
 
