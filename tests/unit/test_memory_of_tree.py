@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import math
 import mmap
@@ -687,24 +686,6 @@ def test_a_survey_reads_as_many_pages_however_much_memory_there_is(monkeypatch):
     # takes one page of a power of two.
     assert counts[0] > 300
     assert counts[0] / 2 < counts[1] < counts[0] * 2
-
-
-def test_how_much_a_fork_has_copied_does_not_depend_on_the_pages_whose_versions_are_followed():
-    """Else all forks that copy the same pages would be wrong by the same amount, and a pool by the sum."""
-    inherited = private(200)
-    first = ctypes.addressof(ctypes.c_char.from_buffer(inherited)) // PAGE
-    sample = survey.survey(Path("/proc/self"))
-    followed = [page - first for page in sample.pages if 0 <= (page - first) * PAGE < len(inherited)]
-    assert len(followed) > 50
-
-    def copy_them() -> None:
-        for page in followed:
-            inherited[page * PAGE] = 1
-
-    with forked(copy_them) as number:
-        found = survey.survey(Path(f"/proc/{number}"), sample.level)
-    assert found.pages.keys() >= {first + page for page in followed}
-    assert found.private < 50 * MIB  # of a few that it has copied
 
 
 def test_what_a_fork_has_copied_before_it_forks_itself_counts_once():

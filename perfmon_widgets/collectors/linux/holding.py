@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Set
 from pathlib import Path
 
-from perfmon_widgets.collectors.linux.examples import FORESIGHT, Examples
+from perfmon_widgets.collectors.linux.examples import FORESIGHT, Examples, expected
 from perfmon_widgets.collectors.linux.member import PAGE, Member
 from perfmon_widgets.collectors.linux.survey import File, Spots, survey
 from perfmon_widgets.collectors.linux.system_file import read_if_there, read_short
@@ -142,9 +142,9 @@ class Holding:
     def _copied(self) -> float:
         """Return about how many bytes it has copied since its last survey."""
         if not self.relies_on_others:
-            return self._copying * self.given
+            return expected(self._copying, self.given, self._given_then)
         if self.parent and self.parent.examples.given:
-            return self.parent.examples.copying * self.given
+            return self.parent.examples.expected(self.given)
         # Without data, a fork is taken to copy: CPython writes reference counts even where it only reads.
         return min(self.given, _UNKNOWN)
 

@@ -75,11 +75,12 @@ def survey(folder: Path, level: int = 0) -> Survey:
                 mapped.append((device, inode, start, int(offset, 16) // PAGE, end - start))
         files = _files(pagemap, mapped)
         pages, level, ranges = _pages(pagemap, anonymous, level)
-        # Of forks that copy the same pages, the same sample would be wrong by the same amount.
+        # And others, in each survey: of forks that do the same, one sample would miss what the others miss.
         others, _ = _sample(pagemap, ranges, level, random.getrandbits(32))
     finally:
         os.close(pagemap)
-    return Survey(float(sum(others.values()) * (PAGE << level)), pages, level, files)
+    private = (sum(pages.values()) + sum(others.values())) / 2
+    return Survey(private * (PAGE << level), pages, level, files)
 
 
 def is_sampled(page: int, level: int) -> bool:
