@@ -6,15 +6,13 @@ A new vendor is a folder here, with the two functions of Vendor in its ``__init_
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from perfmon_widgets.collectors import Broken, Collector, amd, nvidia
+from perfmon_widgets.collectors.linux.processes import Members
 
 _logger = logging.getLogger(__name__)
-
-
-Members = Callable[[], Collection[int]]
 
 
 class Vendor(Protocol):

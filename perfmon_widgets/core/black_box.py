@@ -36,7 +36,10 @@ _FORM = 1
 _MOST_COLUMNS = 128
 # Columns that the verdict needs come first, whatever else there is.
 _FIRST = (
-    *("ram_percent", "ram_used_bytes", "ram_limit_bytes", "ram_unreclaimable_bytes"),
+    "ram_percent",
+    "ram_used_bytes",
+    "ram_limit_bytes",
+    "ram_unreclaimable_bytes",
     "host_ram_percent",
 )
 NEEDED = "ram_used_bytes"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perfmon_widgets.clocks import time
+from perfmon_widgets.views.gauges import share_held
 from perfmon_widgets.views.local_time import format_clock, format_time, local
 from perfmon_widgets.views.text import format_change, format_duration, format_used
 
@@ -101,10 +102,7 @@ def _shares_held(series: Mapping[str, Sequence[float]]) -> Sequence[float]:
     held = series.get("ram_unreclaimable_bytes", ())
     if not len(shares) == len(used) == len(held):
         return shares
-    return [
-        share * each / total if total > each else share
-        for share, total, each in zip(shares, used, held, strict=True)
-    ]
+    return [*map(share_held, shares, used, held)]
 
 
 @dataclass(frozen=True)

@@ -115,13 +115,19 @@ def _space(row: _Row, name: str, warning: float, critical: float) -> Reading:
     """
     reading = _reading(row, f"{name}_percent", row.used(name), warning, critical)
     used, unreclaimable = row.number(f"{name}_used_bytes"), row.number(f"{name}_unreclaimable_bytes")
-    if not used > unreclaimable:  # also if one of them is missing
-        return reading
-    level = _level(reading.percent * unreclaimable / used, warning, critical)
+    level = _level(share_held(reading.percent, used, unreclaimable), warning, critical)
     if level == reading.level:
         return reading
     detail = f"{reading.detail}, {format_value(used - unreclaimable, 'bytes')} of it cache"
     return reading._replace(level=level, detail=detail)
+
+
+def share_held(percent: float, used: float, unreclaimable: float) -> float:
+    """Return how much of a limit is in use without file cache, which goes at once.
+
+    ``percent`` is the share with it; that is returned if one of the two amounts in bytes is missing.
+    """
+    return percent * unreclaimable / used if used > unreclaimable else percent
 
 
 def in_lines(metrics: Sequence[Metric], sample: Sample | None, errors: Mapping[str, str]) -> str:

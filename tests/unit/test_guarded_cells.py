@@ -63,7 +63,7 @@ class Shell:
 
 
 class CalledGuard:
-    """Notes what it is told."""
+    """Records which of its methods were called."""
 
     def __init__(self) -> None:
         self.pending = ""

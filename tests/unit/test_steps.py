@@ -221,7 +221,7 @@ TARGET = {"boxes": Tensor(3, 4), "labels": Tensor(3, dtype="int")}
         ((Tensor(32, dtype="int"), Tensor(32, dtype="int"), Tensor(32)), 32),
         ((Tensor(32, 3), Tensor(16)), math.nan),
         ((Tensor(32, 3), None, 5), 32),
-        # Nothing tells these from the parts of a batch of 3.
+        # Nothing distinguishes these from the parts of a batch of 3.
         ([IMAGE] * 8, math.nan),
         ([IMAGE], math.nan),
         ([Tensor(3, 64, 64), Tensor(3, 80, 48)], math.nan),

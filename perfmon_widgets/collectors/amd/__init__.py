@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 
 from perfmon_widgets.collectors.amd.collector import AmdCollector
 from perfmon_widgets.collectors.amd.gpus import SYS, known_gpus
+from perfmon_widgets.collectors.linux.processes import Members
 
 
 def known_uuids() -> list[str]:
@@ -13,12 +14,7 @@ def known_uuids() -> list[str]:
     return [gpu.uuid for gpu in known_gpus(SYS)]
 
 
-def make(
-    gpus: Sequence[int | str] | None,
-    first: int,
-    root: int | None,
-    members: Callable[[], Collection[int]],
-) -> AmdCollector:
+def make(gpus: Sequence[int | str] | None, first: int, root: int | None, members: Members) -> AmdCollector:
     """Return the collector of these GPUs, or of all that are in use.
 
     ``first`` is the number of the first AMD GPU. Raises FileNotFoundError without an AMD GPU, ValueError for

@@ -7,14 +7,14 @@ only once it is in use, and never while it sleeps. gpus.py finds the GPUs, in_us
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from perfmon_widgets.collectors.amd.device import Device
 from perfmon_widgets.collectors.amd.gpus import SYS, forbidden, known_gpus, visible_gpus
 from perfmon_widgets.collectors.amd.in_use import Search
 from perfmon_widgets.collectors.amd.metrics import METRICS
-from perfmon_widgets.collectors.linux.processes import PROC
+from perfmon_widgets.collectors.linux.processes import PROC, Members
 from perfmon_widgets.collectors.linux.system_file import SystemFile
 from perfmon_widgets.collectors.reasons import NOT_IN_USE, no_answer
 from perfmon_widgets.collectors.timeout_thread import NoAnswerError, TimeoutThread
@@ -45,7 +45,7 @@ class AmdCollector:
         *,
         first: int = 0,
         root: int | None = None,
-        members: Callable[[], Collection[int]] = tuple,
+        members: Members = tuple,
         sys: Path = SYS,
         proc: Path = PROC,
         dev: Path = DEV,

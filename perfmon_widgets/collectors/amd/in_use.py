@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from perfmon_widgets.collectors.allowance import Allowance
-from perfmon_widgets.collectors.linux.processes import PROC, children, own_number
+from perfmon_widgets.collectors.linux.processes import PROC, Members, children, own_number
 
 # ROCm opens every GPU it may use and takes a few megabytes on each. A GPU is in use above this many bytes.
 _IN_USE = 16 * 2**20
@@ -27,7 +27,7 @@ class Search:
         self,
         proc: Path = PROC,
         root: int | None = None,
-        members: Callable[[], Collection[int]] = tuple,
+        members: Members = tuple,
     ) -> None:
         self._proc, self._root, self._members = proc, root, members
         self._allowance = Allowance(_SEARCH_EVERY)

@@ -217,9 +217,8 @@ class Holding:
             level = self.versions.level if self.handed_down else 0
             found = survey(self._folder, max(level, self.level_of_parents))
         except (FileNotFoundError, ProcessLookupError, PermissionError):
-            self.may_survey = (
-                False  # it has ended, or the OS kernel has no pagemap, or does not permit reading it
-            )
+            # It has ended, or the OS kernel has no pagemap, or does not permit reading it.
+            self.may_survey = False
             return False
         except OSError:  # no more files can be opened
             return False

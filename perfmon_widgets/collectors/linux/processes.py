@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from perfmon_widgets.collectors.linux.system_file import read_once, text_if_there
 
 PROC = Path("/proc")
+
+Members: TypeAlias = "Callable[[], Collection[int]]"
+"""Lists the known descendants of a process, by their number in /proc, also those whose parent has ended."""
 
 
 def own_number(proc: Path = PROC) -> int:

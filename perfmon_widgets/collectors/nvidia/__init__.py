@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 
+from perfmon_widgets.collectors.linux.processes import Members
 from perfmon_widgets.collectors.nvidia.collector import NvidiaCollector
 from perfmon_widgets.collectors.nvidia.gpus import known_gpus
 
@@ -13,12 +14,7 @@ def known_uuids() -> list[str]:
     return [gpu.uuid for gpu in known_gpus()]
 
 
-def make(
-    gpus: Sequence[int | str] | None,
-    first: int,
-    root: int | None,
-    members: Callable[[], Collection[int]],
-) -> NvidiaCollector:
+def make(gpus: Sequence[int | str] | None, first: int, root: int | None, members: Members) -> NvidiaCollector:
     """Return the collector of these GPUs, or of all that are in use.
 
     ``first`` is 0, since NVIDIA comes first: its numbers are those of nvidia-smi. Raises FileNotFoundError

@@ -16,7 +16,7 @@ from typing import Any
 
 from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors.allowance import Allowance
-from perfmon_widgets.collectors.linux.processes import PROC, own_number, with_descendants
+from perfmon_widgets.collectors.linux.processes import PROC, Members, own_number, with_descendants
 from perfmon_widgets.collectors.nvidia.device import Device, find
 from perfmon_widgets.collectors.nvidia.errors import (
     INVALID,
@@ -67,7 +67,7 @@ class NvidiaCollector:
         *,
         search: Callable[[], Sequence[Used]] | None = None,
         root: int | None = None,
-        members: Callable[[], Collection[int]] = tuple,
+        members: Members = tuple,
         proc: Path = PROC,
         sys: Path = SYS,
     ) -> None:

@@ -14,14 +14,14 @@ import os
 import re
 import sys
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from perfmon_widgets.clocks import time
 from perfmon_widgets.collectors.allowance import Allowance
-from perfmon_widgets.collectors.linux.processes import PROC, children, own_number
+from perfmon_widgets.collectors.linux.processes import PROC, Members, children, own_number
 from perfmon_widgets.collectors.linux.system_file import read_once
 from perfmon_widgets.collectors.nvidia.gpus import Gpu, visible_devices
 
@@ -82,7 +82,7 @@ class Search:
         gpus: Sequence[Gpu],
         *,
         root: int | None = None,
-        members: Callable[[], Collection[int]] = tuple,
+        members: Members = tuple,
         proc: Path = PROC,
         library: Callable[[], ctypes.CDLL | None] = mapped_library,
         modules: Mapping[str, Any] = sys.modules,

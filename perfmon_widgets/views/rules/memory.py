@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from perfmon_widgets.views.evidence import Evidence, Rule
 from perfmon_widgets.views.forecast import forecast
-from perfmon_widgets.views.gauges import CRITICAL
+from perfmon_widgets.views.gauges import CRITICAL, share_held
 from perfmon_widgets.views.text import format_change, format_used, format_value
 
 
@@ -35,9 +35,7 @@ def _held(evidence: Evidence) -> str:
 
 def _share_held(evidence: Evidence) -> float:
     """How much of its limit that is now, in percent, as the gauge's colour says it."""
-    share, used = evidence.newest("ram_percent"), evidence.newest("ram_used_bytes")
-    held = evidence.newest("ram_unreclaimable_bytes")
-    return share * held / used if used > held else share  # also if one of them is missing
+    return share_held(*map(evidence.newest, ("ram_percent", "ram_used_bytes", "ram_unreclaimable_bytes")))
 
 
 def _ram_full_soon(evidence: Evidence) -> Iterator[tuple[str, str]]:
